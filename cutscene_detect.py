@@ -1,0 +1,151 @@
+"""Find the shots of each video: one row a video, from one decode.
+
+Columns added: timecode_list [[start, end), ...] a shot each, as "HH:MM:SS.mmm" from PTS, counted from the first frame; frame_rate, frames a
+second as a fraction (of a variable rate, the mean); frame_size [width, height] in pixels as a player shows it; duration in seconds;
+num_frames; codec.
+
+    python cutscene_detect.py --video_folder datasets/panda_70m/before_vcut --saved_path datasets/panda_70m/scenes.jsonl
+    python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector content
+"""
+
+from array import array
+from collections.abc import Iterable
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, SceneDetector
+from scenedetect.common import Timecode
+from scenedetect.detectors import HashDetector, HistogramDetector, ThresholdDetector
+
+from utils.arguments import (
+    UsageError,
+    add_input_arguments,
+    add_output_arguments,
+    add_worker_arguments,
+    run,
+    script_parser,
+)
+from utils.row_processing import input_rows, process_rows
+from utils.video_utils import decode, display_size, frame_rate, last_frame_length, locate, open_video
+
+FRAME_SIDE = 256  # pixels of the long side that a detector sees, the size to which PySceneDetect scales down itself
+MIN_SHOT_SECONDS = 0.6
+DETECTORS = {
+    "adaptive": AdaptiveDetector,
+    "content": ContentDetector,
+    "hash": HashDetector,
+    "histogram": HistogramDetector,
+    "threshold": ThresholdDetector,
+}
+
+
+def make_detector(name: str, threshold: float | None, transnetv2_model: str | None = None) -> SceneDetector:
+    """PySceneDetect's detector of that name. `threshold` None takes its own default, for `adaptive` the better one of its published sweep."""
+    if name == "transnetv2":
+        from scenedetect.detectors.transnet_v2 import TransnetV2Detector
+
+        threshold = 0.5 if threshold is None else threshold
+        return TransnetV2Detector(transnetv2_model, ["CPUExecutionProvider"], threshold, min_scene_len=MIN_SHOT_SECONDS)
+    options = {"min_scene_len": MIN_SHOT_SECONDS}
+    if name == "adaptive":
+        options |= {"adaptive_threshold": 3.5, "window_width": 3}
+    if threshold is not None:
+        options["adaptive_threshold" if name == "adaptive" else "threshold"] = threshold
+    return DETECTORS[name](**options)
+
+
+def find_cuts(detector: SceneDetector, images: Iterable[tuple[FrameTimecode, np.ndarray]]) -> list[float]:
+    """Seconds at which new shots begin, rising. `images`: uint8 (H, W, 3), BGR, each with its time."""
+    cuts = []
+    for time, image in images:
+        cuts += detector.process_frame(time, image)
+    cuts += detector.post_process(time)
+    return sorted({cut.seconds for cut in cuts})
+
+
+def detect_shots(
+    row: dict, video_folder: str | None, detector: str, threshold: float | None, transnetv2_model: str | None
+) -> dict:
+    """The columns of one video; one decode, whose frames are seen small and not kept."""
+    times, size = array("q"), None
+
+    def images():
+        nonlocal size
+        shrink = VideoReformatter()  # kept over the frames: a new one each would cost more than the scaling
+        for frame in decode(container, stream):
+            if size is None:
+                size = display_size(frame, stream)
+                scale = min(1, FRAME_SIDE / max(frame.width, frame.height))
+                small = (max(2, round(frame.width * scale)), max(2, round(frame.height * scale)))
+            times.append(frame.pts)
+            image = shrink.reformat(frame, *small, format="bgr24", interpolation="FAST_BILINEAR").to_ndarray()
+            yield (
+                FrameTimecode(
+                    Timecode(frame.pts - times[0], stream.time_base), fps=stream.average_rate or Fraction(25)
+                ),
+                image,
+            )
+
+    with open_video(locate(row["video_path"], video_folder)) as (container, stream):
+        cuts = find_cuts(make_detector(detector, threshold, transnetv2_model), images())
+        codec, declared, time_base = stream.codec_context.codec.canonical_name, stream.average_rate, stream.time_base
+    times = np.array(times)
+    rate = frame_rate(times, time_base, declared)
+    seconds = (times - times[0]) * float(time_base)
+    end = float((int(times[-1]) - int(times[0]) + last_frame_length(times, rate, time_base)) * time_base)
+    # A detector may place a cut between frames: it is the first frame from there on (half a millisecond allows for its rounding).
+    starts = sorted({0, *(int(i) for i in np.searchsorted(seconds, np.array(cuts) - 5e-4) if i < len(times))})
+    borders = [float(seconds[i]) for i in starts] + [end]
+    return {
+        "timecode_list": [[timecode(start), timecode(stop)] for start, stop in zip(borders, borders[1:])],
+        "frame_rate": str(rate),
+        "frame_size": list(size),
+        "duration": round(end, 6),
+        "num_frames": len(times),
+        "codec": codec,
+    }
+
+
+def timecode(seconds: float) -> str:
+    """`HH:MM:SS.mmm`, to the nearest millisecond."""
+    milliseconds = round(seconds * 1000)
+    return f"{milliseconds // 3600000:02}:{milliseconds // 60000 % 60:02}:{milliseconds // 1000 % 60:02}.{milliseconds % 1000:03}"
+
+
+def main() -> None:
+    parser = script_parser(__doc__)
+    add_input_arguments(parser)
+    add_output_arguments(parser, saved_path="scenes.jsonl")
+    add_worker_arguments(parser)
+    parser.add_argument(
+        "--detector",
+        choices=[*DETECTORS, "transnetv2"],
+        default="adaptive",
+        help="PySceneDetect's detector; adaptive runs at 3.5 with a window of 3 frames, the best of its published sweep; no shot under 0.6 s",
+    )
+    parser.add_argument(
+        "--cutscene_threshold",
+        type=float,
+        help="the detector's threshold, in its own unit; without it, the detector's default",
+    )
+    parser.add_argument("--transnetv2_model", help="ONNX file of TransNetV2, for --detector transnetv2")
+    args = parser.parse_args()
+    if args.detector == "transnetv2" and not Path(args.transnetv2_model or "").is_file():
+        raise UsageError(
+            f"--transnetv2_model is {args.transnetv2_model!r}, no file: --detector transnetv2 needs the network's weights as ONNX, with an input "
+            "'input' and an output 'output'; PySceneDetect's documentation of detect-transnetv2 says where to get them"
+        )
+    choices = {
+        "detector": args.detector,
+        "threshold": args.cutscene_threshold,
+        "transnetv2_model": args.transnetv2_model,
+    }
+    read = partial(detect_shots, video_folder=args.video_folder, **choices)
+    process_rows(args, "cutscene_detect", input_rows(args), choices, read, done_word="cut into shots")
+
+
+if __name__ == "__main__":
+    run(main)

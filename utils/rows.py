@@ -1,0 +1,265 @@
+"""Rows and their files: one JSON object a line (or csv, by the file's ending), grown by appending, never torn, resumed by key.
+
+A result file `scores.jsonl` has up to three companions: `scores.errors.jsonl` (`video_path`, `error`, `message` of what failed),
+`scores.settings.json` (what the scores depend on) and, while several ranks run, `scores.part-<rank>.jsonl`. Readers see the union of a file
+and its parts; the parts are merged in input order by a rename when the last rank ends.
+"""
+
+import csv
+import fcntl
+import glob
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from utils.arguments import UsageError
+
+csv.field_size_limit(sys.maxsize)  # a caption or a list of boxes may exceed the 128 KiB that csv allows by default
+
+
+def dumps(row: dict) -> str:
+    """A row as one line of JSON: readable UTF-8, escaped only where a file name is no UTF-8."""
+    line = json.dumps(row, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(row)
+    return line
+
+
+def read_rows(path: str | os.PathLike, required: Sequence[str] = ()) -> list[dict]:
+    """All rows of a jsonl or csv file and of its parts. A torn last line, left by a kill, is passed over.
+
+    csv cells that hold JSON (numbers, lists, true, null) become what they say, but for the column `video_path` and other text.
+
+    Raises: `UsageError` with a sentence when the file is missing, is no row file, or lacks a column in `required`.
+    """
+    path = Path(path)
+    files = [f for f in (path, *part_files(path)) if f.is_file()]
+    if not files:
+        raise UsageError(f"{path}: no such file")
+    rows = [row for file in files for row in (_read_csv(file) if file.suffix.lower() == ".csv" else _read_jsonl(file))]
+    for number, row in enumerate(rows, 1):
+        missing = [column for column in required if column not in row]
+        if missing:
+            raise UsageError(
+                f"{path}: row {number} has no column {missing[0]!r}; it has {', '.join(map(repr, row)) or 'none'}"
+            )
+    return rows
+
+
+def _read_jsonl(path: Path) -> Iterator[dict]:
+    with open(path, "rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError:
+                if not line.endswith(b"\n"):
+                    return
+                raise UsageError(f"{path}: line {number} is not JSON: {line[:60].decode(errors='replace')!r}") from None
+            if not isinstance(row, dict):
+                raise UsageError(f"{path}: line {number} is {line[:60].decode(errors='replace')!r}, not a JSON object")
+            yield row
+
+
+def _read_csv(path: Path) -> Iterator[dict]:
+    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as lines:
+        for row in csv.DictReader(lines):
+            yield {key: _cell(key, value) for key, value in row.items() if key is not None and value not in (None, "")}
+
+
+def _cell(column: str, value: str):
+    if column.endswith("path") or value[:1] not in '-0123456789[{"tfn':
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def write_rows(path: str | os.PathLike, rows: Iterable[dict]) -> None:
+    """Write a whole jsonl or csv file under a temporary name and rename it, so that no reader sees a half."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if path.suffix.lower() == ".csv":
+        rows = list(rows)
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
+            writer = csv.writer(out, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows([_to_cell(row.get(column)) for column in columns] for row in rows)
+    else:
+        with open(temporary, "w", encoding="utf-8") as out:
+            out.writelines(dumps(row) + "\n" for row in rows)
+    os.replace(temporary, path)
+
+
+def _to_cell(value) -> str:
+    return "" if value is None else value if isinstance(value, str) else dumps(value)
+
+
+def part_files(path: Path) -> list[Path]:
+    """The parts that ranks have written beside `path` and nobody has merged yet."""
+    return [Path(p) for p in sorted(glob.glob(f"{glob.escape(str(path.with_suffix('')))}.part-*.jsonl"))]
+
+
+class Appender:
+    """Appends rows to a jsonl file in small flushed batches: every `saved_freq` rows, or after five seconds."""
+
+    def __init__(self, path: Path, saved_freq: int):
+        self.path, self.saved_freq = path, saved_freq
+        self.waiting: list[str] = []
+        self.file = None
+        self.flushed = time.monotonic()
+
+    def add(self, rows: Iterable[dict]) -> None:
+        self.waiting += [dumps(row) + "\n" for row in rows]
+        if len(self.waiting) >= self.saved_freq or time.monotonic() - self.flushed > 5:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.waiting:
+            if self.file is None:
+                self.file = open_for_append(self.path)
+            self.file.write("".join(self.waiting).encode())
+            self.file.flush()
+            self.waiting.clear()
+        self.flushed = time.monotonic()
+
+    def close(self) -> None:
+        self.flush()
+        if self.file is not None:
+            self.file.close()
+
+
+def open_for_append(path: Path):
+    """The file open at its end, a torn last line cut off, locked against a second run of the same command.
+
+    Raises: `UsageError` when another process has it.
+    """
+    file = open(path, "a+b", buffering=0)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UsageError(f"{path}: another run is writing it; wait for that one, or end it") from None
+    except OSError:
+        pass  # a network file system without locks
+    end = size = file.seek(0, os.SEEK_END)
+    while end and (file.seek(end - 1), file.read(1))[1] != b"\n":
+        end -= 1
+    if end != size:
+        file.truncate(end)
+    return file
+
+
+class ResultFile:
+    """A result file with its errors and settings: what is done, what is due, and a place to add what comes.
+
+    `key` is the column that tells rows apart (`source_path` where one source gives several rows). `settings` are the choices that change the
+    results; a file made under others is not added to.
+
+    Raises: `UsageError` with a sentence when the settings differ or the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        settings: dict,
+        *,
+        key: str = "video_path",
+        overwrite: bool = False,
+        retry_errors: bool = False,
+        saved_freq: int = 100,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.path, self.key, self.world, self.rank = Path(path), key, world, rank
+        self.errors_path = self.path.with_suffix(".errors.jsonl")
+        self.settings_path = self.path.with_suffix(".settings.json")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{self.path.parent}: cannot make this folder: {error.strerror}") from None
+        if not os.access(self.path.parent, os.W_OK):
+            raise UsageError(f"{self.path.parent}: this folder cannot be written; choose another --saved_path")
+        if rank == 0:
+            if overwrite:
+                for file in self._files():
+                    file.unlink(missing_ok=True)
+            self._check_settings(settings)
+            if retry_errors and self._exists(self.errors_path):
+                self._merge(self.errors_path, [])
+                self.errors_path.unlink(missing_ok=True)
+        # One process appends to the file itself, so that it can be watched; ranks, and csv, need parts.
+        direct = world == 1 and self.path.suffix.lower() != ".csv"
+        self.rows = Appender(self.path if direct else self._part(self.path), saved_freq)
+        self.errors = Appender(self.errors_path if world == 1 else self._part(self.errors_path), saved_freq)
+
+    def load(self) -> tuple[list[dict], dict[str, dict]]:
+        """The rows that are there, and the error rows by key."""
+        rows = read_rows(self.path) if self._exists(self.path) else []
+        errors = read_rows(self.errors_path) if self._exists(self.errors_path) else []
+        return rows, {row["video_path"]: row for row in errors}
+
+    def keep_only(self, rows: list[dict]) -> None:
+        """Replace what the file holds; for rows that no longer hold, such as scores of a clip that was cut anew."""
+        for part in part_files(self.path):
+            part.unlink()
+        write_rows(self.path, rows)
+
+    def add(self, rows: Iterable[dict]) -> None:
+        self.rows.add(rows)
+
+    def add_error(self, video_path: str, error: str, message: str) -> None:
+        self.errors.add([{"video_path": video_path, "error": error, "message": message}])
+
+    def close(self) -> None:
+        self.rows.close()
+        self.errors.close()
+
+    def merge(self, order: Sequence[str]) -> None:
+        """Bring file and parts together in the order of the keys given; rows of other keys follow. An empty result is an empty file."""
+        self._merge(self.path, order)
+        if self._exists(self.errors_path):
+            self._merge(self.errors_path, order, "video_path")
+
+    def _merge(self, path: Path, order: Sequence[str], key: str | None = None) -> None:
+        rows = read_rows(path) if self._exists(path) else []
+        place = {name: i for i, name in enumerate(order)}
+        by_key = sorted(rows, key=lambda row: place.get(row.get(key or self.key), len(place)))
+        if by_key != rows or part_files(path) or not path.exists():
+            write_rows(path, by_key)
+        for part in part_files(path):
+            part.unlink()
+
+    def _check_settings(self, settings: dict) -> None:
+        settings = json.loads(json.dumps(settings))
+        if self.settings_path.is_file() and self._exists(self.path):
+            try:
+                before = json.loads(self.settings_path.read_text(encoding="utf-8"))
+            except ValueError:
+                before = {}
+            differ = [k for k in sorted({*before, *settings}) if before.get(k) != settings.get(k)]
+            if differ:
+                told = "; ".join(f"{k} was {before.get(k)!r} and is {settings.get(k)!r}" for k in differ)
+                raise UsageError(
+                    f"{self.path} was made under other settings: {told}. Add --overwrite to start anew, or choose another --saved_path"
+                )
+        else:
+            temporary = self.settings_path.with_name(f".{self.settings_path.name}.{os.getpid()}.tmp")
+            temporary.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            os.replace(temporary, self.settings_path)
+
+    def _part(self, path: Path) -> Path:
+        return path.with_suffix(f".part-{self.rank}.jsonl")
+
+    def _exists(self, path: Path) -> bool:
+        return path.is_file() or bool(part_files(path))
+
+    def _files(self) -> list[Path]:
+        return [self.path, self.errors_path, self.settings_path, *part_files(self.path), *part_files(self.errors_path)]
