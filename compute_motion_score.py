@@ -1,0 +1,108 @@
+"""Measure how much each clip moves, and what its camera does, from optical flow between frames at 2 fps.
+
+Columns added: motion_score, mean length of the flow in percent of the frame's short side per second (a clip scores the same at 480p and 4K, at
+24 and 60 fps); camera_pan, camera_tilt, camera_zoom, camera_roll, camera_shake, residual_motion, moving_share, subject_share, static_share,
+jump, flicker (units: `measure_motion` in utils/optical_flow.py); camera_motion, those in words; duration in seconds; frame_size.
+
+    python compute_motion_score.py --video_folder datasets/panda_70m/train --saved_path motion_score.jsonl
+    python compute_motion_score.py --video_folder datasets/panda_70m/train --video_metadata_path clips.jsonl \\
+        --text_score_metadata_path text_score.jsonl --text_score_threshold 0.02 --saved_path motion_score.jsonl
+
+With --motion_estimator farneback --short_side 0 the score is EasyAnimate's: pixels at native size, over frames int(fps / 2) apart.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from math import floor, isfinite
+
+import av
+import cv2
+
+from utils.arguments import (
+    add_input_arguments,
+    add_output_arguments,
+    add_worker_arguments,
+    at_least,
+    run,
+    script_parser,
+)
+from utils.filters import add_filter_arguments, filters_from, first_failure
+from utils.optical_flow import SAMPLING_FPS, SHORT_SIDE, camera_name, farneback_score, measure_motion, prepare
+from utils.row_processing import input_rows, process_rows
+from utils.video_utils import VideoError, decode, display_size, frame_to_array, locate, open_video, short_side_size
+
+
+def motion_columns(row: dict, video_folder: str | None, estimator: str, short_side: int, sampling_fps: float) -> dict:
+    """The columns of one clip; one decode, of which only the sampled frames are converted."""
+    cv2.setNumThreads(1)  # many processes, one thread each
+    path = locate(row["video_path"], video_folder)
+    grays, times, known = [], [], {}
+    with open_video(path) as (container, stream):
+        # EasyAnimate samples by index, and its gray is that of RGB, not the codec's luma: its score differs by it in the third digit.
+        by_index = estimator == "farneback"
+        interval = max(1, int((stream.average_rate or 25) / 2))
+        picked = sampled(decode(container, stream), stream, float("inf") if by_index else sampling_fps, known)
+        for i, (frame, seconds) in enumerate(picked):
+            if by_index and i % interval == 0:
+                grays.append(prepare(frame_to_array(frame, "rgb24"), short_side))
+            elif not by_index:
+                grays.append(
+                    frame_to_array(frame, "gray", short_side_size(frame, stream, short_side) if short_side else None)
+                )
+                times.append(seconds)
+    if len(grays) < 2:
+        raise VideoError(f"{path!r}: {known['duration']:.2f} s give {len(grays)} sampled frame, and motion needs two")
+    if by_index:
+        return {"motion_score": farneback_score(grays)} | known
+    columns = measure_motion(grays, times)
+    return {name: round(value, 5) for name, value in columns.items()} | {"camera_motion": camera_name(columns)} | known
+
+
+def sampled(
+    frames: Iterator[av.VideoFrame], stream: av.VideoStream, fps: float, known: dict
+) -> Iterator[tuple[av.VideoFrame, float]]:
+    """The first frame at or after each of 0, 1/fps, 2/fps, ... seconds, and its time; fills `known` with the clip's duration and frame size."""
+    first, due, seconds, step = None, 0, 0.0, 0.0
+    for frame in frames:
+        if first is None:
+            first = frame.pts
+            known["frame_size"] = list(display_size(frame, stream))
+        previous, seconds = seconds, float((frame.pts - first) * stream.time_base)
+        step = seconds - previous or step
+        if (seconds + 1e-3) * fps >= due:
+            yield frame, seconds
+            due = floor((seconds + 1e-3) * fps) + 1 if isfinite(fps) else 0
+    known["duration"] = round(seconds + (step or 1 / float(stream.average_rate or 25)), 6)
+
+
+def main() -> None:
+    parser = script_parser(__doc__)
+    add_input_arguments(parser)
+    add_output_arguments(parser, saved_path="motion_score.jsonl")
+    add_worker_arguments(parser)
+    parser.add_argument("--motion_estimator", choices=["dis", "farneback"], default="dis", help="optical flow")
+    parser.add_argument(
+        "--short_side",
+        type=at_least(0),
+        default=SHORT_SIDE,
+        help="pixels of the short side that the flow sees; 0 keeps the size",
+    )
+    parser.add_argument(
+        "--sampling_fps", type=at_least(0.01, float), default=SAMPLING_FPS, help="frames a second that the flow sees"
+    )
+    add_filter_arguments(parser, motion=False)
+    args = parser.parse_args()
+    filters = filters_from(args)
+    choices = {"estimator": args.motion_estimator, "short_side": args.short_side, "sampling_fps": args.sampling_fps}
+    process_rows(
+        args,
+        "motion",
+        input_rows(args),
+        {**choices, "version": 1},
+        partial(motion_columns, video_folder=args.video_folder, **choices),
+        passes=lambda row: first_failure(filters, row) is None,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,46 @@
+"""Write the training set as one JSON list: [{"file_path": ..., "text": ..., "type": "video"}, ...], `file_path` relative to the video folder.
+
+    python export_dataset.py --video_metadata_path summary_caption.jsonl --video_folder datasets/panda_70m/train \\
+        --saved_path datasets/panda_70m/train_panda_70m.json
+"""
+
+import json
+import os
+from pathlib import Path
+
+from utils.arguments import add_input_arguments, run, script_parser
+from utils.row_processing import input_rows
+from utils.rows import read_rows
+from utils.video_utils import locate
+
+
+def main() -> None:
+    parser = script_parser(__doc__)
+    add_input_arguments(parser)
+    parser.add_argument("--caption_column", default="summary_caption", help="column of the list that holds the text")
+    parser.add_argument("--saved_path", default="train_panda_70m.json", help="the list (JSON), written whole")
+    args = parser.parse_args()
+    if not args.video_metadata_path:
+        parser.error("--video_metadata_path is missing: the rows with the captions")
+    read_rows(args.video_metadata_path, required=(args.caption_column,))
+    rows = input_rows(args)
+    entries, missing = [], 0
+    for row in rows:
+        if args.video_folder and not os.path.isfile(locate(row["video_path"], args.video_folder)):
+            missing += 1
+        else:
+            entries.append({"file_path": row["video_path"], "text": row[args.caption_column], "type": "video"})
+    saved_path = Path(args.saved_path)
+    saved_path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = saved_path.with_name(f".{saved_path.name}.{os.getpid()}.tmp")
+    temporary.write_text(
+        json.dumps(entries, ensure_ascii=False, indent=2) + "\n", encoding="utf-8", errors="surrogateescape"
+    )
+    os.replace(temporary, saved_path)
+    print(
+        f"export: {len(rows):,} rows in = {len(entries):,} written + {missing:,} errors (no such file) + 0 filtered -> {saved_path}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,90 @@
+"""Keep the clips that pass every filter: train.jsonl holds them with all their scores, dropped.jsonl the rest with the reason.
+
+Thresholds are applied to stored scores, so that trying another one takes no time; both files are written whole at each run.
+
+    python filter_videos_by_motion_score.py --video_metadata_path clips.jsonl --saved_path train.jsonl \\
+        --aesthetic_score_metadata_path aesthetic_score.jsonl --aesthetic_score_threshold 4 \\
+        --text_score_metadata_path text_score.jsonl --text_score_threshold 0.02 \\
+        --motion_score_metadata_path motion_score.jsonl --low_motion_score_threshold 3
+"""
+
+import os
+from pathlib import Path
+
+from utils.arguments import UsageError, add_input_arguments, run, script_parser
+from utils.filters import SLACK, Filter, add_filter_arguments, filters_from, first_failure
+from utils.row_processing import input_rows
+from utils.rows import write_rows
+from video_splitting import pixels
+
+
+def with_scores(row: dict, filters: list[Filter]) -> dict:
+    """The clip's row and the columns of its score files; what the clip's own row says is kept. `pixels` is those of a frame."""
+    scores = {}
+    for f in filters:
+        scores |= {
+            column: value for column, value in (f.rows or {}).get(row["video_path"], {}).items() if column != "made_from"
+        }
+    merged = {**scores, **row}
+    size = merged.get("frame_size")
+    return merged | ({"pixels": size[0] * size[1]} if size else {})
+
+
+def funnel(filters: list[Filter], rows: list[dict]) -> str:
+    """A table: each filter, the clips that came to it, those it dropped, and their share."""
+    lines = [f"{'filter':<24}{'in':>8}{'dropped':>9}{'share':>8}"]
+    left = rows
+    for f in filters:
+        kept = [row for row in left if not f.failure(row)]
+        lines.append(
+            f"{f.column:<24}{len(left):>8,}{len(left) - len(kept):>9,}{1 - len(kept) / max(len(left), 1):>8.1%}"
+        )
+        left = kept
+    return "\n".join([*lines, f"{'kept':<24}{len(left):>8,}{'':>9}{len(left) / max(len(rows), 1):>8.1%}"])
+
+
+def main() -> None:
+    parser = script_parser(__doc__)
+    add_input_arguments(parser)
+    parser.add_argument("--saved_path", default="train.jsonl", help="the clips that pass (jsonl or csv), written whole")
+    parser.add_argument(
+        "--dropped_path", help="the others, with reason and value (default: dropped.jsonl beside --saved_path)"
+    )
+    add_filter_arguments(parser, motion=True)
+    parser.add_argument("--min_seconds", type=float, default=os.environ.get("MIN_SECONDS", "3"), help="shortest clip")
+    parser.add_argument("--max_seconds", type=float, default=os.environ.get("MAX_SECONDS", "10"), help="longest clip")
+    parser.add_argument(
+        "--resolution_threshold", type=pixels, default=0, help="least pixels of a frame (or WIDTHxHEIGHT)"
+    )
+    args = parser.parse_args()
+    saved_path = Path(args.saved_path)
+    dropped_path = Path(args.dropped_path or saved_path.with_name(f"dropped{saved_path.suffix}"))
+    filters = filters_from(args)
+    rows = [with_scores(row, filters) for row in input_rows(args)]
+    known = [
+        Filter("duration", args.min_seconds - SLACK, args.max_seconds + SLACK),
+        *([Filter("pixels", args.resolution_threshold, float("inf"))] if args.resolution_threshold else []),
+    ]
+    if rows and not any("duration" in row for row in rows):
+        raise UsageError(
+            "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
+        )
+    filters = known + filters
+
+    kept, dropped = [], []
+    for row in rows:
+        failure = first_failure(filters, row)
+        if failure is None:
+            kept.append(row)
+        else:
+            dropped.append({"video_path": row["video_path"], "reason": failure[0], "value": failure[1]})
+    for path in (saved_path, dropped_path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_rows(saved_path, kept)
+    write_rows(dropped_path, dropped)
+    print(funnel(filters, rows))
+    print(f"filter: {len(rows):,} rows in = {len(kept):,} kept + 0 errors + {len(dropped):,} filtered -> {saved_path}")
+
+
+if __name__ == "__main__":
+    run(main)

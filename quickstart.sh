@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# From raw video to a captioned training set, on any machine with Python 3.10 or later:
+#   bash quickstart.sh           makes a sample video and takes it through the three stages
+#   bash quickstart.sh FOLDER    does the same for the videos in FOLDER, where they lie
+# Both resume: a second run has nothing left to do.
+set -euo pipefail
+videos=
+if [ $# -gt 0 ]; then
+    if [ ! -d "$1" ]; then
+        echo "quickstart.sh: $1 is not a folder" >&2
+        exit 2
+    fi
+    videos=$(cd -- "$1" && pwd)
+fi
+cd "$(dirname "${BASH_SOURCE[0]}")"
+. utils/setup_venv.sh
+export PYTHON PRESET=${PRESET:-embedded}
+
+if [ -n "$videos" ]; then
+    # Two folders of one name must not share a dataset: the path's checksum tells them apart.
+    export DATASET_FOLDER=${DATASET_FOLDER:-$PWD/datasets/$(basename "$videos")-$(printf %s "$videos" | cksum | cut -d' ' -f1)}
+else
+    export DATASET_FOLDER=${DATASET_FOLDER:-$PWD/datasets/panda_70m}
+    videos=$DATASET_FOLDER/before_vcut
+    mkdir -p "$videos"
+    [ -e "$videos/sample.mp4" ] || "$PYTHON" -m utils.sample_video "$videos/sample.mp4"
+fi
+VIDEO_FOLDER=$videos sh stage_1_video_cut.sh
+sh stage_2_filter_data.sh
+sh stage_3_video_caption.sh
+"$PYTHON" -m utils.summary --dataset_folder="$DATASET_FOLDER"

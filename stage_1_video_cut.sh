@@ -1,0 +1,18 @@
+#!/bin/sh
+# Stage 1: find the shots of the videos in VIDEO_FOLDER and cut them into clips of 3 to 10 seconds in OUTPUT_FOLDER.
+#   sh stage_1_video_cut.sh
+#   VIDEO_FOLDER=~/films MAX_SECONDS=5 N_JOBS=8 sh stage_1_video_cut.sh
+set -eu
+here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+. "$here/presets/choose.sh"
+
+VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/before_vcut}
+OUTPUT_FOLDER=${OUTPUT_FOLDER:-$DATASET_FOLDER/train}
+
+run cutscene_detect.py --video_folder="$VIDEO_FOLDER" --saved_path="$DATASET_FOLDER/scenes.jsonl" \
+    ${DETECTOR:+--detector="$DETECTOR"} ${CUTSCENE_THRESHOLD:+--cutscene_threshold="$CUTSCENE_THRESHOLD"} ${N_JOBS:+--n_jobs="$N_JOBS"}
+
+run video_splitting.py --video_metadata_path="$DATASET_FOLDER/scenes.jsonl" --video_folder="$VIDEO_FOLDER" \
+    --output_folder="$OUTPUT_FOLDER" --saved_path="$DATASET_FOLDER/clips.jsonl" \
+    ${ENCODER:+--encoder="$ENCODER"} ${LONG_SHOTS:+--long_shots="$LONG_SHOTS"} \
+    ${RESOLUTION_THRESHOLD:+--resolution_threshold="$RESOLUTION_THRESHOLD"} ${N_JOBS:+--n_jobs="$N_JOBS"}

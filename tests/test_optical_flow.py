@@ -1,0 +1,173 @@
+"""Photographs moved by a known amount: speed, direction and name of the motion, at several sizes and frame rates."""
+
+import cv2
+import numpy as np
+import pytest
+from skimage import data
+
+from utils.optical_flow import camera_name, farneback_score, measure_motion, prepare, sampled_indices
+
+TIMES = np.arange(4) / 2
+
+
+def mosaic(height: int) -> np.ndarray:
+    photos = [data.astronaut(), data.coffee(), data.chelsea(), data.rocket()]
+    sizes = [(round(photo.shape[1] * height / photo.shape[0]), height) for photo in photos]
+    return np.hstack([cv2.resize(p, s, interpolation=cv2.INTER_CUBIC) for p, s in zip(photos, sizes, strict=True)])
+
+
+def window(canvas, size, x, y, zoom=1.0, roll=0.0):
+    """The window of `size` (width, height) around (x, y); `roll` turns the camera clockwise, in degrees."""
+    matrix = cv2.getRotationMatrix2D((x, y), roll, zoom)
+    matrix[:, 2] += np.array(size) / 2 - (x, y)
+    return cv2.warpAffine(canvas, matrix, size, borderMode=cv2.BORDER_REFLECT)
+
+
+def camera_move(pan=0.0, tilt=0.0, zoom=0.0, roll=0.0, times=TIMES, size=(854, 480)):
+    """Gray frames at `times`: pan and tilt in % of the short side per second, zoom in %/s, roll in degrees/s."""
+    height = size[1]
+    canvas = mosaic(height * 2)
+    x, y = canvas.shape[1] / 2, canvas.shape[0] / 2
+    return [
+        prepare(
+            window(
+                canvas, size, x + pan * height / 100 * t, y - tilt * height / 100 * t, np.exp(zoom / 100 * t), roll * t
+            )
+        )
+        for t in times
+    ]
+
+
+@pytest.mark.parametrize("width_percent", [2, 5, 10, 20, 40])
+@pytest.mark.parametrize("size", [(854, 480), (1920, 1080), (3840, 2160)])
+def test_pan_reads_its_speed_at_every_size(width_percent, size):
+    speed = width_percent * size[0] / size[1]
+    columns = measure_motion(camera_move(pan=-speed, times=TIMES[:3], size=size), TIMES[:3])
+    assert columns["motion_score"] == pytest.approx(speed, rel=0.05)
+    assert columns["camera_pan"] == pytest.approx(-speed, rel=0.05)
+    assert columns["residual_motion"] < 0.05 * speed
+    assert camera_name(columns) == "pan left"
+
+
+@pytest.mark.parametrize("fps", [12.5, 24, 24000 / 1001, 25, 30, 60])
+def test_pan_reads_its_speed_at_every_frame_rate(fps):
+    every = 7.3 + np.arange(round(2 * fps)) / fps
+    times = every[sampled_indices(every)]
+    assert len(times) == 4
+    columns = measure_motion(camera_move(pan=20, times=times - every[0]), times)
+    assert columns["motion_score"] == pytest.approx(20, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "move, name",
+    [
+        ({}, "static"),
+        ({"pan": 15}, "pan right"),
+        ({"tilt": 15}, "tilt up"),
+        ({"tilt": -4}, "tilt down"),
+        ({"zoom": 20}, "zoom in"),
+        ({"zoom": -20}, "zoom out"),
+        ({"roll": 10}, "roll clockwise"),
+        ({"roll": -10}, "roll counterclockwise"),
+        ({"pan": -20, "tilt": 14}, "pan left and tilt up"),
+    ],
+)
+def test_camera_motion_is_measured_and_named(move, name):
+    columns = measure_motion(camera_move(**move), TIMES)
+    for axis in ("pan", "tilt", "zoom", "roll"):
+        assert columns[f"camera_{axis}"] == pytest.approx(move.get(axis, 0), rel=0.05, abs=0.3)
+    assert camera_name(columns) == name
+
+
+def test_shaken_camera_is_handheld():
+    canvas, size = mosaic(960), (854, 480)
+    offsets = [(0, 0), (60, -40), (-50, 30), (40, 50), (-30, -60)]
+    frames = [prepare(window(canvas, size, 1500 + x, 480 + y)) for x, y in offsets]
+    columns = measure_motion(frames, np.arange(5) / 2)
+    assert camera_name(columns) == "handheld"
+
+
+def test_still_frames_do_not_move():
+    columns = measure_motion(camera_move(), TIMES)
+    assert columns["motion_score"] < 0.01
+    assert columns["static_share"] == 1
+
+
+def test_noise_in_the_dark_does_not_move():
+    noise = np.random.default_rng(0).normal(4, 1, (4, 256, 455)).clip(0, 255).astype(np.uint8)
+    columns = measure_motion(list(noise), TIMES)
+    assert columns["motion_score"] < 0.1
+
+
+def subject_before(background: np.ndarray, speed: float) -> list[np.ndarray]:
+    """A cat of 120 x 120 pixels crossing a background (256, 455) by `speed` pixels a second."""
+    cat = cv2.resize(prepare(data.chelsea(), 0)[40:260, 90:310], (120, 120), interpolation=cv2.INTER_AREA)
+    frames = []
+    for t in TIMES:
+        frame = background.copy()
+        left = round(100 + speed * t)
+        frame[70:190, left : left + 120] = cat
+        frames.append(frame)
+    return frames
+
+
+@pytest.mark.parametrize("backdrop", ["textured", "bare"])
+def test_still_camera_with_moving_subject(backdrop):
+    street = prepare(data.coffee())[:, :455] if backdrop == "textured" else np.full((256, 455), 140, np.uint8)
+    street = np.pad(street, ((0, 0), (0, 455 - street.shape[1])), mode="reflect")
+    street = (street + np.random.default_rng(0).normal(0, 1, street.shape)).clip(0, 255).astype(np.uint8)
+    columns = measure_motion(subject_before(street, 40), TIMES)
+    assert camera_name(columns) == "static"
+    assert 0.08 < columns["subject_share"] < 0.25  # the cat covers 0.124 of the frame
+
+
+def test_moving_camera_with_still_scene_has_no_subject():
+    columns = measure_motion(camera_move(pan=15), TIMES)
+    assert columns["moving_share"] > 0.99
+    assert columns["subject_share"] < 0.05
+
+
+def test_pan_under_a_clear_sky_moves_all_of_the_picture():
+    frames = camera_move(pan=15)
+    for frame in frames:
+        frame[:160] = np.linspace(200, 230, 160, dtype=np.uint8)[:, None]
+    columns = measure_motion(frames, TIMES)
+    assert columns["motion_score"] == pytest.approx(15, rel=0.1)
+    assert camera_name(columns) == "pan right"
+
+
+def test_cut_inside_the_clip_is_a_jump_and_a_flash_flickers():
+    pan = camera_move(pan=15)
+    steady = measure_motion(pan, TIMES)
+    cut = measure_motion([*pan[:2], *(frame[:, ::-1].copy() for frame in pan[2:])], TIMES)
+    flash = measure_motion([pan[0], cv2.add(pan[1], 60), *pan[2:]], TIMES)
+    assert cut["jump"] > 5 * steady["jump"]
+    assert flash["flicker"] > 5 * steady["flicker"]
+
+
+def test_farneback_is_in_pixels_of_the_native_size():
+    small = camera_move(pan=4)
+    assert farneback_score(small) == pytest.approx(0.02 * 256, rel=0.1)
+    with pytest.raises(ValueError, match="two or more"):
+        farneback_score(small[:1])
+
+
+def test_prepare_keeps_shape_and_size():
+    assert prepare(np.zeros((1920, 1080, 3), np.uint8)).shape == (455, 256)
+    assert prepare(np.zeros((120, 160), np.uint8)).shape == (256, 341)
+    assert prepare(np.zeros((120, 160, 3), np.uint8), 0).shape == (120, 160)
+
+
+def test_sampling_follows_times_not_counts():
+    assert sampled_indices([0, 0.1, 0.49, 0.52, 0.9, 1.7, 1.8]) == [0, 3, 5]
+    assert sampled_indices([1.5, 4.0, 4.1, 4.6]) == [0, 1, 3]
+
+
+def test_unusable_input_is_refused_with_a_sentence():
+    frame = np.zeros((256, 455), np.uint8)
+    with pytest.raises(ValueError, match="two or more frames"):
+        measure_motion([frame], [0.0])
+    with pytest.raises(ValueError, match="must rise"):
+        measure_motion([frame, frame], [1.0, 1.0])
+    with pytest.raises(ValueError, match="one size"):
+        measure_motion([frame, frame.T.copy()], [0.0, 0.5])

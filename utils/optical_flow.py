@@ -1,0 +1,196 @@
+"""Motion of a clip, in percent of the frame's short side per second, from dense optical flow between frames at 2 fps.
+
+One flow field a pair answers all questions: how much moves, what the camera does, what moves against the camera. The
+flow is DIS (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016) on gray frames with a 256-pixel
+short side. Alone it loses motions above some 15 % of the short side between two frames: a pan of 40 % of the width per
+second reads as a third. So a second run starts from the picture's global shift, which phase correlation finds.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+SHORT_SIDE = 256  # pixels
+SAMPLING_FPS = 2
+LARGE_SHIFT = 16  # pixels between two frames; below, DIS needs no start
+TEXTURE = 4  # gray levels between darkest and brightest of 5 x 5 pixels; below, there is nothing that flow could follow
+LEAST_TEXTURE = 0.05  # share of pixels; below, nobody can tell what the camera does
+GRID = 8  # pixels between the points that the camera's motion is fitted to
+MOVING = 1.5  # %/s: from here on a pixel moves; on still, compressed footage 98 % of the pixels stay below
+STILL = 0.5  # %/s: below this mean a pair of frames is still
+NAMED = 1.2  # %/s: a camera motion that moves the picture by less goes unnamed
+
+
+def prepare(frame: np.ndarray, short_side: int = SHORT_SIDE) -> np.ndarray:
+    """Gray uint8 (h, w) of a uint8 RGB (H, W, 3) or gray (H, W) frame; `short_side` 0 keeps the size."""
+    gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) if frame.ndim == 3 else frame
+    scale = short_side / min(gray.shape)
+    if scale in (0, 1):
+        return gray
+    size = (round(gray.shape[1] * scale), round(gray.shape[0] * scale))
+    return cv2.resize(gray, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+
+def sampled_indices(times_seconds: Sequence[float], sampling_fps: float = SAMPLING_FPS) -> list[int]:
+    """Indices of the first frames at or after 0, 1, 2, … sampling intervals from the first frame (1 ms tolerance)."""
+    intervals = np.floor((np.asarray(times_seconds) - times_seconds[0] + 1e-3) * sampling_fps)
+    return np.unique(intervals, return_index=True)[1].tolist()
+
+
+def pair_flow(previous: np.ndarray, following: np.ndarray) -> tuple[np.ndarray, float]:
+    """Flow in pixels, float32 (h, w, 2) as (dx, dy), and the mean difference, 0–255, that it leaves unexplained.
+
+    previous, following: gray uint8 (h, w), as `prepare` returns them.
+    """
+    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = estimator.calc(previous, following, None)
+    unexplained = _difference(previous, following, flow)
+    half = (previous.shape[1] // 2, previous.shape[0] // 2)
+    small = [cv2.resize(gray, half, interpolation=cv2.INTER_AREA).astype(np.float32) for gray in (previous, following)]
+    shift = 2 * np.array(cv2.phaseCorrelate(*small, cv2.createHanningWindow(half, cv2.CV_32F))[0])
+    overlap = np.prod(1 - np.abs(shift) / previous.shape[::-1])
+    if np.hypot(*shift) > LARGE_SHIFT and overlap > 0.4:
+        start = np.empty_like(flow)
+        start[:] = np.round(shift)
+        shifted = estimator.calc(previous, following, start)
+        remaining = _difference(previous, following, shifted)
+        if remaining < 0.85 * unexplained:  # real pans gain a quarter and more, chance peaks next to nothing
+            return shifted, remaining
+    return flow, unexplained
+
+
+def _difference(a: np.ndarray, b: np.ndarray, flow: np.ndarray, where: np.ndarray | bool = True) -> float:
+    """Mean absolute difference, 0–255, of `a` and `b` drawn back along `flow`, in the mask `where` and the frame."""
+    h, w = a.shape
+    x = flow[..., 0] + np.arange(w, dtype=np.float32)
+    y = flow[..., 1] + np.arange(h, dtype=np.float32)[:, None]
+    inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1) & where
+    if not inside.any():
+        return 255.0
+    return cv2.mean(cv2.absdiff(a, cv2.remap(b, x, y, cv2.INTER_LINEAR)), inside.view(np.uint8))[0]
+
+
+def fit_camera(previous: np.ndarray, following: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The similarity that most of the textured picture follows: RANSAC with a tolerance of one pixel.
+
+    Returns its matrix [[a, -b, dx], [b, a, dy]] about the frame's centre, in pixels; its flow field (h, w, 2); and the
+    measured flow with the flat areas filled in, because there DIS reads noise. They take the camera's motion, unless
+    they match better when held still.
+    """
+    h, w = previous.shape
+    grid = np.s_[GRID // 2 :: GRID, GRID // 2 :: GRID]
+    x, y = (index.astype(np.float32) for index in np.meshgrid(np.arange(w) - (w - 1) / 2, np.arange(h) - (h - 1) / 2))
+    smooth = cv2.GaussianBlur(previous, (0, 0), 1)
+    textured = cv2.morphologyEx(smooth, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)) >= TEXTURE
+    matrix = None
+    if textured.mean() > LEAST_TEXTURE:
+        points = np.stack([x[grid], y[grid]], 2)[textured[grid]]
+        moved = points + flow[grid][textured[grid]]
+        matrix = cv2.estimateAffinePartial2D(points, moved, method=cv2.RANSAC, ransacReprojThreshold=1.0)[0]
+    matrix = np.eye(2, 3) if matrix is None else matrix
+    (a, _, dx), (b, _, dy) = matrix
+    camera = np.stack([(a - 1) * x - b * y + dx, b * x + (a - 1) * y + dy], 2).astype(np.float32)
+    flat = cv2.erode((~textured).astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
+    if flat.any():
+        held = _difference(previous, following, np.zeros_like(flow), flat)
+        still = held < 0.9 * _difference(previous, following, camera, flat)
+        flow = np.where(flat[..., None], np.float32(0) if still else camera, flow)
+        if still and flat.mean() > 0.5:  # a subject before a bare wall: the wall is the camera's witness
+            matrix, camera = np.eye(2, 3), np.zeros_like(flow)
+    return matrix, camera, flow
+
+
+def measure_motion(frames: Sequence[np.ndarray], times_seconds: Sequence[float]) -> dict[str, float]:
+    """The clip's motion columns: means over the pairs of neighbouring frames, in % of the short side per second (%/s).
+
+    frames: gray uint8 (h, w), as `prepare` returns them; times_seconds: when they are shown, rising.
+
+    - `motion_score`: mean length of the flow, %/s. A pan of 10 % of the width per second at 16:9 gives 17.8.
+    - `camera_pan`: > 0 to the right (the picture moves left); `camera_tilt`: > 0 up (the picture moves down), %/s.
+    - `camera_zoom`: > 0 in, percent of growth per second (logarithm of the scale times 100).
+    - `camera_roll`: > 0 clockwise (the picture turns counterclockwise), degrees per second.
+    - `camera_shake`: mean change of (pan, tilt) from pair to pair, %/s; 0 for steady motion and for a single pair.
+    - `residual_motion`: mean length of the flow without the camera's, %/s: what the subjects do.
+    - `moving_share`, `subject_share`: pixels faster than 1.5 %/s in the frame, and against the camera, 0–1.
+    - `static_share`: pairs of frames with a mean below 0.5 %/s, 0–1.
+    - `jump`: the largest mean difference that no flow explains, 0–100 % of white: high at a cut inside the clip.
+    - `flicker`: mean change of the mean brightness from frame to frame, 0–100 % of white.
+
+    Raises: ValueError for fewer than two frames, a time missing or not rising, frames of different sizes.
+    """
+    if len(frames) < 2 or len(frames) != len(times_seconds):
+        raise ValueError(
+            f"motion needs two or more frames, each with its time; got {len(frames)}, {len(times_seconds)}"
+        )
+    steps = zip(frames, frames[1:], np.diff(times_seconds), strict=False)
+    pairs = [_measure_pair(previous, following, seconds) for previous, following, seconds in steps]
+    columns = {name: float(np.mean([pair[name] for pair in pairs])) for name in pairs[0]}
+    velocities = np.array([(pair["camera_pan"], pair["camera_tilt"]) for pair in pairs])
+    columns["camera_shake"] = float(np.hypot(*np.diff(velocities, axis=0).T).mean()) if len(pairs) > 1 else 0.0
+    columns["jump"] = max(pair["jump"] for pair in pairs)
+    return columns
+
+
+def _measure_pair(previous: np.ndarray, following: np.ndarray, seconds: float) -> dict[str, float]:
+    if previous.shape != following.shape:
+        raise ValueError(f"the frames of a clip must have one size, got {previous.shape} and {following.shape}")
+    if not seconds > 0:
+        raise ValueError(f"frame times must rise, got a step of {seconds} s")
+    flow, unexplained = pair_flow(previous, following)
+    matrix, camera, flow = fit_camera(previous, following, flow)
+    (a, _, dx), (b, _, dy) = matrix
+    unit = 100 / min(previous.shape) / seconds
+    speed, own_speed = (cv2.magnitude(*cv2.split(field)) * unit for field in (flow, flow - camera))
+    return {
+        "motion_score": speed.mean(),
+        "camera_pan": -dx * unit,
+        "camera_tilt": dy * unit,
+        "camera_zoom": 100 * math.log(math.hypot(a, b)) / seconds,
+        "camera_roll": -math.degrees(math.atan2(b, a)) / seconds,
+        "residual_motion": own_speed.mean(),
+        "moving_share": (speed > MOVING).mean(),
+        "subject_share": (own_speed > MOVING).mean(),
+        "static_share": speed.mean() < STILL,
+        "jump": unexplained / 2.55,
+        "flicker": abs(cv2.mean(following)[0] - cv2.mean(previous)[0]) / 2.55,
+    }
+
+
+def camera_name(columns: dict[str, float]) -> str:
+    """One or two of pan left/right, tilt up/down, zoom in/out, roll clockwise/counterclockwise; "static"; "handheld".
+
+    The stronger comes first ("pan left and zoom in"). Zoom and roll count by how far they move the average pixel, which
+    lies half the short side from the centre.
+    """
+    strengths = {
+        ("pan left", "pan right"): columns["camera_pan"],
+        ("tilt down", "tilt up"): columns["camera_tilt"],
+        ("zoom out", "zoom in"): 0.5 * columns["camera_zoom"],
+        ("roll counterclockwise", "roll clockwise"): 50 * math.radians(columns["camera_roll"]),
+    }
+    strongest = max(map(abs, strengths.values()))
+    if columns["camera_shake"] > max(5 * NAMED, 1.5 * strongest):
+        return "handheld"
+    named = [(abs(v), names[v > 0]) for names, v in strengths.items() if abs(v) >= max(NAMED, strongest / 2)]
+    return " and ".join(name for _, name in sorted(named, reverse=True)[:2]) or "static"
+
+
+def farneback_score(frames: Iterable[np.ndarray]) -> float:
+    """Mean flow length in pixels, as EasyAnimate scores motion: Farneback at native size, mean over all pairs.
+
+    frames: gray uint8 (H, W), every `max(1, int(fps / 2))`-th frame from the first on, converted from RGB or BGR as
+    `prepare(frame, 0)` does; the codec's own luma changes the third digit.
+
+    Raises: ValueError for fewer than two frames.
+    """
+    scores, previous = [], None
+    for frame in frames:
+        if previous is not None:
+            flow = cv2.calcOpticalFlowFarneback(previous, frame, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+            scores.append(cv2.magnitude(*cv2.split(flow)).mean())
+        previous = frame
+    if not scores:
+        raise ValueError("motion needs two or more frames")
+    return float(np.mean(scores))

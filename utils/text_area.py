@@ -1,0 +1,113 @@
+"""Text in a frame: RapidOCR's detector without its recogniser, and the share of the frame that its boxes cover.
+
+The detector is PP-OCRv6 small (DBNet: Liao et al., "Real-time Scene Text Detection with Differentiable Binarization",
+AAAI 2020), whose 10 MB ONNX file comes inside the rapidocr wheel: nothing is downloaded. onnxruntime runs that file
+directly, because rapidocr 3.10's own `TextDetector` rounds boxes, bends rotated ones at the frame's edge, and sorts them
+without their scores.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from shapely import MultiPoint, box, union_all
+
+SHORT_SIDE = 736  # pixels, PP-OCR's own choice
+LONGEST_SIDE = 2560  # pixels, for panoramas
+BOX_THRESHOLD = 0.6  # mean probability inside a box
+PIXEL_THRESHOLD = 0.3  # probability from which a pixel belongs to a text's kernel; PP-OCR's own choice
+# Of BGR, as PP-OCR trains it. rapidocr's own 0.5 and 0.5 let the network see whole soft photographs as one box of text.
+MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+# Of a box's height over the frame's short side: what is higher and no long line, or higher still, is a soft surface that
+# the network takes for a letter, not text (docs/scores.md).
+TALL, TALLEST, LONG_LINE = 0.2, 0.4, 3
+UNCLIP_RATIO = 1.5  # kernels grow back to lines of text by area * ratio / perimeter on each side
+
+
+def text_area_share(polygons: Sequence[np.ndarray] | np.ndarray, frame_size: tuple[int, int]) -> float:
+    """Area of the union of the polygons inside the frame over the frame's area, 0–1: overlaps count once. Exact.
+
+    polygons: (N, 4, 2), corners (x, y) in pixels in any order; rotated and beyond the frame as they like.
+    frame_size: (width, height).
+    """
+    width, height = frame_size
+    if width <= 0 or height <= 0:
+        raise ValueError(f"frame_size must be positive, got {frame_size}")
+    hulls = [MultiPoint(corners).convex_hull for corners in np.asarray(polygons, float).reshape(-1, 4, 2)]
+    return float(union_all(hulls).intersection(box(0, 0, width, height)).area / (width * height))
+
+
+class RapidTextDetector:
+    """PP-OCRv6 small on the CPU.
+
+    detector = RapidTextDetector(threads=1)
+    polygons, scores = detector(frame)
+    share = text_area_share(polygons, (frame.shape[1], frame.shape[0]))
+    """
+
+    def __init__(
+        self,
+        box_threshold: float = BOX_THRESHOLD,
+        short_side: int = SHORT_SIDE,
+        threads: int = 1,
+        model_path: str | Path | None = None,
+    ) -> None:
+        """threads: of onnxruntime, 0 for one a core. model_path: another PP-OCR detector than the wheel's, ONNX.
+
+        Raises: FileNotFoundError where rapidocr or its model is missing.
+        """
+        import onnxruntime
+
+        self.model_path = Path(model_path) if model_path else bundled_model()
+        self.box_threshold, self.short_side = box_threshold, short_side
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.enable_cpu_mem_arena = False  # frames of many sizes would make it keep the largest of each
+        self.session = onnxruntime.InferenceSession(str(self.model_path), options, providers=["CPUExecutionProvider"])
+        self.input_name = self.session.get_inputs()[0].name
+
+    def __call__(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes of a uint8 RGB frame (H, W, 3): float32 (N, 4, 2), corners (x, y) in pixels of the frame, which may lie
+        beyond its edge, and their scores (N,), 0–1."""
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise ValueError(f"frame must be uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
+        height, width = frame.shape[:2]
+        scale = min(self.short_side / min(height, width), LONGEST_SIDE / max(height, width))
+        size = tuple(max(32, round(side * scale / 32) * 32) for side in (width, height))  # strides of the network
+        resized = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        network_input = ((resized[..., ::-1] / np.float32(255) - MEAN) / DEVIATION).transpose(2, 0, 1)[None]
+        probability = self.session.run(None, {self.input_name: network_input})[0][0, 0]
+        polygons, scores = boxes_of(probability, self.box_threshold)
+        return polygons * np.float32([width / size[0], height / size[1]]), scores
+
+
+def bundled_model() -> Path:
+    """The detector inside the installed rapidocr package, found without importing it (2 s)."""
+    spec = importlib.util.find_spec("rapidocr")
+    models = sorted(Path(spec.origin).parent.glob("models/*_det_*.onnx")) if spec and spec.origin else []
+    if not models:
+        raise FileNotFoundError("no text detector: pip install rapidocr, which brings models/PP-OCR*_det_*.onnx")
+    return models[-1]
+
+
+def boxes_of(probability: np.ndarray, box_threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """DBNet's boxes, float32 (N, 4, 2), and scores (N,) from its map of text kernels, float (h, w), 0–1."""
+    kernels = cv2.dilate((probability > PIXEL_THRESHOLD).astype(np.uint8), np.ones((2, 2), np.uint8))
+    polygons, scores = [], []
+    for contour in cv2.findContours(kernels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
+        centre, (a, b), angle = cv2.minAreaRect(contour)
+        height, length = sorted((a, b))
+        share = height / min(probability.shape)
+        if height < 2 or share > TALLEST or (share > TALL and length < LONG_LINE * height):
+            continue
+        x, y, w, h = cv2.boundingRect(contour)
+        inside = np.zeros((h, w), np.uint8)
+        cv2.drawContours(inside, [contour], 0, 1, cv2.FILLED, offset=(-x, -y))
+        score = cv2.mean(probability[y : y + h, x : x + w], inside)[0]
+        if score >= box_threshold:
+            growth = 2 * a * b * UNCLIP_RATIO / (2 * (a + b))
+            polygons.append(cv2.boxPoints((centre, (a + growth, b + growth), angle)) + 0.5)  # pixel centres to edges
+            scores.append(score)
+    return np.array(polygons, np.float32).reshape(-1, 4, 2), np.array(scores, np.float32)
