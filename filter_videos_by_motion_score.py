@@ -23,7 +23,9 @@ def with_scores(row: dict, filters: list[Filter]) -> dict:
     scores = {}
     for f in filters:
         scores |= {
-            column: value for column, value in (f.rows or {}).get(row["video_path"], {}).items() if column != "made_from"
+            column: value
+            for column, value in (f.rows or {}).get(row["video_path"], {}).items()
+            if column != "made_from"
         }
     merged = {**scores, **row}
     size = merged.get("frame_size")

@@ -228,6 +228,7 @@ def main() -> None:
         "--crf", type=at_least(0), default=18, help="quality of what is encoded; smaller is better and larger"
     )
     parser.add_argument("--preset", default="veryfast", help="x264's preset")
+    parser.add_argument("--encoder_threads", type=at_least(1), default=1, help="x264's threads a process; for few, long sources")
     parser.add_argument("--no_audio", action="store_true", help="leave the sound out")
     args = parser.parse_args()
     if args.max_seconds < args.min_seconds:
@@ -259,7 +260,7 @@ def main() -> None:
 
     cut = {"min_seconds": args.min_seconds, "max_seconds": args.max_seconds, "long_shots": args.long_shots}
     coded = {"encoder": args.encoder, "crf": args.crf, "preset": args.preset, "audio": not args.no_audio}
-    encoding = Encoding(**coded, threads=max(1, (os.cpu_count() or 1) // min(args.n_jobs, max(1, len(rows)))))
+    encoding = Encoding(**coded, threads=args.encoder_threads)
     process_rows(
         args,
         "video_splitting",

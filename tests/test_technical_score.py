@@ -69,9 +69,10 @@ def test_score_hardly_depends_on_resolution():
     assert measure_frame(larger)["technical_score"] == pytest.approx(measure_frame(photo)["technical_score"], rel=0.1)
 
 
-def test_noise_is_in_gray_levels():
+def test_noise_is_in_gray_levels_and_brightness_in_shares_of_white():
     flat = np.full((480, 640, 3), 128, np.uint8)
     gray_noise = np.random.default_rng(0).normal(0, 6, (480, 640, 1)).repeat(3, 2)
+    assert measure_frame(flat)["brightness"] == pytest.approx(128 / 255, abs=0.01)
     assert measure_frame((flat + gray_noise).astype(np.uint8))["noise"] == pytest.approx(6, rel=0.1)
 
 

@@ -114,7 +114,7 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
 
     Raises: `VideoError`; clips written before it stay.
     """
-    clips = [clip for clip in clips if read_identity(clip.path) != clip.identity]
+    clips = [clip for clip in clips if not is_written(clip)]
     if not clips:
         return
     if encoding.encoder == "copy":
@@ -221,7 +221,6 @@ class Track:
         self.out = av.open(
             "file:" + os.path.abspath(self.temporary), "w", format="mp4", options={"movflags": "faststart"}
         )
-        self.out.metadata["comment"] = json.dumps(clip.identity)
         self.video = self.out.add_stream_from_template(stream) if copying else None
 
     def add(self, piece: av.VideoFrame | av.Packet) -> None:
@@ -258,6 +257,8 @@ class Track:
             sets = (parameter_sets(extradata) if clip.copied_frames else []) + self.parameter_sets
             self.video.codec_context.extradata = track_header(sets, nal_length_size(extradata))
         sound = self._sound_packets(times[0] * self.stream.time_base, clip.stop_pts * self.stream.time_base)
+        written = {"identity": clip.identity, "copied_frames": clip.copied_frames, "audio_error": clip.audio_error}
+        self.out.metadata["comment"] = json.dumps(written)
         for packet in sorted([*self.packets, *sound], key=lambda packet: packet.dts * packet.time_base):
             self.out.mux(packet)
         self.out.close()
@@ -390,12 +391,16 @@ def copy_clip(path: str, clip: Clip, encoding: Encoding) -> None:
             raise
 
 
-def read_identity(path: Path) -> dict | None:
-    """What a clip written before says of itself; None where there is no whole clip."""
-    if not path.is_file():
-        return None
+def is_written(clip: Clip) -> bool:
+    """Whether a run that was killed before it could say so has written this very clip; its counts are then taken from the file."""
+    if not clip.path.is_file():
+        return False
     try:
-        with open_video(str(path)) as (container, _):
-            return json.loads(container.metadata.get("comment", "null"))
+        with open_video(str(clip.path)) as (container, _):
+            written = json.loads(container.metadata.get("comment", "{}"))
     except (VideoError, ValueError):
-        return None
+        return False
+    if not isinstance(written, dict) or written.get("identity") != clip.identity:
+        return False
+    clip.copied_frames, clip.audio_error = written["copied_frames"], written["audio_error"]
+    return True

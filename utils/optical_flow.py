@@ -18,7 +18,7 @@ LARGE_SHIFT = 16  # pixels between two frames; below, DIS needs no start
 TEXTURE = 4  # gray levels between darkest and brightest of 5 x 5 pixels; below, there is nothing that flow could follow
 LEAST_TEXTURE = 0.05  # share of pixels; below, nobody can tell what the camera does
 GRID = 8  # pixels between the points that the camera's motion is fitted to
-MOVING = 1.5  # %/s: from here on a pixel moves; on still, compressed footage 98 % of the pixels stay below
+MOVING = 1.5  # %/s: from here on a pixel moves; above what codecs stir up on still footage
 STILL = 0.5  # %/s: below this mean a pair of frames is still
 NAMED = 1.2  # %/s: a camera motion that moves the picture by less goes unnamed
 
@@ -89,7 +89,8 @@ def fit_camera(previous: np.ndarray, following: np.ndarray, flow: np.ndarray) ->
         points = np.stack([x[grid], y[grid]], 2)[textured[grid]]
         moved = points + flow[grid][textured[grid]]
         matrix = cv2.estimateAffinePartial2D(points, moved, method=cv2.RANSAC, ransacReprojThreshold=1.0)[0]
-    matrix = np.eye(2, 3) if matrix is None else matrix
+    if matrix is None or not 0.5 < math.hypot(*matrix[:, 0]) < 2:  # no camera doubles the picture between two frames
+        matrix = np.eye(2, 3)
     (a, _, dx), (b, _, dy) = matrix
     camera = np.stack([(a - 1) * x - b * y + dx, b * x + (a - 1) * y + dy], 2).astype(np.float32)
     flat = cv2.erode((~textured).astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 SHORT_SIDE = 480  # pixels, of the frame on which sharpness, exposure, contrast and colour are measured
-DEFAULT_THRESHOLD = 4.0  # keeps all but the dim and the soft of 45 looked-at frames of real clips; see scores_notes.md
+DEFAULT_THRESHOLD = 4.0  # of 57 frames of real clips it drops fades, night, motion blur and blocks; see scores_notes.md
 BLOCK = 16  # pixels
 VISIBLE = 1.0  # gray levels of |LoG| that count as detail
 CLEAN_NOISE = 1.0  # gray levels; what decoded video holds without visible noise
@@ -41,8 +41,8 @@ def technical_columns(frames: Sequence[np.ndarray]) -> dict[str, float]:
 
 
 def measure_frame(frame: np.ndarray) -> dict[str, float]:
-    """`technical_score`, `sharpness`, `exposure`, `contrast`, `colourfulness`, each 0–10; `noise` in gray levels;
-    `blockiness`, the ratio of the steps on the strongest 8-pixel grid to those off it, 1 for none.
+    """`technical_score`, `sharpness`, `exposure`, `contrast`, `colourfulness`, each 0–10; `brightness`, mean luma,
+    0–1; `noise` in gray levels; `blockiness`, steps on the strongest 8-pixel grid over those off it, 1 for none.
 
     frame: uint8 (H, W, 3), RGB, at native size, 16 pixels or more each way.
     """
@@ -67,7 +67,8 @@ def measure_frame(frame: np.ndarray) -> dict[str, float]:
     grid = np.log2(max(blockiness / CLEAN_GRID, 1))
     score /= 1 + grid / 4 + grid**2 / 6
     columns = {"technical_score": score} | {name: 10 * value for name, value in parts.items()}
-    return {name: float(value) for name, value in (columns | {"noise": noise, "blockiness": blockiness}).items()}
+    columns |= {"brightness": gray.mean() / 255, "noise": noise, "blockiness": blockiness}
+    return {name: float(value) for name, value in columns.items()}
 
 
 def _block_means(values: np.ndarray) -> np.ndarray:
@@ -84,9 +85,9 @@ def _detail(gray: np.ndarray, hidden: float) -> float:
 
 
 def _exposure(luma: np.ndarray) -> float:
-    highlights = 1 - np.exp(-((np.percentile(luma, 95) / 0.5) ** 2))
+    highlights = 1 - np.exp(-((np.percentile(luma, 95) / 0.4) ** 2))
     clipped = (luma >= 0.98).mean()
-    not_glaring = 1 / (1 + np.exp((luma.mean() - 0.75) / 0.1))
+    not_glaring = 1 / (1 + np.exp((luma.mean() - 0.8) / 0.1))
     return float(highlights * (1 - 0.3 * clipped) * not_glaring)
 
 

@@ -117,7 +117,7 @@ class Ranks:
             from torch.distributed import rendezvous
 
             self.store, _, _ = next(
-                rendezvous("env://", rank=self.rank, world_size=self.world, timeout=timedelta(hours=1))
+                rendezvous("env://", rank=self.rank, world_size=self.world, timeout=timedelta(minutes=15))
             )
 
     def share(self, rows: list) -> Iterator[list]:

@@ -1,0 +1,152 @@
+"""Videos for tests: frames that carry their own index, sound of a known pitch, and what is read back of them."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+COLUMNS, ROWS = 4, 3  # blocks of a numbered frame: the first white, the last black, between them the index's ten bits
+
+
+def numbered_frame(index: int, width: int = 192, height: int = 108) -> np.ndarray:
+    """uint8 (height, width): the bits of `index` as bright and dark blocks, over a wave that moves on by a pixel a frame."""
+    bits = [1, *(index >> bit & 1 for bit in range(10)), 0]
+    blocks = np.array(bits).reshape(ROWS, COLUMNS)[np.ix_(_block(height, ROWS), _block(width, COLUMNS))]
+    wave = 20 * np.sin((np.arange(width)[None] + np.arange(height)[:, None] + index) / 5)
+    return (np.where(blocks, 205, 50) + wave).astype(np.uint8)
+
+
+def read_index(picture: np.ndarray) -> int:
+    """The index that an upright picture, uint8 (H, W) or (H, W, 3), carries; -1 where it is no numbered frame."""
+    grey = picture if picture.ndim == 2 else picture.mean(2)
+    height, width = grey.shape
+    row, column = _block(height, ROWS), _block(width, COLUMNS)
+    bits = [int(grey[row == i][:, column == j].mean() > 127) for i in range(ROWS) for j in range(COLUMNS)]
+    return sum(bit << place for place, bit in enumerate(bits[1:-1])) if bits[0] and not bits[-1] else -1
+
+
+def _block(length: int, count: int) -> np.ndarray:
+    """The block that each of `length` pixels lies in."""
+    return np.arange(length) * count // length
+
+
+def write_video(
+    path: str | Path,
+    frames: Iterable[np.ndarray],
+    fps: Fraction | int = 24,
+    *,
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    options: dict[str, str] | None = None,
+    pts: Sequence[int] | None = None,
+    time_base: Fraction | None = None,
+    keyframes: Sequence[int] = (),
+    sound: np.ndarray | None = None,
+    sound_rate: int = 48000,
+    sound_codec: str = "aac",
+    layout: str = "mono",
+    change: Callable[[av.VideoStream], None] = lambda stream: None,
+    **container_options,
+) -> Path:
+    """Write `frames`, uint8 (H, W) or (H, W, 3), and `sound`, float32 (samples,), the same in all channels of `layout`.
+
+    `pts`, in `time_base`, takes the place of the even times; `keyframes` asks for one at these indices (x264's are IDR frames with the option
+    `forced-idr`); `change(stream)` sets what else the encoder shall be told.
+    """
+    options = {"crf": "23", "preset": "ultrafast", "threads": "1"} | (options or {}) if "26" in codec else options or {}
+    with av.open(str(path), "w", **container_options) as out:
+        video = out.add_stream(codec, rate=fps, options=options)
+        video.pix_fmt = pix_fmt
+        if time_base:
+            video.codec_context.time_base = time_base
+        if sound is not None:
+            audio = out.add_stream(sound_codec, rate=sound_rate, layout=layout)
+        for i, picture in enumerate(frames):
+            if i == 0:
+                video.height, video.width = picture.shape[:2]
+                change(video)
+            frame = av.VideoFrame.from_ndarray(picture, "gray" if picture.ndim == 2 else "rgb24").reformat(
+                format=pix_fmt, dst_color_range="JPEG" if pix_fmt.startswith("yuvj") else None
+            )
+            frame.pts, frame.time_base = (i, 1 / Fraction(fps)) if pts is None else (pts[i], time_base)
+            if i in keyframes:
+                frame.pict_type = av.video.frame.PictureType.I
+            out.mux(video.encode(frame))
+        out.mux(video.encode())
+        if sound is not None:
+            size = audio.codec_context.frame_size or 1024
+            for at in range(0, len(sound), size):
+                piece = np.tile(sound[at : at + size], (audio.codec_context.layout.nb_channels, 1))
+                frame = av.AudioFrame.from_ndarray(piece.astype(np.float32), "fltp", layout)
+                frame.sample_rate, frame.pts, frame.time_base = sound_rate, at, Fraction(1, sound_rate)
+                if audio.codec_context.format.name != "fltp":
+                    (frame,) = av.AudioResampler(audio.codec_context.format.name).resample(frame)
+                out.mux(audio.encode(frame))
+            out.mux(audio.encode())
+    return Path(path)
+
+
+def write_numbered(path: str | Path, count: int, fps: Fraction | int = 24, size=(192, 108), **options) -> Path:
+    """`count` numbered frames; `options` as of `write_video`."""
+    return write_video(path, (numbered_frame(i, *size) for i in range(count)), fps, **options)
+
+
+def read_video(path: str | Path) -> tuple[list[Fraction], list[np.ndarray]]:
+    """Times in seconds from the first frame and the frames as stored, uint8 (H, W, 3), RGB."""
+    with av.open(str(path)) as container:
+        frames = [(f.pts * f.time_base, f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+    return [time - frames[0][0] for time, _ in frames], [picture for _, picture in frames]
+
+
+def read_indices(path: str | Path) -> list[int]:
+    """The indices that the frames of a video carry."""
+    return [read_index(picture) for picture in read_video(path)[1]]
+
+
+def read_samples(path: str | Path, rate: int = 48000) -> np.ndarray:
+    """The sound at `rate`, float32 (samples,), channels averaged, by its PTS from the first video frame on."""
+    with av.open(str(path)) as container:
+        first = next(container.decode(video=0))
+        origin = first.pts * first.time_base
+    samples = np.zeros(0, np.float32)
+    with av.open(str(path)) as container:
+        resampler = av.AudioResampler("fltp", container.streams.audio[0].codec_context.layout, rate)
+        for frame in container.decode(audio=0):
+            for piece in resampler.resample(frame):
+                at, data = round((piece.pts * piece.time_base - origin) * rate), piece.to_ndarray().mean(0)
+                data, at = data[max(0, -at) :], max(0, at)
+                samples = np.pad(samples, (0, max(0, at + len(data) - len(samples))))
+                samples[at : at + len(data)] = data
+    return samples
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """Run a script of the project in `tmp_path`: `run_script("x.py", "--flag", value)`; fails on another exit code than `code`."""
+
+    def run(script: str, *arguments, code: int = 0, **environment) -> subprocess.CompletedProcess:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / script), *map(str, arguments)],
+            cwd=tmp_path,
+            env={**_environment(), **environment},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=120,
+        )
+        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    return run
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    return {k: v for k, v in os.environ.items() if k not in ("MIN_SECONDS", "MAX_SECONDS", "RANK", "WORLD_SIZE")}

@@ -1,0 +1,237 @@
+"""Shots begin on the frame where the picture changes, in time counted from the first frame; what is no video becomes an error row."""
+
+import csv
+import json
+import os
+import shutil
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+from conftest import write_video
+
+from cutscene_detect import DETECTORS, detect_shots, timecode
+
+NTSC = Fraction(24000, 1001)
+
+
+def shots(lengths: list[int], width: int = 128, height: int = 72) -> list[np.ndarray]:
+    """Frames of hard-cut shots with so many frames each: patches of other colours a shot, which drift to the right, uint8 (H, W, 3)."""
+    frames = []
+    for number, length in enumerate(lengths):
+        dice = np.random.default_rng(number)
+        patches = cv2.resize(
+            dice.integers(0, 256, (5, 9, 3), np.uint8), (2 * width, height), interpolation=cv2.INTER_CUBIC
+        )
+        tint = [(40, 90, 200), (200, 160, 40), (60, 200, 80)][number % 3]
+        scene = cv2.addWeighted(patches, 0.6, np.full_like(patches, tint), 0.4, 0)
+        frames += [scene[:, i // 2 % width : i // 2 % width + width] for i in range(length)]
+    return frames
+
+
+def detect(path, detector="adaptive", threshold=None) -> dict:
+    return detect_shots({"video_path": path.name}, str(path.parent), detector, threshold, None)
+
+
+def starts(row: dict) -> list[str]:
+    return [start for start, _ in row["timecode_list"]]
+
+
+@pytest.mark.parametrize("detector", [name for name in DETECTORS if name != "threshold"])
+@pytest.mark.parametrize("fps", [24, NTSC, 60])
+def test_cuts_are_found_on_their_frame(fps, detector, tmp_path):
+    second = round(fps)
+    path = write_video(tmp_path / "a.mp4", shots([second, 2 * second + 7, second + 3, 2 * second]), fps)
+    cuts = [0, second, 3 * second + 7, 4 * second + 10, 6 * second + 10]
+    times = [timecode(float(i / Fraction(fps))) for i in cuts]
+    assert detect(path, detector)["timecode_list"] == [[a, b] for a, b in zip(times, times[1:], strict=False)]
+
+
+def test_cuts_of_variable_frame_rate_are_found_by_their_time(tmp_path):
+    pts = np.cumsum([0] + [20, 30, 70, 40] * 35)[:-1].tolist()  # milliseconds: 1.6 s a 40 frames
+    path = write_video(tmp_path / "a.mp4", shots([40, 60, 40]), 25, pts=pts, time_base=Fraction(1, 1000))
+    row = detect(path)
+    assert row["timecode_list"] == [
+        ["00:00:00.000", "00:00:01.600"],
+        ["00:00:01.600", "00:00:04.000"],
+        [
+            "00:00:04.000",
+            "00:00:05.610",
+        ],  # the last frame, 40 ms when written, is taken to be as long as the one before
+    ]
+    assert (row["num_frames"], row["duration"]) == (140, pytest.approx(5.63, abs=0.04))
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.ts", "a.mp4"])
+def test_time_is_counted_from_the_first_frame(name, tmp_path):
+    pts = [round(7500 + i * 1000 / 24) for i in range(96)] if name != "a.ts" else [24 * 36000 + i for i in range(96)]
+    time_base = Fraction(1, 24) if name == "a.ts" else Fraction(1, 1000)
+    row = detect(write_video(tmp_path / name, shots([48, 48]), 24, pts=pts, time_base=time_base))
+    assert row["timecode_list"] == [["00:00:00.000", "00:00:02.000"], ["00:00:02.000", "00:00:04.000"]]
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_one_shot_is_one_entry(detector, tmp_path):
+    row = detect(write_video(tmp_path / "a.mp4", shots([60])), detector)
+    assert row["timecode_list"] == [["00:00:00.000", "00:00:02.500"]]
+
+
+def test_one_frame_is_one_shot(tmp_path):
+    row = detect(write_video(tmp_path / "a.mp4", shots([1])))
+    assert (row["timecode_list"], row["num_frames"]) == ([["00:00:00.000", "00:00:00.042"]], 1)
+
+
+def test_threshold_detector_finds_a_fade_to_black(tmp_path):
+    bright = np.full((72, 128, 3), 180, np.uint8)
+    frames = [bright] * 40 + [bright * 0] * 24 + [bright] * 40
+    row = detect(write_video(tmp_path / "a.mp4", frames), "threshold")
+    assert len(row["timecode_list"]) == 2
+
+
+def test_the_threshold_is_the_detector_s(tmp_path):
+    path = write_video(tmp_path / "a.mp4", shots([48, 48]))
+    assert len(detect(path, "content", 27)["timecode_list"]) == 2
+    assert len(detect(path, "content", 250)["timecode_list"]) == 1
+
+
+def test_columns(tmp_path):
+    def anamorphic(stream):
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+
+    row = detect(write_video(tmp_path / "a.mp4", shots([48, 50], 96, 72), NTSC, change=anamorphic))
+    assert row == {
+        "timecode_list": [["00:00:00.000", "00:00:02.002"], ["00:00:02.002", "00:00:04.087"]],
+        "frame_rate": "24000/1001",
+        "frame_size": [128, 72],  # as shown
+        "duration": 4.087417,
+        "num_frames": 98,
+        "codec": "h264",
+    }
+
+
+def test_timecode():
+    assert [timecode(t) for t in (0, 0.0004, 59.9996, 3723.5, 360000)] == [
+        "00:00:00.000", "00:00:00.000", "00:01:00.000", "01:02:03.500", "100:00:00.000",
+    ]  # fmt: skip
+
+
+# The script
+
+
+def load(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@pytest.fixture
+def videos(tmp_path):
+    """A folder `in` with one good video of two shots, of 2 s each, moov box first."""
+    (tmp_path / "in").mkdir()
+    write_video(tmp_path / "in" / "good.mp4", shots([48, 48]), container_options={"movflags": "faststart"})
+    return tmp_path / "in"
+
+
+def test_what_is_no_video_becomes_an_error_row(videos, tmp_path, run_script):
+    good = videos / "good.mp4"
+    whole = good.read_bytes()
+    (videos / "text.mp4").write_text("not a video\n" * 100)
+    (videos / "empty.mp4").touch()
+    (videos / "truncated.mp4").write_bytes(whole[: len(whole) * 6 // 10])
+    (videos / "header_only.mp4").write_bytes(whole[:200])
+    segment = f"#EXTINF:4,\n{good}\n#EXT-X-ENDLIST\n"
+    (videos / "playlist.mp4").write_text("#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n" + segment)
+    (videos / "playlist.ts").write_text("#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:4\n" + segment)
+    (videos / "concat.mp4").write_text(f"ffconcat version 1.0\nfile '{good}'\n")
+    (videos / "folder.mp4").mkdir()
+    os.mkfifo(videos / "pipe.mp4")
+    (videos / "loop.mp4").symlink_to("loop.mp4")
+    done = run_script("cutscene_detect.py", "--video_folder", "in", "--saved_path", "scenes.jsonl", "--n_jobs", 2)
+    assert "10 rows in = 1 cut into shots + 9 errors + 0 filtered" in done.stdout
+    assert [row["video_path"] for row in load(tmp_path / "scenes.jsonl")] == ["good.mp4"]
+    errors = load(tmp_path / "scenes.errors.jsonl")
+    assert sorted(row["video_path"] for row in errors) == [
+        "concat.mp4", "empty.mp4", "header_only.mp4", "loop.mp4", "pipe.mp4", "playlist.mp4", "playlist.ts", "text.mp4", "truncated.mp4",
+    ]  # fmt: skip
+    assert all(row["error"] == "VideoError" and row["video_path"] in row["message"] for row in errors)
+
+
+ODD_NAMES = [
+    "-leading.mp4",
+    "a b.mp4",
+    "concat:x|y.mp4",
+    'it\'s "q".mp4',
+    "n%03d.mp4",
+    "two\nlines.mp4",
+    "影片 é.mp4",
+    "\udcff\udcfe.mp4",
+]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+def test_odd_names(ending, videos, tmp_path, run_script):
+    for name in ODD_NAMES:
+        shutil.copy(videos / "good.mp4", videos / name)
+    (videos / "good.mp4").unlink()
+    run_script("cutscene_detect.py", "--video_folder", "in", "--saved_path", f"scenes.{ending}", "--n_jobs", 2)
+    if ending == "jsonl":
+        rows = load(tmp_path / "scenes.jsonl")
+    else:
+        with open(tmp_path / "scenes.csv", newline="", errors="surrogateescape") as lines:
+            rows = [{**row, "timecode_list": json.loads(row["timecode_list"])} for row in csv.DictReader(lines)]
+    assert sorted(row["video_path"] for row in rows) == sorted(ODD_NAMES)
+    assert all(starts(row) == ["00:00:00.000", "00:00:02.000"] for row in rows)
+
+
+def test_csv_in_and_out_and_on_to_splitting(videos, tmp_path, run_script):
+    """The list's own columns and order; a rerun adds nothing; the next script reads what this one wrote."""
+    shutil.copy(videos / "good.mp4", videos / "b.mp4")
+    (tmp_path / "list.csv").write_text('file,label\ngood.mp4,dog\ngone.mp4,cat\nb.mp4,"cat, big"\n')
+    flags = [
+        "--video_metadata_path",
+        "list.csv",
+        "--video_path_column",
+        "file",
+        "--video_folder",
+        "in",
+        "--saved_path",
+        "scenes.csv",
+    ]
+    for _ in range(2):
+        assert "3 rows in = 2 cut into shots + 1 errors" in run_script("cutscene_detect.py", *flags).stdout
+        with open(tmp_path / "scenes.csv", newline="") as lines:
+            rows = list(csv.DictReader(lines))
+        assert [row["video_path"] for row in rows] == ["good.mp4", "b.mp4"]
+        assert json.loads(rows[0]["timecode_list"]) == [
+            ["00:00:00.000", "00:00:02.000"],
+            ["00:00:02.000", "00:00:04.000"],
+        ]
+        assert (rows[0]["frame_rate"], rows[0]["frame_size"], rows[0]["num_frames"]) == ("24", "[128, 72]", "96")
+    flags = [
+        "--video_metadata_path",
+        "scenes.csv",
+        "--video_folder",
+        "in",
+        "--output_folder",
+        "out",
+        "--min_seconds",
+        1,
+    ]
+    assert "2 rows in = 2 cut into 4 clips" in run_script("video_splitting.py", *flags).stdout
+
+
+def test_wrong_use_is_a_sentence(videos, run_script):
+    for flags, said in (
+        (["--video_folder", "nowhere"], "nowhere: no such folder"),
+        (["--video_folder", "in", "--detector", "transnetv2"], "--transnetv2_model"),
+    ):
+        done = run_script("cutscene_detect.py", *flags, code=2)
+        assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_other_settings_stop_and_overwrite_starts_anew(videos, tmp_path, run_script):
+    flags = ["--video_folder", "in/good.mp4", "--saved_path", "scenes.jsonl"]
+    run_script("cutscene_detect.py", *flags)
+    refused = run_script("cutscene_detect.py", *flags, "--detector", "content", code=2)
+    assert "detector was 'adaptive' and is 'content'" in refused.stderr
+    run_script("cutscene_detect.py", *flags, "--detector", "content", "--overwrite")
+    assert len(load(tmp_path / "scenes.jsonl")) == 1

@@ -1,0 +1,84 @@
+"""One English sentence about a clip, put together from what was measured: no model, and no word about anything else."""
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+COLOURS = 24  # sampled colours a side and a frame, enough to name two
+MOTION_WORDS = ((1, "almost no motion"), (5, "slight motion"), (15, "moderate motion"), (40, "strong motion"))
+BRIGHTNESS_WORDS = ((0.06, "nearly black"), (0.2, "dark"), (0.35, "dim"), (0.6, "moderately bright"), (0.85, "bright"))
+TEXT_WORDS = ((0.002, None), (0.02, "a little text on screen"), (0.08, "text on screen"))
+CAMERA_WORDS = {"static": "A static camera shows", "handheld": "A shaky handheld camera shows"}
+PREPOSITIONS = {"pan": "across", "tilt": "across", "roll": "over", "zoom in": "on", "zoom out": "from"}
+HUES = ((14, "red"), (40, "orange"), (70, "yellow"), (165, "green"), (195, "cyan"), (260, "blue"), (290, "purple"))
+
+
+def describe(columns: Mapping) -> str:
+    """A sentence about what the columns hold; missing, None and NaN ones go unmentioned, and "" is for none at all.
+
+    Read are `camera_motion` (a name from `optical_flow.camera_name`), `motion_score` (% of the short side per second),
+    `brightness` (mean luma, 0–1), `main_colours` (a list from `main_colours`), `text_score` (share of the frame, 0–1).
+
+    >>> describe({"camera_motion": "pan left", "motion_score": 12.0, "main_colours": ["green", "brown"]})
+    'The camera pans left across a mostly green and brown scene with moderate motion.'
+    """
+    known = {name: value for name, value in columns.items() if value is not None and value == value}
+    traits = [
+        _word(known.get("brightness"), BRIGHTNESS_WORDS, "very bright"),
+        "mostly " + " and ".join(known["main_colours"]) if known.get("main_colours") else None,
+    ]
+    contents = [
+        _word(known.get("motion_score"), MOTION_WORDS, "very strong motion"),
+        _word(known.get("text_score"), TEXT_WORDS, "much text on screen"),
+    ]
+    traits, contents = ", ".join(filter(None, traits)), " and ".join(filter(None, contents))
+    camera = _camera(known["camera_motion"]) if known.get("camera_motion") else None
+    if not (traits or contents or camera):
+        return ""
+    scene = " ".join(filter(None, [camera, "a", traits, "scene", contents and f"with {contents}"]))
+    return scene[0].upper() + scene[1:] + "."
+
+
+def _word(value: float | None, steps: Sequence[tuple[float, str | None]], beyond: str) -> str | None:
+    """The word of the first step above `value`."""
+    return None if value is None else next((word for end, word in steps if value < end), beyond)
+
+
+def _camera(name: str) -> str:
+    """ "pan left and zoom in" as "the camera pans left and zooms in on"."""
+    if name in CAMERA_WORDS:
+        return CAMERA_WORDS[name]
+    moves = name.split(" and ")
+    verbs = " and ".join(move.replace(" ", "s ", 1) for move in moves)
+    preposition = PREPOSITIONS.get(moves[-1]) or PREPOSITIONS[moves[-1].split()[0]]
+    return f"the camera {verbs} {preposition}"
+
+
+def main_colours(frames: Sequence[np.ndarray], most: int = 2) -> list[str]:
+    """Names of the colours that cover most of uint8 RGB frames (H, W, 3), the largest first, each 20 % or more.
+
+    Names: black, gray, white, red, orange, brown, yellow, green, cyan, blue, purple, pink.
+    """
+    small = [cv2.resize(frame, (COLOURS, COLOURS), interpolation=cv2.INTER_AREA) for frame in frames]
+    hsv = cv2.cvtColor(np.concatenate(small).astype(np.float32) / 255, cv2.COLOR_RGB2HSV).reshape(-1, 3)
+    names, counts = np.unique([colour_name(*pixel) for pixel in hsv], return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return [str(names[i]) for i in order[:most] if counts[i] >= 0.2 * len(hsv)]
+
+
+def colour_name(hue: float, saturation: float, value: float) -> str:
+    """hue: degrees [0, 360); saturation and value: 0–1."""
+    if value < 0.16:
+        return "black"
+    if saturation < 0.16 or saturation * value < 0.08:
+        return "white" if value > 0.82 else "gray"
+    name = next((name for end, name in HUES if hue < end), "pink" if hue < 340 else "red")
+    if name in ("red", "pink") and saturation < 0.5 and value > 0.75:
+        return "pink"
+    dark = (
+        value < 0.72
+        if name in ("orange", "yellow") and hue < 50
+        else name == "red" and value < 0.45 and saturation < 0.8
+    )
+    return "brown" if dark else name
