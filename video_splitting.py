@@ -228,7 +228,9 @@ def main() -> None:
         "--crf", type=at_least(0), default=18, help="quality of what is encoded; smaller is better and larger"
     )
     parser.add_argument("--preset", default="veryfast", help="x264's preset")
-    parser.add_argument("--encoder_threads", type=at_least(1), default=1, help="x264's threads a process; for few, long sources")
+    parser.add_argument(
+        "--encoder_threads", type=at_least(1), default=1, help="x264's threads a process; for few, long sources"
+    )
     parser.add_argument("--no_audio", action="store_true", help="leave the sound out")
     args = parser.parse_args()
     if args.max_seconds < args.min_seconds:

@@ -74,21 +74,22 @@ def main() -> None:
         start_up = compare({name: partial(side, small) for name, side in sides.items()}, args.runs)
         usages = compare({name: partial(side, case) for name, side in sides.items()}, args.runs)
         bare = in_memory(case.paths, args.runs)
-        print(f"{len(case.paths)} videos of {case.video_seconds:.0f} s\n")
+        video_seconds = case.video_seconds
+        print(f"{len(case.paths)} videos of {video_seconds:.0f} s\n")
     net = {name: past_start_up(usages[name], start_up[name], commands=1) for name in sides}
     *_, script_reference = net.values()
     *_, bare_reference = bare.values()
     rows = [
         [
             name,
-            f"{median(usage.cpu_seconds for usage in usages[name]) / case.video_seconds:.4f}",
-            f"{median(net[name]) / case.video_seconds:.4f}",
+            f"{median(usage.cpu_seconds for usage in usages[name]) / video_seconds:.4f}",
+            f"{median(net[name]) / video_seconds:.4f}",
             f"{ratio(net[name], script_reference):.3f}",
             *Usage.peaks(usages[name]),
         ]
         for name in sides
     ] + [
-        [name, "", f"{median(spent) / case.video_seconds:.4f}", f"{ratio(spent, bare_reference):.3f}", "", ""]
+        [name, "", f"{median(spent) / video_seconds:.4f}", f"{ratio(spent, bare_reference):.3f}", "", ""]
         for name, spent in bare.items()
     ]
     header = ["", "CPU-s per second", "past start-up", "÷ Farneback", "largest process, MiB", "all together, MiB"]

@@ -1,5 +1,6 @@
 """Videos for tests: frames that carry their own index, sound of a known pitch, and what is read back of them."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -11,11 +12,17 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+SCRIPT_VARIABLES = (
+    "MIN_SECONDS",
+    "MAX_SECONDS",
+    "RANK",
+    "WORLD_SIZE",
+)  # the environment of the tests is not the scripts'
 COLUMNS, ROWS = 4, 3  # blocks of a numbered frame: the first white, the last black, between them the index's ten bits
 
 
 def numbered_frame(index: int, width: int = 192, height: int = 108) -> np.ndarray:
-    """uint8 (height, width): the bits of `index` as bright and dark blocks, over a wave that moves on by a pixel a frame."""
+    """uint8 (height, width): the bits of `index` as bright and dark blocks, over a wave that moves a pixel a frame."""
     bits = [1, *(index >> bit & 1 for bit in range(10)), 0]
     blocks = np.array(bits).reshape(ROWS, COLUMNS)[np.ix_(_block(height, ROWS), _block(width, COLUMNS))]
     wave = 20 * np.sin((np.arange(width)[None] + np.arange(height)[:, None] + index) / 5)
@@ -56,8 +63,8 @@ def write_video(
 ) -> Path:
     """Write `frames`, uint8 (H, W) or (H, W, 3), and `sound`, float32 (samples,), the same in all channels of `layout`.
 
-    `pts`, in `time_base`, takes the place of the even times; `keyframes` asks for one at these indices (x264's are IDR frames with the option
-    `forced-idr`); `change(stream)` sets what else the encoder shall be told.
+    `pts`, in `time_base`, takes the place of the even times; `keyframes` asks for one at these indices (x264's are IDR
+    frames with the option `forced-idr`); `change(stream)` sets what else the encoder shall be told.
     """
     options = {"crf": "23", "preset": "ultrafast", "threads": "1"} | (options or {}) if "26" in codec else options or {}
     with av.open(str(path), "w", **container_options) as out:
@@ -114,27 +121,29 @@ def read_samples(path: str | Path, rate: int = 48000) -> np.ndarray:
     with av.open(str(path)) as container:
         first = next(container.decode(video=0))
         origin = first.pts * first.time_base
-    samples = np.zeros(0, np.float32)
+    pieces = []
     with av.open(str(path)) as container:
         resampler = av.AudioResampler("fltp", container.streams.audio[0].codec_context.layout, rate)
         for frame in container.decode(audio=0):
-            for piece in resampler.resample(frame):
-                at, data = round((piece.pts * piece.time_base - origin) * rate), piece.to_ndarray().mean(0)
-                data, at = data[max(0, -at) :], max(0, at)
-                samples = np.pad(samples, (0, max(0, at + len(data) - len(samples))))
-                samples[at : at + len(data)] = data
+            pieces += [
+                (round((p.pts * p.time_base - origin) * rate), p.to_ndarray().mean(0))
+                for p in resampler.resample(frame)
+            ]
+    samples = np.zeros(max(at + len(data) for at, data in pieces), np.float32)
+    for at, data in pieces:
+        samples[max(0, at) : max(0, at + len(data))] = data[max(0, -at) :]
     return samples
 
 
 @pytest.fixture
 def run_script(tmp_path):
-    """Run a script of the project in `tmp_path`: `run_script("x.py", "--flag", value)`; fails on another exit code than `code`."""
+    """Run a script in `tmp_path`: `run_script("x.py", "--flag", value)`; fails on another exit code than `code`."""
 
     def run(script: str, *arguments, code: int = 0, **environment) -> subprocess.CompletedProcess:
         done = subprocess.run(
             [sys.executable, str(ROOT / script), *map(str, arguments)],
             cwd=tmp_path,
-            env={**_environment(), **environment},
+            env={k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES} | environment,
             capture_output=True,
             text=True,
             errors="replace",
@@ -144,9 +153,3 @@ def run_script(tmp_path):
         return done
 
     return run
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return {k: v for k, v in os.environ.items() if k not in ("MIN_SECONDS", "MAX_SECONDS", "RANK", "WORLD_SIZE")}

@@ -66,9 +66,13 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
 def run(main: Callable[[], None]) -> None:
     """Call a script's `main` and turn its ends into exit codes. SIGTERM ends like Ctrl-C: what is done is written first."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8, nor the terminal
     try:

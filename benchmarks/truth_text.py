@@ -1,0 +1,159 @@
+"""Print the errors of the text area on text of known area drawn over photographs, on frames without text, and the cost.
+
+python -m benchmarks.truth_text --video_folder VIDEOS
+"""
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from skimage import data
+
+from benchmarks.truth_technical import frames_of
+from utils.text_area import RapidTextDetector, text_area_share
+
+LINES = (
+    "SUBSCRIBE NOW",
+    "The quick brown fox jumps",
+    "Chapter 12: a new hope",
+    "www.example.com/video",
+    "Breaking news at nine",
+)
+
+
+def backgrounds(size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Photographs that fill `size` (width, height), RGB."""
+    filled = {}
+    for name in ("astronaut", "coffee", "chelsea", "rocket"):
+        photo = getattr(data, name)()
+        scale = max(size[0] / photo.shape[1], size[1] / photo.shape[0])
+        filled[name] = cv2.resize(photo, None, fx=scale + 0.01, fy=scale + 0.01)[: size[1], : size[0]].copy()
+    return filled
+
+
+def draw_line(
+    frame: np.ndarray, text: str, height: int, angle: float, centre: tuple[float, float], light: bool, font: str
+) -> np.ndarray:
+    """Draw a line of text and return the corners (4, 2) of its ink's rectangle. height: of the font, pixels."""
+    if font == "pil":
+        face = ImageFont.load_default(size=height)
+        left, top, right, bottom = face.getbbox(text)
+        ink = Image.new("L", (int(right + 4), int(bottom + 4)))
+        ImageDraw.Draw(ink).text((0, 0), text, fill=255, font=face)
+        ink = np.asarray(ink)
+    else:
+        scale, thick = height / 30, max(1, height // 14)
+        (w, h), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
+        ink = cv2.putText(
+            np.zeros((h + base + 8, w + 8), np.uint8),
+            text,
+            (4, h + 4),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            scale,
+            255,
+            thick,
+            cv2.LINE_AA,
+        )
+    x, y, w, h = cv2.boundingRect((ink > 100).astype(np.uint8))
+    matrix = cv2.getRotationMatrix2D((x + w / 2, y + h / 2), angle, 1)
+    matrix[:, 2] += np.array(centre) - (x + w / 2, y + h / 2)
+    alpha = cv2.warpAffine(ink, matrix, frame.shape[1::-1])[..., None] / 255
+    frame[:] = (frame * (1 - alpha) + (245 if light else 12) * alpha).astype(np.uint8)
+    corners = np.array([(x, y), (x + w, y), (x + w, y + h), (x, y + h)], float)
+    return corners @ matrix[:, :2].T + matrix[:, 2]
+
+
+def cases(size: tuple[int, int]) -> Iterator[tuple[dict, np.ndarray, float]]:
+    rng = np.random.default_rng(0)
+    for name, photo in backgrounds(size).items():
+        for percent in (2.5, 4, 8):
+            for angle in (0, 15, 30, 45, 60, 90):
+                light, font = bool(rng.integers(2)), ("pil", "opencv")[rng.integers(2)]
+                frame, text = photo.copy(), LINES[rng.integers(len(LINES))]
+                height = round(percent / 100 * size[1])
+                truth = [draw_line(frame, text, height, angle, (size[0] * 0.5, size[1] * 0.5), light, font)]
+                side = size[0] * 0.22
+                if angle in (0, 90) and percent < 8:
+                    spot = (size[0] * 0.5, size[1] * 0.2) if angle == 0 else (side, size[1] * 0.5)
+                    truth.append(draw_line(frame, LINES[0], height, angle, spot, light, font))
+                share = text_area_share(truth, size)
+                labels = {
+                    "size": f"{size[0]}x{size[1]}",
+                    "photo": name,
+                    "height %": percent,
+                    "angle": angle,
+                    "ink": "light" if light else "dark",
+                    "font": font,
+                }
+                yield labels, frame, share
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--video_folder", type=Path)
+    parser.add_argument("--short_side", type=int, default=736)
+    parser.add_argument("--box_threshold", type=float, default=0.6)
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    detector = RapidTextDetector(short_side=args.short_side, box_threshold=args.box_threshold)
+
+    def share_of(frame: np.ndarray) -> float:
+        return text_area_share(detector(frame)[0], (frame.shape[1], frame.shape[0]))
+
+    rows = [
+        (labels, truth, share_of(frame)) for size in ((640, 360), (1920, 1080)) for labels, frame, truth in cases(size)
+    ]
+    print(
+        "| text | frames | true area, mean | read / true, median | 5 %–95 % | under half |\n|---|---|---|---|---|---|"
+    )
+    groups = [("all", None)] + [
+        (f"{key} {value}", (key, value)) for key in rows[0][0] for value in dict.fromkeys(r[0][key] for r in rows)
+    ]
+    for title, want in groups:
+        chosen = [(truth, read) for labels, truth, read in rows if want is None or labels[want[0]] == want[1]]
+        ratio = np.array([read / truth for truth, read in chosen])
+        spread = "–".join(f"{p:.2f}" for p in np.percentile(ratio, (5, 95)))
+        area = np.mean([truth for truth, _ in chosen])
+        print(
+            f"| {title} | {len(chosen)} | {area:.4f} | {np.median(ratio):.2f} | {spread} | {int((ratio < 0.5).sum())} |"
+        )
+    print("\n| without text | share read |\n|---|---|")
+    plain = backgrounds((1280, 720)) | {
+        n: cv2.cvtColor(getattr(data, n)(), cv2.COLOR_GRAY2RGB) for n in ("brick", "grass", "gravel", "coins")
+    }
+    x, y = np.meshgrid(np.arange(1280), np.arange(720))
+    plain["plaid"] = np.stack([90 + 60 * (x // 24 % 3 == 0) + 50 * (y // 24 % 3 == 0)] * 2 + [60 + 0 * x], 2).astype(
+        np.uint8
+    )
+    plain["fence"] = np.where((x % 40 < 12)[..., None], np.uint8([200, 190, 180]), plain["coffee"])
+    plain["stripes"] = np.repeat(((y // 9 % 2) * 200 + 20).astype(np.uint8)[..., None], 3, 2)
+    plain["chessboard"] = np.repeat((((x // 40 + y // 40) % 2) * 220).astype(np.uint8)[..., None], 3, 2)
+    plain["noise"] = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), np.uint8)
+    for name, frame in plain.items():
+        print(f"| {name} | {share_of(frame):.4f} |")
+    if args.video_folder:
+        print("\n| clip | share read | box scores |\n|---|---|---|")
+        for path in sorted(args.video_folder.iterdir()):
+            if path.suffix in (".md", ".json") or path.stem.startswith("bad"):
+                continue
+            for now, frame in frames_of(path, 6, 4 if path.stem.startswith("ms_") else 1):
+                polygons, scores = detector(frame)
+                share = text_area_share(polygons, (frame.shape[1], frame.shape[0]))
+                print(
+                    f"| {path.stem} {now:.0f} s | {share:.4f} | {' '.join(f'{s:.2f}' for s in np.sort(scores)[:12])} |"
+                )
+    print("\n| size | threads | CPU s a frame |\n|---|---|---|")
+    for size in ((640, 360), (1920, 1080)):
+        frame = backgrounds(size)["coffee"]
+        started = time.process_time()
+        for _ in range(3):
+            detector(frame)
+        print(f"| {size[0]}x{size[1]} | 1 | {(time.process_time() - started) / 3:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
