@@ -13,7 +13,8 @@ With --motion_estimator farneback --short_side 0 the score is EasyAnimate's: pix
 
 from collections.abc import Iterator
 from functools import partial
-from math import floor, isfinite
+from itertools import tee
+from math import floor, inf, isfinite
 
 import av
 import cv2
@@ -35,27 +36,31 @@ from utils.video_utils import VideoError, decode, display_size, frame_to_array, 
 def motion_columns(row: dict, video_folder: str | None, estimator: str, short_side: int, sampling_fps: float) -> dict:
     """The columns of one clip; one decode, of which only the sampled frames are converted."""
     cv2.setNumThreads(1)  # many processes, one thread each
-    path = locate(row["video_path"], video_folder)
-    grays, times, known = [], [], {}
+    path, known = locate(row["video_path"], video_folder), {}
     with open_video(path) as (container, stream):
-        # EasyAnimate samples by index, and its gray is that of RGB, not the codec's luma: its score differs by it in the third digit.
-        by_index = estimator == "farneback"
-        interval = max(1, int((stream.average_rate or 25) / 2))
-        picked = sampled(decode(container, stream), stream, float("inf") if by_index else sampling_fps, known)
-        for i, (frame, seconds) in enumerate(picked):
-            if by_index and i % interval == 0:
-                grays.append(prepare(frame_to_array(frame, "rgb24"), short_side))
-            elif not by_index:
-                grays.append(
-                    frame_to_array(frame, "gray", short_side_size(frame, stream, short_side) if short_side else None)
-                )
-                times.append(seconds)
-    if len(grays) < 2:
-        raise VideoError(f"{path!r}: {known['duration']:.2f} s give {len(grays)} sampled frame, and motion needs two")
-    if by_index:
-        return {"motion_score": farneback_score(grays)} | known
-    columns = measure_motion(grays, times)
+        frames = decode(container, stream)
+        if estimator == "farneback":
+            # EasyAnimate samples by index, and its gray is that of RGB, not the codec's luma: its third digit shows it.
+            interval = max(1, int((stream.average_rate or 25) / 2))
+            every = (frame for i, (frame, _) in enumerate(sampled(frames, stream, inf, known)) if i % interval == 0)
+            grays = (prepare(frame_to_array(frame, "rgb24"), short_side) for frame in every)
+            return {"motion_score": farneback_score(at_least_two(grays, path))} | known
+        pairs = (
+            (frame_to_array(frame, "gray", short_side_size(frame, stream, short_side) if short_side else None), seconds)
+            for frame, seconds in sampled(frames, stream, sampling_fps, known)
+        )
+        for_frames, for_times = tee(at_least_two(pairs, path))  # read in step: one frame waits at most
+        columns = measure_motion((gray for gray, _ in for_frames), (seconds for _, seconds in for_times))
     return {name: round(value, 5) for name, value in columns.items()} | {"camera_motion": camera_name(columns)} | known
+
+
+def at_least_two(frames: Iterator, path: str) -> Iterator:
+    """The same frames. Raises: `VideoError` when they end before the second."""
+    count = 0
+    for count, frame in enumerate(frames, 1):  # noqa: B007
+        yield frame
+    if count < 2:
+        raise VideoError(f"{path!r} gives {count} sampled frame, and motion needs two")
 
 
 def sampled(

@@ -1,11 +1,11 @@
 """Find the shots of each video: one row a video, from one decode.
 
-Columns added: timecode_list [[start, end), ...] a shot each, as "HH:MM:SS.mmm" from PTS, counted from the first frame; frame_rate, frames a
+Columns added: timecode_list [[start, end), ...] a shot each (a dissolve is halved between its two), as "HH:MM:SS.mmm" from PTS, counted from the first frame; frame_rate, frames a
 second as a fraction (of a variable rate, the mean); frame_size [width, height] in pixels as a player shows it; duration in seconds;
-num_frames; codec.
+num_frames; codec; transitions [[kind, start, end), ...], dissolves, wipes and fades, whose frames belong to no clean shot.
 
     python cutscene_detect.py --video_folder datasets/panda_70m/before_vcut --saved_path datasets/panda_70m/scenes.jsonl
-    python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector content
+    python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector adaptive
 """
 
 from array import array
@@ -14,6 +14,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, SceneDetector
@@ -29,6 +30,7 @@ from utils.arguments import (
     script_parser,
 )
 from utils.row_processing import input_rows, process_rows
+from utils.transition_detector import TransitionDetector
 from utils.video_utils import decode, display_size, frame_rate, last_frame_length, locate, open_video
 
 FRAME_SIDE = 256  # pixels of the long side that a detector sees, the size to which PySceneDetect scales down itself
@@ -43,7 +45,9 @@ DETECTORS = {
 
 
 def make_detector(name: str, threshold: float | None, transnetv2_model: str | None = None) -> SceneDetector:
-    """PySceneDetect's detector of that name. `threshold` None takes its own default, for `adaptive` the better one of its published sweep."""
+    """Our TransitionDetector, or PySceneDetect's detector of that name. `threshold` None takes its own default, for `adaptive` the better one of its published sweep."""
+    if name == "transitions":
+        return TransitionDetector()
     if name == "transnetv2":
         from scenedetect.detectors.transnet_v2 import TransnetV2Detector
 
@@ -89,18 +93,24 @@ def detect_shots(
                 image,
             )
 
+    cv2.setNumThreads(1)  # many processes, one thread each
+    finder = make_detector(detector, threshold, transnetv2_model)
     with open_video(locate(row["video_path"], video_folder)) as (container, stream):
-        cuts = find_cuts(make_detector(detector, threshold, transnetv2_model), images())
+        cuts = find_cuts(finder, images())
         codec, declared, time_base = stream.codec_context.codec.canonical_name, stream.average_rate, stream.time_base
     times = np.array(times)
     rate = frame_rate(times, time_base, declared)
     seconds = (times - times[0]) * float(time_base)
     end = float((int(times[-1]) - int(times[0]) + last_frame_length(times, rate, time_base)) * time_base)
-    # A detector may place a cut between frames: it is the first frame from there on (half a millisecond allows for its rounding).
-    starts = sorted({0, *(int(i) for i in np.searchsorted(seconds, np.array(cuts) - 5e-4) if i < len(times))})
+    # A detector may place a cut between frames: it is the first frame from there on (0.6 ms allow for its rounding).
+    starts = sorted({0, *(int(i) for i in np.searchsorted(seconds, np.array(cuts) - 6e-4) if i < len(times))})
     borders = [float(seconds[i]) for i in starts] + [end]
     return {
         "timecode_list": [[timecode(start), timecode(stop)] for start, stop in zip(borders, borders[1:])],
+        "transitions": [
+            [transition.kind, timecode(transition.start.seconds), timecode(min(transition.end.seconds, end))]
+            for transition in getattr(finder, "transitions", [])
+        ],
         "frame_rate": str(rate),
         "frame_size": list(size),
         "duration": round(end, 6),
@@ -122,9 +132,10 @@ def main() -> None:
     add_worker_arguments(parser)
     parser.add_argument(
         "--detector",
-        choices=[*DETECTORS, "transnetv2"],
-        default="adaptive",
-        help="PySceneDetect's detector; adaptive runs at 3.5 with a window of 3 frames, the best of its published sweep; no shot under 0.6 s",
+        choices=["transitions", *DETECTORS, "transnetv2"],
+        default="transitions",
+        help="transitions is ours and finds cuts, dissolves, wipes and fades; the others are PySceneDetect's, of which adaptive runs at 3.5 "
+        "with a window of 3 frames, the best of its published sweep, and all with no shot under 0.6 s",
     )
     parser.add_argument(
         "--cutscene_threshold",
@@ -133,6 +144,10 @@ def main() -> None:
     )
     parser.add_argument("--transnetv2_model", help="ONNX file of TransNetV2, for --detector transnetv2")
     args = parser.parse_args()
+    if args.detector == "transitions" and args.cutscene_threshold is not None:
+        raise UsageError(
+            "--detector transitions has no threshold; leave --cutscene_threshold out, or choose another --detector"
+        )
     if args.detector == "transnetv2" and not Path(args.transnetv2_model or "").is_file():
         raise UsageError(
             f"--transnetv2_model is {args.transnetv2_model!r}, no file: --detector transnetv2 needs the network's weights as ONNX, with an input "

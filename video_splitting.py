@@ -8,6 +8,7 @@ duration in seconds; codec; copied_frames, those taken over bit by bit; bytes, t
     MAX_SECONDS=5 python video_splitting.py --video_metadata_path scenes.jsonl --video_folder IN --output_folder OUT --encoder libx264
 """
 
+import hashlib
 import os
 import re
 from collections import Counter
@@ -19,11 +20,11 @@ import av
 import numpy as np
 
 from utils.arguments import UsageError, add_output_arguments, add_worker_arguments, at_least, run, script_parser
-from utils.clip_writer import Clip, Encoding, decoded_times, index_source, write_clips
+from utils.clip_writer import Clip, Encoding, decoded_times, index_source, read_identity, write_clips
 from utils.row_processing import input_rows, process_rows
 from utils.video_utils import VideoError, decode, display_size, frame_rate, last_frame_length, locate, open_video
 
-ROUNDING = 5e-4  # seconds: half of a timecode's last digit
+ROUNDING = 6e-4  # seconds: half of a timecode's last digit, and some for frames that begin exactly there
 
 
 def parse_timecode(text: str) -> float:
@@ -36,6 +37,24 @@ def parse_timecode(text: str) -> float:
 
 def long_enough(start: float, stop: float, min_seconds: float) -> bool:
     return stop - start >= min_seconds - 2 * ROUNDING
+
+
+def check_row(row: dict, list_path: str, needs_size: bool) -> None:
+    """Raises: `UsageError` for a row that cutscene_detect.py would not have written."""
+    at = f"{list_path}: {row['video_path']}"
+    try:
+        spans = [(parse_timecode(start), parse_timecode(stop)) for start, stop in row["timecode_list"]]
+        [(parse_timecode(start), parse_timecode(stop)) for _, start, stop in row.get("transitions", [])]
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(
+            f"{at}: timecode_list is {row.get('timecode_list')!r}, not [[start, end], ...]; make it with cutscene_detect.py"
+        ) from None
+    borders = [border for span in spans for border in span]
+    if borders != sorted(borders):
+        raise UsageError(f"{at}: timecode_list has shots that overlap or are out of order")
+    size = row.get("frame_size")
+    if needs_size and not (isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) for n in size)):
+        raise UsageError(f"{at}: frame_size is {size!r}, not [width, height], which --resolution_threshold needs")
 
 
 def split_shot(borders: np.ndarray, min_seconds: float, max_seconds: float, long_shots: str) -> list[tuple[int, int]]:
@@ -65,9 +84,20 @@ def split_shot(borders: np.ndarray, min_seconds: float, max_seconds: float, long
     spans, first = [], 0
     while first < last:
         stop = max(first + 1, int(np.searchsorted(borders, borders[first] + longest, side="right")) - 1)
-        if long_enough(borders[first], borders[stop], min_seconds):
+        short_enough = borders[stop] - borders[first] <= longest  # not so where one frame is shown for longer
+        if short_enough and long_enough(borders[first], borders[stop], min_seconds):
             spans.append((first, stop))
         first = stop
+    return spans
+
+
+def clean_spans(row: dict, margin_seconds: float) -> list[tuple[float, float]]:
+    """The shots of a row in seconds [start, stop), less the frames of its transitions and a margin on both sides of each."""
+    spans = [(parse_timecode(start), parse_timecode(stop)) for start, stop in row["timecode_list"]]
+    for _, start, stop in row.get("transitions", []):
+        low, high = parse_timecode(start) - margin_seconds, parse_timecode(stop) + margin_seconds
+        pieces = [piece for a, b in spans for piece in ([(a, b)] if b <= low or high <= a else [(a, low), (high, b)])]
+        spans = [(a, b) for a, b in pieces if b > a]
     return spans
 
 
@@ -75,6 +105,7 @@ def split_video(
     row: dict,
     video_folder: str | None,
     output_folder: str,
+    transition_margin: float,
     min_seconds: float,
     max_seconds: float,
     long_shots: str,
@@ -87,6 +118,10 @@ def split_video(
         times = index.times
     else:
         index, times = None, decoded_times(source)
+        if len(times) != row.get("num_frames", len(times)):
+            raise VideoError(
+                f"{source!r} has {len(times)} frames where num_frames says {row['num_frames']}: it has changed; detect its shots again"
+            )
     with open_video(source) as (_, stream):
         time_base, declared = stream.time_base, stream.average_rate
     end = int(times[-1]) + last_frame_length(times, frame_rate(times, time_base, declared), time_base)
@@ -94,11 +129,11 @@ def split_video(
     borders = (borders_pts - borders_pts[0]) * float(time_base)
 
     spans = []
-    for start, stop in ((parse_timecode(a), parse_timecode(b)) for a, b in row["timecode_list"]):
+    for start, stop in clean_spans(row, transition_margin):
         if not long_enough(start, stop, min_seconds):
             continue
         first, last = np.searchsorted(borders, [start - ROUNDING, stop - ROUNDING])
-        if last <= first or stop > borders[-1] + 1:
+        if last <= first or stop > borders[-1] + 0.1:
             raise VideoError(
                 f"{source!r}: the shot {start:g} to {stop:g} s lies outside the video of {borders[-1]:g} s; detect its shots again"
             )
@@ -108,6 +143,8 @@ def split_video(
             for a, b in split_shot(borders[first : last + 1], min_seconds, max_seconds, long_shots)
         ]
 
+    if not spans:
+        raise VideoError(f"{source!r}: no whole number of its frames lasts {min_seconds:g} to {max_seconds:g} s")
     clips = []
     stamp = {
         "source": row["video_path"],
@@ -120,7 +157,7 @@ def split_video(
         clips.append(Clip(Path(output_folder, name), times[first:last], int(borders_pts[last]), identity))
     if any(len(os.fsencode(clip.path.name)) > 250 for clip in clips):
         raise VideoError(f"{source!r}: its name is too long to add a scene number to; rename it")
-    remove_clips(output_folder, row["clip_prefix"], keep={clip.path.name for clip in clips})
+    remove_clips(output_folder, row, keep={clip.path.name for clip in clips})
     write_clips(source, clips, index, encoding)
     return [clip_row(clip, row["video_path"], output_folder, times, time_base, declared, len(clips)) for clip in clips]
 
@@ -153,28 +190,44 @@ def clip_row(
     }
 
 
-def remove_clips(output_folder: str, clip_prefix: str, keep: set[str]) -> None:
-    """Remove the clips of a source that are not in `keep`, and what a killed run left half-written."""
-    folder, prefix = Path(output_folder, clip_prefix).parent, Path(clip_prefix).name
+def remove_clips(output_folder: str, row: dict, keep: set[str]) -> None:
+    """Remove a source's clips that are not in `keep`, and what a killed run left half-written; nothing else."""
+    folder, prefix = Path(output_folder, row["clip_prefix"]).parent, Path(row["clip_prefix"]).name
     for path in folder.glob("*") if folder.is_dir() else ():
-        name = path.name
-        if re.fullmatch(r"\.?" + re.escape(prefix) + r"\d{3,}\.mp4(\.tmp)?", name, re.DOTALL) and name not in keep:
+        clip, half = (
+            re.fullmatch(form.format(re.escape(prefix)), path.name)
+            for form in (r"{}\d{{3,}}\.mp4", r"\.{}\d{{3,}}\.mp4\.tmp")
+        )
+        ours = (
+            clip
+            and path.name not in keep
+            and read_identity(path).get("identity", {}).get("source") == row["video_path"]
+        )
+        if half or ours:
             path.unlink()
 
 
 def add_clip_prefixes(rows: list[dict]) -> None:
-    """Give each source the path that its clips' names begin with: mirrored below the output folder, whatever the source is called.
+    """Give each source the path that its clips' names begin with: mirrored below the output folder, whatever it is called.
 
-    Two sources of one folder whose names differ only in their ending keep the ending.
+    Two sources of one folder whose names differ only in their ending keep the ending; where that does not tell them
+    apart, a digest of the path does.
     """
-    paths = {
-        row["video_path"]: PurePosixPath(*[p for p in PurePosixPath(row["video_path"]).parts if p not in ("/", "..")])
-        for row in rows
-    }
+    paths = {row["video_path"]: mirrored(row["video_path"]) for row in rows}
     stems = Counter(path.with_suffix("") for path in paths.values())
     for row in rows:
         path = paths[row["video_path"]]
-        row["clip_prefix"] = f"{path.parent / (path.name if stems[path.with_suffix('')] > 1 else path.stem)}-Scene-"
+        row["clip_prefix"] = str(path if stems[path.with_suffix("")] > 1 else path.with_suffix(""))
+    prefixes = Counter(row["clip_prefix"] for row in rows)
+    for row in rows:
+        if prefixes[row["clip_prefix"]] > 1:
+            row["clip_prefix"] += "-" + hashlib.sha256(os.fsencode(row["video_path"])).hexdigest()[:8]
+        row["clip_prefix"] += "-Scene-"
+
+
+def mirrored(video_path: str) -> PurePosixPath:
+    """The path below the output folder of a source that may be absolute or lie above the video folder."""
+    return PurePosixPath(*[part for part in PurePosixPath(video_path).parts if part not in ("/", "..")])
 
 
 def pixels(text: str) -> int:
@@ -213,6 +266,12 @@ def main() -> None:
         help="split into equal parts, or into pieces of --max_seconds, the rest dropped if short",
     )
     parser.add_argument(
+        "--transition_margin",
+        type=at_least(0, float),
+        default=0.1,
+        help="seconds kept out of the clips on both sides of each dissolve, wipe or fade, besides its own frames",
+    )
+    parser.add_argument(
         "--resolution_threshold",
         type=pixels,
         default=0,
@@ -235,6 +294,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.max_seconds < args.min_seconds:
         parser.error(f"--max_seconds {args.max_seconds:g} is below --min_seconds {args.min_seconds:g}")
+    if args.video_folder and os.path.realpath(args.video_folder) == os.path.realpath(args.output_folder):
+        parser.error(
+            f"--output_folder {args.output_folder} is the --video_folder; give the clips a folder of their own"
+        )
     try:
         Path(args.output_folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -244,12 +307,8 @@ def main() -> None:
     check_encoder(args.encoder, args.preset)
 
     rows = input_rows(args)
-    if any(not isinstance(row.get("timecode_list"), list) for row in rows):
-        raise UsageError(
-            f"{args.video_metadata_path}: no column 'timecode_list' with [[start, end], ...]; make it with cutscene_detect.py"
-        )
-    if args.resolution_threshold and any("frame_size" not in row for row in rows):
-        raise UsageError(f"{args.video_metadata_path}: --resolution_threshold needs the column 'frame_size'")
+    for row in rows:
+        check_row(row, args.video_metadata_path, needs_size=bool(args.resolution_threshold))
     add_clip_prefixes(rows)
 
     def passes(row: dict) -> bool:
@@ -257,10 +316,23 @@ def main() -> None:
             not args.resolution_threshold or row["frame_size"][0] * row["frame_size"][1] >= args.resolution_threshold
         )
         return large and any(
-            long_enough(parse_timecode(a), parse_timecode(b), args.min_seconds) for a, b in row["timecode_list"]
+            long_enough(start, stop, args.min_seconds) for start, stop in clean_spans(row, args.transition_margin)
         )
 
-    cut = {"min_seconds": args.min_seconds, "max_seconds": args.max_seconds, "long_shots": args.long_shots}
+    prefixes = {row["video_path"]: row["clip_prefix"] for row in rows if passes(row)}
+
+    def remove_unowned(clips: list[dict]) -> None:
+        """Remove clips whose source gives none any more, or gives them other names; the others it replaces itself."""
+        for clip in clips:
+            if not clip["video_path"].startswith(prefixes.get(clip["source_path"], "\0")):
+                Path(args.output_folder, clip["video_path"]).unlink(missing_ok=True)
+
+    cut = {
+        "transition_margin": args.transition_margin,
+        "min_seconds": args.min_seconds,
+        "max_seconds": args.max_seconds,
+        "long_shots": args.long_shots,
+    }
     coded = {"encoder": args.encoder, "crf": args.crf, "preset": args.preset, "audio": not args.no_audio}
     encoding = Encoding(**coded, threads=args.encoder_threads)
     process_rows(
@@ -272,9 +344,10 @@ def main() -> None:
             split_video, video_folder=args.video_folder, output_folder=args.output_folder, encoding=encoding, **cut
         ),
         passes=passes,
-        depends_on=("timecode_list", "clip_prefix"),
+        depends_on=("timecode_list", "transitions", "clip_prefix"),
         key="source_path",
-        holds=lambda clip: Path(args.output_folder, clip["video_path"]).is_file(),
+        holds=lambda clip: clip["source_path"] in prefixes and Path(args.output_folder, clip["video_path"]).is_file(),
+        discard=remove_unowned,
         done_word="cut",
     )
     short = sum(

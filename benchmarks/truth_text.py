@@ -41,7 +41,7 @@ def draw_line(
     """Draw a line of text and return the corners (4, 2) of its ink's rectangle. height: of the font, pixels."""
     if font == "pil":
         face = ImageFont.load_default(size=height)
-        left, top, right, bottom = face.getbbox(text)
+        _, _, right, bottom = face.getbbox(text)
         ink = Image.new("L", (int(right + 4), int(bottom + 4)))
         ImageDraw.Draw(ink).text((0, 0), text, fill=255, font=face)
         ink = np.asarray(ink)

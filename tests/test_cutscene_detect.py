@@ -33,7 +33,7 @@ def shots(lengths: list[int], width: int = 128, height: int = 72) -> list[np.nda
     return frames
 
 
-def detect(path, detector="adaptive", threshold=None) -> dict:
+def detect(path, detector="transitions", threshold=None) -> dict:
     return detect_shots({"video_path": path.name}, str(path.parent), detector, threshold, None)
 
 
@@ -41,7 +41,7 @@ def starts(row: dict) -> list[str]:
     return [start for start, _ in row["timecode_list"]]
 
 
-@pytest.mark.parametrize("detector", [name for name in DETECTORS if name != "threshold"])
+@pytest.mark.parametrize("detector", ["transitions", *(name for name in DETECTORS if name != "threshold")])
 @pytest.mark.parametrize("fps", [24, NTSC, 60])
 def test_cuts_are_found_on_their_frame(fps, detector, tmp_path):
     second = round(fps)
@@ -104,6 +104,7 @@ def test_columns(tmp_path):
     row = detect(write_video(tmp_path / "a.mp4", shots([48, 50], 96, 72), NTSC, change=anamorphic))
     assert row == {
         "timecode_list": [["00:00:00.000", "00:00:02.002"], ["00:00:02.002", "00:00:04.087"]],
+        "transitions": [],
         "frame_rate": "24000/1001",
         "frame_size": [128, 72],  # as shown
         "duration": 4.087417,

@@ -97,7 +97,7 @@ def spans_to_row(name: str, times: list[Fraction], spans) -> dict:
 def cut(path, spans, out, encoder="smart", times=None, **choices) -> list[dict]:
     """The rows of the clips of `spans`, written to the folder `out`."""
     times = times or read_video(path)[0]
-    limits = {"min_seconds": 0.1, "max_seconds": 60, "long_shots": "even"} | choices
+    limits = {"transition_margin": 0.1, "min_seconds": 0.1, "max_seconds": 60, "long_shots": "even"} | choices
     audio = limits.pop("audio", True)
     encoding = Encoding(encoder=encoder, preset="ultrafast", audio=audio)
     return split_video(spans_to_row(path.name, times, spans), str(path.parent), str(out), encoding=encoding, **limits)
@@ -111,6 +111,8 @@ def cut(path, spans, out, encoder="smart", times=None, **choices) -> list[dict]:
 def test_a_clip_holds_exactly_the_frames_of_its_shot(name, encoder, sources, tmp_path):
     path = sources(name)
     times, pictures = read_video(path)
+    if name == "h264.avi":  # AVI holds no times of presentation, and PyAV's are FFmpeg's guess
+        times = [Fraction(i, 24) for i in range(len(pictures))]
     rows = cut(path, SHOTS, tmp_path, encoder, times)
     assert [row["num_frames"] for row in rows] == [stop - first for first, stop in SHOTS]
     for row, (first, stop) in zip(rows, SHOTS, strict=True):
@@ -190,7 +192,7 @@ def test_a_clip_that_is_cut_again(sources, tmp_path):
     again = tmp_path / row["video_path"]
     encoding = Encoding(preset="slow", crf=30)
     row = spans_to_row(again.name, read_video(again)[0], [(0, 50), (50, 110)])
-    rows = split_video(row, str(tmp_path), str(tmp_path / "out"), 0.1, 60, "even", encoding)
+    rows = split_video(row, str(tmp_path), str(tmp_path / "out"), 0.1, 0.1, 60, "even", encoding)
     for row, (first, stop) in zip(rows, [(5, 55), (55, 115)], strict=True):
         assert read_indices(tmp_path / "out" / row["video_path"]) == list(range(first, stop))
 

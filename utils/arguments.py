@@ -62,7 +62,7 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout_seconds",
         type=at_least(0.1, float),
         default=120.0,
-        help="time limit a video, for each 10 MB of it begun; past it, an error row",
+        help="time limit a video, for each 10 MB or minute of it begun; past it, an error row",
     )
 
 

@@ -9,7 +9,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,9 +17,9 @@ import av
 import numpy as np
 from av.filter import Graph
 
-from utils.h264 import IDR, PPS, SPS, nal_length_size, nal_units, parameter_sets, track_header
+from utils.h264 import IDR, PPS, SPS, nal_length_size, nal_units, parameter_set_id, parameter_sets, track_header
 from utils.sound import encode_sound, read_sound
-from utils.video_utils import VideoError, decode, display_transform, open_video
+from utils.video_utils import VideoError, decode, display_transform, open_video, packets_tell_times
 
 EDGE_SPS_ID = (
     31  # of the encoded parts: sources count from 0, and two parameter sets of one number cannot share a track
@@ -57,20 +57,30 @@ class Clip:
 
 @dataclass(frozen=True)
 class SourceIndex:
-    """What the packets tell without decoding: `times`, the PTS of all frames shown, rising; `entries`, the PTS of the frames at which a GOP that
-    needs no other begins; `plain`, whether every packet is one frame shown."""
+    """What the packets tell without decoding.
+
+    `times`: PTS of all frames shown, rising. `entries`: PTS of the frames at which a GOP begins that needs no other.
+    `plain`: whether every packet is one frame shown. `free_id`: the highest number that no parameter set of the source
+    has, for those of encoded edges; None where all 32 are taken.
+    """
 
     times: np.ndarray
     entries: np.ndarray
     plain: bool
+    free_id: int | None
 
 
 def index_source(path: str) -> SourceIndex | None:
     """Read the packets of a video once; None where they do not give their times."""
-    times, entries, plain = [], [], True
+    times, entries, plain, used = [], [], True, set()
     with open_video(path) as (container, stream):
+        if not packets_tell_times(container):
+            return None
         is_h264 = stream.codec_context.codec.canonical_name == "h264"
-        length_size = nal_length_size(stream.codec_context.extradata)
+        extradata = stream.codec_context.extradata
+        length_size = nal_length_size(extradata)
+        if is_h264 and extradata:
+            used |= {parameter_set_id(*unit) for unit in parameter_sets(extradata)}
         for packet in container.demux(stream):
             if packet.size == 0:
                 continue
@@ -80,12 +90,15 @@ def index_source(path: str) -> SourceIndex | None:
                 plain = False
                 continue
             times.append(packet.pts)
-            if packet.is_keyframe and is_h264 and any(kind == IDR for kind, _ in nal_units(bytes(packet), length_size)):
-                entries.append(packet.pts)
+            if is_h264 and packet.is_keyframe:
+                units = list(nal_units(bytes(packet), length_size))
+                used |= {parameter_set_id(kind, unit) for kind, unit in units if kind in (SPS, PPS)}
+                if any(kind == IDR for kind, _ in units):
+                    entries.append(packet.pts)
     unique = np.unique(np.array(times, np.int64))
-    return (
-        SourceIndex(unique, np.array(sorted(entries), np.int64), plain and len(unique) == len(times)) if times else None
-    )
+    free_id = max(set(range(32)) - used, default=None)
+    plain = plain and len(unique) == len(times)
+    return SourceIndex(unique, np.array(sorted(entries), np.int64), plain, free_id) if times else None
 
 
 def decoded_times(path: str) -> np.ndarray:
@@ -121,25 +134,27 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
         for clip in clips:
             copy_clip(path, clip, encoding)
         return
+    by_gop = index is not None and index.plain and len(index.entries) > 0
     with open_video(path) as (container, stream):
         first = next(decode(container, stream))
-        copying = encoding.encoder == "smart" and index is not None and index.plain and can_copy(stream, first)
+        copying = encoding.encoder == "smart" and by_gop and index.free_id is not None and can_copy(stream, first)
+    misread = []
     with open_video(path) as (container, stream):
-        by_gop = index is not None and index.plain and len(index.entries) > 0
-        pieces = (
-            _pieces_by_gop(container, stream, clips, index, copying)
-            if by_gop
-            else _frames_in(clips, decode(container, stream))
-        )
+        if by_gop:
+            pieces = _pieces_by_gop(container, stream, clips, index, copying)
+        else:
+            pieces = _frames_in(clips, decode(container, stream))
         for clip, group in itertools.groupby(pieces, key=lambda pair: pair[0]):
-            track = Track(path, stream, clip, encoding, copying)
+            track = Track(path, stream, clip, encoding, edge_id=index.free_id if copying else None)
             try:
                 for _, piece in group:
                     track.add(piece)
-                track.finish()
-            except BaseException:
+                if not track.finish():
+                    misread.append(clip)
+            finally:
                 track.discard()
-                raise
+    if misread:  # the copied and the encoded parts do not decode as one: encode them whole
+        write_clips(path, misread, index, replace(encoding, encoder="libx264"))
 
 
 def _frames_in(clips: list[Clip], frames: Iterator[av.VideoFrame]) -> Iterator[tuple[Clip, av.VideoFrame]]:
@@ -210,18 +225,21 @@ def _end_of(clip: Clip, index: SourceIndex) -> int:
 class Track:
     """One clip on its way: the packets of its video in decoding order, copied or encoded, until `finish` writes the file."""
 
-    def __init__(self, source: str, stream: av.VideoStream, clip: Clip, encoding: Encoding, copying: bool):
-        self.source, self.stream, self.clip, self.encoding, self.copying = source, stream, clip, encoding, copying
+    def __init__(self, source: str, stream: av.VideoStream, clip: Clip, encoding: Encoding, edge_id: int | None):
+        """`edge_id`: the number for parameter sets of encoded parts that stand beside copied ones; None to encode all."""
+        self.source, self.stream, self.clip, self.encoding = source, stream, clip, encoding
+        self.edge_id = edge_id
+        self.copying = edge_id is not None or encoding.encoder == "copy"
         self.packets: list[av.Packet] = []
         self.encoder: av.VideoCodecContext | None = None
         self.graph: Graph | None = None
         self.parameter_sets: list[tuple[int, bytes]] = []  # of the encoded edges beside copied GOPs
         self.temporary = clip.path.with_name(f".{clip.path.name}.tmp")
         self.temporary.parent.mkdir(parents=True, exist_ok=True)
-        self.out = av.open(
-            "file:" + os.path.abspath(self.temporary), "w", format="mp4", options={"movflags": "faststart"}
-        )
-        self.video = self.out.add_stream_from_template(stream) if copying else None
+        target = "file:" + os.path.abspath(self.temporary)
+        self.out = av.open(target, "w", format="mp4", options={"movflags": "faststart"})
+        # An opaque template keeps any codec's header; ours is written anew where edges are encoded.
+        self.video = self.out.add_stream_from_template(stream, opaque=edge_id is None) if self.copying else None
 
     def add(self, piece: av.VideoFrame | av.Packet) -> None:
         if isinstance(piece, av.Packet):
@@ -234,35 +252,56 @@ class Track:
             self.graph.push(piece)
             self._encode_filtered()
 
-    def finish(self, exact: bool = True) -> None:
+    def finish(self) -> bool:
         """Check that the frames are those of the span, write the file, rename it.
+
+        False, and no file, where copied and encoded parts turn out not to decode as one.
 
         Raises: `VideoError` when a frame is missing or another one is there.
         """
         self._end_encoder()
         clip, times = self.clip, np.array(sorted(packet.pts for packet in self.packets), np.int64)
-        if exact and not np.array_equal(times, clip.times):
+        if self.encoding.encoder == "copy":
+            clip.times = times
+        elif not np.array_equal(times, clip.times):
             raise VideoError(
-                f"{self.source!r}: {clip.path.name} got {len(times)} frames where its span has {len(clip.times)}; the file may be damaged"
+                f"{self.source!r}: {clip.path.name} got {len(times)} frames where its span has {len(clip.times)}; "
+                "the file may be damaged"
             )
-        # Decoding times: those of presentation in order, as much earlier as the reordering asks. One rule for copied and encoded parts.
+        # Decoding times: those of presentation in order, as much earlier as the reordering asks. One rule for copied
+        # and encoded parts.
         delay = max(int(time) - packet.pts for time, packet in zip(times, self.packets))
-        lengths = dict(zip(times.tolist(), np.diff(times, append=max(clip.stop_pts, int(times[-1]) + 1)).tolist()))
+        lengths = np.diff(times, append=max(clip.stop_pts, int(times[-1]) + 1)).tolist()
+        length_of = dict(zip(times.tolist(), lengths))
         for time, packet in zip(times.tolist(), self.packets):
-            packet.dts, packet.duration = time - delay - int(times[0]), lengths[packet.pts]
+            packet.dts, packet.duration = time - delay - int(times[0]), length_of[packet.pts]
             packet.pts -= int(times[0])
             packet.time_base, packet.stream = self.stream.time_base, self.video
-        if self.copying:
+        if self.edge_id is not None:
             extradata = self.stream.codec_context.extradata
             sets = (parameter_sets(extradata) if clip.copied_frames else []) + self.parameter_sets
             self.video.codec_context.extradata = track_header(sets, nal_length_size(extradata))
         sound = self._sound_packets(times[0] * self.stream.time_base, clip.stop_pts * self.stream.time_base)
-        written = {"identity": clip.identity, "copied_frames": clip.copied_frames, "audio_error": clip.audio_error}
-        self.out.metadata["comment"] = json.dumps(written)
+        self.out.metadata["comment"] = json.dumps(
+            {
+                "identity": clip.identity,
+                "copied_frames": clip.copied_frames,
+                "audio_error": clip.audio_error,
+                "times": times.tolist() if self.encoding.encoder == "copy" else None,
+            }
+        )
         for packet in sorted([*self.packets, *sound], key=lambda packet: packet.dts * packet.time_base):
             self.out.mux(packet)
         self.out.close()
+        if (
+            0 < clip.copied_frames < len(times)
+            and self.edge_id is not None
+            and not decodes_to(self.temporary, len(times))
+        ):
+            clip.copied_frames = 0
+            return False
         os.replace(self.temporary, clip.path)
+        return True
 
     def discard(self) -> None:
         """Leave nothing of a clip that is not whole."""
@@ -294,7 +333,7 @@ class Track:
     def _add_encoded(self, packets: list[av.Packet]) -> None:
         """Encoded packets, beside copied ones brought to the source's form: its length prefixes, its parameter sets apart."""
         for packet in packets:
-            if not self.copying:
+            if self.edge_id is None:
                 self.packets.append(packet)
                 continue
             length_size = nal_length_size(self.stream.codec_context.extradata)
@@ -312,7 +351,7 @@ class Track:
     def _open_encoder(self, frame: av.VideoFrame) -> av.VideoCodecContext:
         rate = self.stream.average_rate or Fraction(25)
         name = "h264_nvenc" if self.encoding.encoder == "h264_nvenc" else "libx264"
-        if self.copying:
+        if self.edge_id is not None:
             context = av.CodecContext.create(name, "w")
             context.framerate = rate
         else:
@@ -325,8 +364,8 @@ class Track:
         if name == "libx264":
             context.thread_count = self.encoding.threads
             context.options = {"crf": str(self.encoding.crf), "preset": self.encoding.preset}
-            if self.copying:
-                context.options |= {"x264-params": f"sps-id={EDGE_SPS_ID}"}
+            if self.edge_id is not None:
+                context.options |= {"x264-params": f"sps-id={self.edge_id}"}
         else:
             context.options = {"cq": str(self.encoding.crf), "rc": "vbr", "preset": "p4"}
         return context
@@ -365,42 +404,61 @@ def upright_graph(stream: av.VideoStream, first: av.VideoFrame) -> Graph:
     return graph
 
 
+def decodes_to(path: Path, count: int) -> bool:
+    """Whether a file gives `count` frames, none of them damaged."""
+    try:
+        with open_video(str(path)) as (container, stream):
+            damaged = [frame.is_corrupt for frame in decode(container, stream)]
+    except VideoError:
+        return False
+    return len(damaged) == count and not any(damaged)
+
+
 def copy_clip(path: str, clip: Clip, encoding: Encoding) -> None:
-    """Copy packets from the last keyframe at or before the start: fast, any codec that mp4 holds, but not exact; sets `clip.times` to what it got."""
+    """Copy packets from the last keyframe at or before the start: fast, any codec that mp4 holds, but not exact.
+
+    Sets `clip.times` to what it got.
+    """
     with open_video(path) as (container, stream):
         container.seek(clip.start_pts, stream=stream, backward=True)
-        track = Track(path, stream, clip, encoding, copying=True)
+        try:
+            track = Track(path, stream, clip, encoding, edge_id=None)
+        except ValueError as error:  # what the mp4 muxer says of a codec that it cannot hold
+            raise VideoError(f"{path!r}: {error}; --encoder copy cannot put it into mp4, use another") from None
         try:
             for packet in container.demux(stream):
-                if (
-                    packet.size == 0
-                    or packet.pts is None
-                    or packet.is_discard
-                    or not (track.packets or packet.is_keyframe)
-                ):
+                if packet.size == 0 or packet.pts is None or packet.is_discard:
+                    continue
+                if not track.packets and not packet.is_keyframe:
                     continue
                 if packet.dts is not None and packet.dts >= clip.stop_pts:
                     break
                 track.add(packet)
             if not track.packets:
                 raise VideoError(f"{path!r}: no keyframe at or before {clip.path.name}; use another --encoder")
-            clip.times = np.array(sorted(packet.pts for packet in track.packets), np.int64)
-            track.finish(exact=False)
-        except BaseException:
+            track.finish()
+        finally:
             track.discard()
-            raise
+
+
+def read_identity(path: Path) -> dict:
+    """What a clip says of itself in its comment; {} where it is not ours or not whole."""
+    if not path.is_file():
+        return {}
+    try:
+        with open_video(str(path)) as (container, _):
+            written = json.loads(container.metadata.get("comment", "{}"))
+    except (VideoError, ValueError):
+        return {}
+    return written if isinstance(written, dict) and isinstance(written.get("identity"), dict) else {}
 
 
 def is_written(clip: Clip) -> bool:
-    """Whether a run that was killed before it could say so has written this very clip; its counts are then taken from the file."""
-    if not clip.path.is_file():
-        return False
-    try:
-        with open_video(str(clip.path)) as (container, _):
-            written = json.loads(container.metadata.get("comment", "{}"))
-    except (VideoError, ValueError):
-        return False
-    if not isinstance(written, dict) or written.get("identity") != clip.identity:
+    """Whether a run that was killed before it could say so has written this very clip; what it got is then taken over."""
+    written = read_identity(clip.path)
+    if written.get("identity") != clip.identity:
         return False
     clip.copied_frames, clip.audio_error = written["copied_frames"], written["audio_error"]
+    if written["times"]:
+        clip.times = np.array(written["times"], np.int64)
     return True

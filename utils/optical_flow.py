@@ -103,7 +103,7 @@ def fit_camera(previous: np.ndarray, following: np.ndarray, flow: np.ndarray) ->
     return matrix, camera, flow
 
 
-def measure_motion(frames: Sequence[np.ndarray], times_seconds: Sequence[float]) -> dict[str, float]:
+def measure_motion(frames: Iterable[np.ndarray], times_seconds: Iterable[float]) -> dict[str, float]:
     """The clip's motion columns: means over the pairs of neighbouring frames, in % of the short side per second (%/s).
 
     frames: gray uint8 (h, w), as `prepare` returns them; times_seconds: when they are shown, rising.
@@ -121,12 +121,13 @@ def measure_motion(frames: Sequence[np.ndarray], times_seconds: Sequence[float])
 
     Raises: ValueError for fewer than two frames, a time missing or not rising, frames of different sizes.
     """
-    if len(frames) < 2 or len(frames) != len(times_seconds):
-        raise ValueError(
-            f"motion needs two or more frames, each with its time; got {len(frames)}, {len(times_seconds)}"
-        )
-    steps = zip(frames, frames[1:], np.diff(times_seconds), strict=False)
-    pairs = [_measure_pair(previous, following, seconds) for previous, following, seconds in steps]
+    pairs, previous, before = [], None, 0.0
+    for frame, seconds in zip(frames, times_seconds, strict=True):
+        if previous is not None:
+            pairs.append(_measure_pair(previous, frame, seconds - before))
+        previous, before = frame, seconds
+    if not pairs:
+        raise ValueError("motion needs two or more frames, each with its time")
     columns = {name: float(np.mean([pair[name] for pair in pairs])) for name in pairs[0]}
     velocities = np.array([(pair["camera_pan"], pair["camera_tilt"]) for pair in pairs])
     columns["camera_shake"] = float(np.hypot(*np.diff(velocities, axis=0).T).mean()) if len(pairs) > 1 else 0.0

@@ -59,13 +59,14 @@ def process_rows(
     depends_on: Sequence[str] = CLIP_COLUMNS,
     key: str = "video_path",
     holds: Callable[[dict], bool] = lambda row: True,
+    discard: Callable[[list[dict]], object] = lambda rows: None,
     done_word: str = "scored",
 ) -> None:
     """Bring `args.saved_path` up to date with `rows` and print the closing line.
 
     `read(row)` gives the columns to save (or, under a `key` that is not `video_path`, a list of rows), or, with `score`, what
     `score(list of them)` turns into columns. `passes(row)` is false for rows that are filtered. A result is due again when the input columns
-    `depends_on` have changed since, or when `holds(result row)` is false.
+    `depends_on` have changed since, or when `holds(result row)` is false; `discard` is given such results.
     """
     ranks = Ranks()
     results = ResultFile(
@@ -89,7 +90,10 @@ def process_rows(
             groups[row.get(key)].append(row)
         stale = {source for source, group in groups.items() if not whole(group)}
         if stale:
-            results.keep_only([row for row in there if row.get(key) not in stale])
+            kept = [row for row in there if row.get(key) not in stale]
+            still_there = {row["video_path"] for row in kept}
+            discard([row for row in there if row.get(key) in stale and row["video_path"] not in still_there])
+            results.keep_only(kept)
             print(f"{name}: {len(stale):,} results no longer fit their input or are incomplete, and are made again")
     ranks.wait_for_rank_0("loaded")
 
@@ -143,7 +147,7 @@ def process_rows(
 
 
 def _seconds_for_row(row: dict, video_folder: str | None, timeout_seconds: float) -> float:
-    return seconds_for_file(locate(row["video_path"], video_folder), timeout_seconds)
+    return seconds_for_file(locate(row["video_path"], video_folder), row.get("duration"), timeout_seconds)
 
 
 def closing_line(name, done_word, rows, filtered, there, errors, key, saved_path) -> str:

@@ -15,7 +15,7 @@ if ! cmp -s requirements.lock .venv/requirements.lock; then
         exit 1
     fi
     .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
-    .venv/bin/python -m uv pip install --quiet --python .venv/bin/python -r requirements.lock
+    .venv/bin/python -m uv pip install --quiet --system-certs --python .venv/bin/python -r requirements.lock
     cp requirements.lock .venv/requirements.lock
 fi
 PYTHON=$PWD/.venv/bin/python

@@ -34,10 +34,13 @@ def read_sound(path: str, start: Fraction, stop: Fraction) -> tuple[np.ndarray, 
             )
         rate = min((r for r in AAC_RATES if r >= stream.codec_context.sample_rate), default=AAC_RATES[-1])
         channels = min(2, stream.codec_context.layout.nb_channels)
-        resampler = av.AudioResampler("fltp", "stereo" if channels == 2 else "mono", rate)
+        resampler, form = None, None
         samples = np.zeros((channels, round((stop - start) * rate)), np.float32)
         cursor = None
         for frame in container.decode(stream):
+            if form != (frame.format.name, frame.layout.name, frame.sample_rate):  # broadcasts change it midway
+                form = (frame.format.name, frame.layout.name, frame.sample_rate)
+                resampler = av.AudioResampler("fltp", "stereo" if channels == 2 else "mono", rate)
             for piece in resampler.resample(frame):
                 data = piece.to_ndarray()
                 expected = cursor or 0 if piece.pts is None else round((piece.pts * piece.time_base - start) * rate)

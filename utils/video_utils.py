@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -144,7 +145,7 @@ def decode(container: av.container.InputContainer, stream: av.VideoStream) -> It
     name = container.name.removeprefix("file:")
     step = max(1, round(1 / ((stream.average_rate or Fraction(25)) * stream.time_base)))
     count, last, size = 0, None, None
-    frames = container.decode(stream)
+    frames = container.decode(stream) if packets_tell_times(container) else _decode_by_dts(container, stream)
     while True:
         try:
             frame = next(frames, None)
@@ -167,6 +168,23 @@ def decode(container: av.container.InputContainer, stream: av.VideoStream) -> It
         raise VideoError(f"{name!r} holds no frame that can be decoded")
 
 
+def packets_tell_times(container: av.container.InputContainer) -> bool:
+    """Whether packets carry the times at which their frames are shown. AVI holds none, and FFmpeg guesses wrong ones
+    where frames are reordered."""
+    return container.format.name != "avi"
+
+
+def _decode_by_dts(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Frames whose PTS are the packets' decoding times: the n-th frame shown takes the place of the n-th packet."""
+    places: deque[int | None] = deque()
+    for packet in container.demux(stream):
+        if packet.size:
+            places.append(packet.dts)
+        for frame in packet.decode():
+            frame.pts = places.popleft() if places else None
+            yield frame
+
+
 def said(error: av.FFmpegError) -> str:
     """What FFmpeg said: the error's own text and the last line that it logged."""
     return error.strerror + (f" ({error.log[2].strip()})" if error.log else "")
@@ -181,6 +199,8 @@ def packet_times(
     invisible ones share their PTS with the next.
     """
     shown, keyframes = [], []
+    if not packets_tell_times(container):
+        return None
     for packet in container.demux(stream):
         if packet.size == 0 or packet.is_discard:
             continue

@@ -92,13 +92,14 @@ def _end_with_parent() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def seconds_for_file(path: str, timeout_seconds: float) -> float:
-    """The time limit of a video: `timeout_seconds` for each 10 MB of it begun, so that an hour of film has its hour."""
+def seconds_for_file(path: str, duration: float | None, timeout_seconds: float) -> float:
+    """The time limit of a video: `timeout_seconds` for each 10 MB and, where it is known, each minute of it begun."""
     try:
         size = os.stat(path).st_size
     except OSError:
         size = 0
-    return timeout_seconds * (1 + size // 10_000_000)
+    minutes = duration / 60 if isinstance(duration, (int, float)) and duration > 0 else 0
+    return timeout_seconds * (1 + max(size // 10_000_000, int(minutes)))
 
 
 def progress(total: int, name: str) -> tqdm:
