@@ -2,7 +2,9 @@
 
 Columns added: motion_score, mean length of the flow in percent of the frame's short side per second (a clip scores the same at 480p and 4K, at
 24 and 60 fps); camera_pan, camera_tilt, camera_zoom, camera_roll, camera_shake, residual_motion, moving_share, subject_share, static_share,
-jump, flicker (units: `measure_motion` in utils/optical_flow.py); camera_motion, those in words; duration in seconds; frame_size.
+jump, flicker (units: `measure_motion` in utils/optical_flow.py); camera_motion, those in words;
+cut_inside, 0–1, how much of the picture is another one half a second later, where that is most (a cut or dissolve that
+slipped through: above 0.5); duration in seconds; frame_size.
 
     python compute_motion_score.py --video_folder datasets/panda_70m/train --saved_path motion_score.jsonl
     python compute_motion_score.py --video_folder datasets/panda_70m/train --video_metadata_path clips.jsonl \\
@@ -18,6 +20,7 @@ from math import floor, inf, isfinite
 
 import av
 import cv2
+import numpy as np
 
 from utils.arguments import (
     add_input_arguments,
@@ -29,8 +32,18 @@ from utils.arguments import (
 )
 from utils.filters import add_filter_arguments, filters_from, first_failure
 from utils.optical_flow import SAMPLING_FPS, SHORT_SIDE, camera_name, farneback_score, measure_motion, prepare
+from utils.picture_comparison import picture_replaced
 from utils.row_processing import input_rows, process_rows
-from utils.video_utils import VideoError, decode, display_size, frame_to_array, locate, open_video, short_side_size
+from utils.video_utils import (
+    VideoError,
+    decode,
+    display_size,
+    frame_to_array,
+    locate,
+    open_video,
+    resize,
+    short_side_size,
+)
 
 
 def motion_columns(row: dict, video_folder: str | None, estimator: str, short_side: int, sampling_fps: float) -> dict:
@@ -45,13 +58,23 @@ def motion_columns(row: dict, video_folder: str | None, estimator: str, short_si
             every = (frame for i, (frame, _) in enumerate(sampled(frames, stream, inf, known)) if i % interval == 0)
             grays = (prepare(frame_to_array(frame, "rgb24"), short_side) for frame in every)
             return {"motion_score": farneback_score(at_least_two(grays, path))} | known
-        pairs = (
-            (frame_to_array(frame, "gray", short_side_size(frame, stream, short_side) if short_side else None), seconds)
-            for frame, seconds in sampled(frames, stream, sampling_fps, known)
-        )
-        for_frames, for_times = tee(at_least_two(pairs, path))  # read in step: one frame waits at most
+        samples = at_least_two(small_samples(frames, stream, short_side, sampling_fps, known), path)
+        for_frames, for_times = tee(samples)  # read in step: one frame waits at most
         columns = measure_motion((gray for gray, _ in for_frames), (seconds for _, seconds in for_times))
     return {name: round(value, 5) for name, value in columns.items()} | {"camera_motion": camera_name(columns)} | known
+
+
+def small_samples(
+    frames: Iterator[av.VideoFrame], stream: av.VideoStream, short_side: int, fps: float, known: dict
+) -> Iterator[tuple[np.ndarray, float]]:
+    """The sampled frames in gray, and their times; keeps the largest change of picture between two in `known`."""
+    before, known["cut_inside"] = None, 0.0
+    for frame, seconds in sampled(frames, stream, fps, known):
+        thumb = resize(frame_to_array(frame, "bgr24", short_side_size(frame, stream, 72)), 64, 36)
+        if before is not None:
+            known["cut_inside"] = max(known["cut_inside"], round(picture_replaced(before, thumb), 4))
+        before = thumb
+        yield frame_to_array(frame, "gray", short_side_size(frame, stream, short_side) if short_side else None), seconds
 
 
 def at_least_two(frames: Iterator, path: str) -> Iterator:

@@ -22,11 +22,12 @@ score compute_video_frame_quality.py "$DATASET_FOLDER/technical_score.jsonl" --m
 score compute_text_score.py "$DATASET_FOLDER/text_score.jsonl" --text_detector="$TEXT_DETECTOR" ${N_JOBS:+--n_jobs="$N_JOBS"}
 
 score compute_motion_score.py "$DATASET_FOLDER/motion_score.jsonl" --motion_estimator="$MOTION_ESTIMATOR" ${N_JOBS:+--n_jobs="$N_JOBS"} \
-    --filter "$DATASET_FOLDER/technical_score.jsonl" technical_score "$TECHNICAL_SCORE_THRESHOLD" inf \
+    --filter "$DATASET_FOLDER/technical_score.jsonl" technical_score "$TECHNICAL_SCORE_THRESHOLD" none \
     --text_score_metadata_path="$DATASET_FOLDER/text_score.jsonl" --text_score_threshold="$TEXT_SCORE_THRESHOLD"
 
 score filter_videos_by_motion_score.py "$DATASET_FOLDER/train.jsonl" \
-    --filter "$DATASET_FOLDER/technical_score.jsonl" technical_score "$TECHNICAL_SCORE_THRESHOLD" inf \
+    --filter "$DATASET_FOLDER/technical_score.jsonl" technical_score "$TECHNICAL_SCORE_THRESHOLD" none \
     --text_score_metadata_path="$DATASET_FOLDER/text_score.jsonl" --text_score_threshold="$TEXT_SCORE_THRESHOLD" \
     --motion_score_metadata_path="$DATASET_FOLDER/motion_score.jsonl" \
+    --filter "$DATASET_FOLDER/motion_score.jsonl" cut_inside none "$CUT_INSIDE_THRESHOLD" \
     --low_motion_score_threshold="$LOW_MOTION_SCORE_THRESHOLD" --high_motion_score_threshold="$HIGH_MOTION_SCORE_THRESHOLD"

@@ -60,7 +60,7 @@ def stage_flags(folder: Path) -> dict[str, list]:
     """Each script and its flags, in the order of the stages, on the videos in `folder`/raw."""
     clips = ["--video_folder", folder / "clips", "--video_metadata_path", folder / "clips.jsonl"]
     scores = [
-        "--filter", folder / "technical_score.jsonl", "technical_score", 2, "inf",
+        "--filter", folder / "technical_score.jsonl", "technical_score", 2, "none",
         "--text_score_metadata_path", folder / "text_score.jsonl", "--text_score_threshold", 0.2,
     ]  # fmt: skip
     return {

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scenedetect import FrameTimecode, SceneManager, open_video
 from scenedetect.common import Timecode
+from skimage import data
 
-from utils.picture_comparison import found_share
+from utils.picture_comparison import found_share, picture_replaced
 from utils.transition_detector import RING, TransitionDetector, fade_length
 
 
@@ -210,3 +211,12 @@ def test_fade_length():
     assert fade_length([30, 30, 30, 30, 30, 30]) == 0
     assert fade_length([3, 6, 9, 12, 15, 15, 15, 15, 15, 15]) == 4
     assert fade_length([3, 6, 9, 12, 15]) is None
+
+
+def test_another_picture_is_told_from_motion():
+    photos = [cv2.cvtColor(photo, cv2.COLOR_RGB2BGR) for photo in (data.astronaut(), data.coffee(), data.chelsea())]
+    thumbs = [cv2.resize(photo, (64, 36), interpolation=cv2.INTER_AREA) for photo in photos]
+    assert all(picture_replaced(a, b) > 0.5 for a in thumbs for b in thumbs if a is not b)
+    wide = [cv2.resize(photo, (80, 36), interpolation=cv2.INTER_AREA) for photo in photos]
+    assert all(picture_replaced(p[:, 4:68], p[:, 10:74]) < 0.2 for p in wide)
+    assert picture_replaced(thumbs[0], np.zeros_like(thumbs[0])) == 0

@@ -70,7 +70,7 @@ def add_filter_arguments(parser: argparse.ArgumentParser, *, motion: bool) -> No
         action="append",
         default=[],
         metavar=("FILE", "COLUMN", "LOW", "HIGH"),
-        help="any other score: its file, column and bounds (-inf and inf for none); may be given several times",
+        help="any other score: its file, column and bounds (none for no bound); may be given several times",
     )
 
 
@@ -79,7 +79,10 @@ def filters_from(args: argparse.Namespace) -> list[Filter]:
 
     Raises: `UsageError` for a file that is missing or lacks its column, or a bound that is no number.
     """
-    wanted = [(file, column, low, high) for file, column, low, high in args.filter]
+    wanted = [
+        (file, column, "-inf" if low == "none" else low, "inf" if high == "none" else high)
+        for file, column, low, high in args.filter
+    ]
     named = [
         ("aesthetic_score", args.aesthetic_score_threshold, float("inf")),
         ("text_score", float("-inf"), args.text_score_threshold),
@@ -87,6 +90,9 @@ def filters_from(args: argparse.Namespace) -> list[Filter]:
     if hasattr(args, "motion_score_metadata_path"):
         named.append(("motion_score", args.low_motion_score_threshold, args.high_motion_score_threshold))
     wanted += [(path, name, low, high) for name, low, high in named if (path := getattr(args, f"{name}_metadata_path"))]
+    # What comes from the motion score asks last: the others decided whether it was computed at all.
+    motion_path = getattr(args, "motion_score_metadata_path", None)
+    wanted.sort(key=lambda one: (one[0] == motion_path, one[1] != "motion_score" and one[0] == motion_path))
     filters = []
     for path, column, low, high in wanted:
         try:

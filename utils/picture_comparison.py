@@ -79,3 +79,15 @@ def camera_moved(a: np.ndarray, b: np.ndarray) -> bool:
         return False
     travel = np.abs(here @ move[:, :2].T + move[:, 2] - here).max(axis=1)
     return float(np.median(travel)) > 2.0
+
+
+def picture_replaced(a: np.ndarray, b: np.ndarray) -> float:
+    """How much of one picture is another one in the next, 0–1: the mean of the structure and of the colours lost.
+
+    a, b: uint8 (h, w, 3), BGR, 64 x 36 pixels or so. Half a second apart, motion within a shot stays below 0.5.
+    """
+    gray_a, gray_b = (cv2.cvtColor(x, cv2.COLOR_BGR2GRAY) for x in (a, b))
+    if min(gray_a.std(), gray_b.std()) < TEXTURE:
+        return 0.0  # black, or any one tone: a fade's matter
+    found = max(found_share(gray_a, gray_b), found_share(gray_b, gray_a))
+    return (1 - found + colours_lost(a, b)) / 2
