@@ -1,7 +1,7 @@
 """Turn the frame captions of each clip into one caption of the clip.
 
---summarizer attributes puts what was measured into one sentence, without a model; none takes a clip's only frame caption as it is. Columns
-added: summary_model; summary_caption.
+--summarizer attributes puts what was measured into one sentence, without a model; none takes a clip's only frame
+caption as it is. Columns added: summary_model; summary_caption.
 
     python caption_summary.py --video_metadata_path frame_caption.jsonl --saved_path summary_caption.jsonl
 """

@@ -1,8 +1,8 @@
 """Caption frames of each clip.
 
---captioner attributes needs no model: it puts into words what was measured (brightness, colours, text), and says so: image_caption_model is
-`attributes`. Columns added: image_caption_model; prompt; sampled_frame_idx; sampled_frame_caption, a list, one text a frame; attributes, the
-measurements behind it, for caption_summary.py.
+--captioner attributes needs no model: it puts into words what was measured (brightness, colours, text), and says so:
+image_caption_model is `attributes`. Columns added: image_caption_model; prompt; sampled_frame_idx;
+sampled_frame_caption, a list, one text a frame; attributes, the measurements behind it, for caption_summary.py.
 
     python caption_video_frame.py --video_metadata_path train.jsonl --video_folder datasets/panda_70m/train --saved_path frame_caption.jsonl
 """

@@ -1,16 +1,17 @@
 """Measure how much each clip moves, and what its camera does, from optical flow between frames at 2 fps.
 
-Columns added: motion_score, mean length of the flow in percent of the frame's short side per second (a clip scores the same at 480p and 4K, at
-24 and 60 fps); camera_pan, camera_tilt, camera_zoom, camera_roll, camera_shake, residual_motion, moving_share, subject_share, static_share,
-jump, flicker (units: `measure_motion` in utils/optical_flow.py); camera_motion, those in words;
-cut_inside, 0–1, how much of the picture is another one half a second later, where that is most (a cut or dissolve that
-slipped through: above 0.5); duration in seconds; frame_size.
+Columns added: motion_score, mean length of the flow in percent of the frame's short side per second (a clip scores the
+same at 480p and 4K, at 24 and 60 fps); camera_pan, camera_tilt, camera_zoom, camera_roll, camera_shake,
+residual_motion, moving_share, subject_share, static_share, jump, flicker (units: `measure_motion` in
+utils/optical_flow.py); camera_motion, those in words; cut_inside, 0–1, how much of the picture is another one half a
+second later, where that is most (a cut or dissolve that slipped through: above 0.5); duration in seconds; frame_size.
 
     python compute_motion_score.py --video_folder datasets/panda_70m/train --saved_path motion_score.jsonl
     python compute_motion_score.py --video_folder datasets/panda_70m/train --video_metadata_path clips.jsonl \\
         --text_score_metadata_path text_score.jsonl --text_score_threshold 0.02 --saved_path motion_score.jsonl
 
-With --motion_estimator farneback --short_side 0 the score is EasyAnimate's: pixels at native size, over frames int(fps / 2) apart.
+With --motion_estimator farneback --short_side 0 the score is EasyAnimate's: pixels at native size, over frames int(fps
+/ 2) apart.
 """
 
 from collections.abc import Iterator
@@ -89,7 +90,9 @@ def at_least_two(frames: Iterator, path: str) -> Iterator:
 def sampled(
     frames: Iterator[av.VideoFrame], stream: av.VideoStream, fps: float, known: dict
 ) -> Iterator[tuple[av.VideoFrame, float]]:
-    """The first frame at or after each of 0, 1/fps, 2/fps, ... seconds, and its time; fills `known` with the clip's duration and frame size."""
+    """The first frame at or after each of 0, 1/fps, 2/fps, ... seconds, and its time; fills `known` with the clip's
+    duration and frame size.
+    """
     first, due, seconds, step = None, 0, 0.0, 0.0
     for frame in frames:
         if first is None:

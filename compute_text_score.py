@@ -1,7 +1,8 @@
 """Measure how much of each clip's picture is text: subtitles, titles, watermarks, slides.
 
-Columns added: text_score, the area of the union of the text boxes over the frame's area (0–1; boxes clipped to the frame, overlaps counted
-once, rotated ones included), the mean over the sampled frames; text_score_max, the largest; text_boxes, how many; sample_frame_idx.
+Columns added: text_score, the area of the union of the text boxes over the frame's area (0–1; boxes clipped to the
+frame, overlaps counted once, rotated ones included), the mean over the sampled frames; text_score_max, the largest;
+text_boxes, how many; sample_frame_idx.
 
     python compute_text_score.py --video_folder datasets/panda_70m/train --saved_path text_score.jsonl
     python compute_text_score.py --video_metadata_path clips.jsonl --video_folder CLIPS --frame_sample_method uniform --num_sampled_frames 3

@@ -1,7 +1,8 @@
 """Score the quality of each clip's frames.
 
-TechnicalScore, without a model, adds technical_score (0–10), the mean over the sampled frames, and what it is made of: sharpness, exposure,
-contrast, colourfulness (0–10 each), noise, blockiness; all with their formulas in utils/technical_score.py. sample_frame_idx names the frames.
+TechnicalScore, without a model, adds technical_score (0–10), the mean over the sampled frames, and what it is made of:
+sharpness, exposure, contrast, colourfulness (0–10 each), noise, blockiness; all with their formulas in
+utils/technical_score.py. sample_frame_idx names the frames.
 
     python compute_video_frame_quality.py --video_folder datasets/panda_70m/train --metrics TechnicalScore --saved_path technical_score.jsonl
     python compute_video_frame_quality.py --video_metadata_path clips.jsonl --video_folder CLIPS --num_sampled_frames 8

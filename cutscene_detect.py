@@ -1,8 +1,9 @@
 """Find the shots of each video: one row a video, from one decode.
 
-Columns added: timecode_list [[start, end), ...] a shot each (a dissolve is halved between its two), as "HH:MM:SS.mmm" from PTS, counted from the first frame; frame_rate, frames a
-second as a fraction (of a variable rate, the mean); frame_size [width, height] in pixels as a player shows it; duration in seconds;
-num_frames; codec; transitions [[kind, start, end), ...], dissolves, wipes and fades, whose frames belong to no clean shot.
+Columns added: timecode_list [[start, end), ...] a shot each (a dissolve is halved between its two), as "HH:MM:SS.mmm"
+from PTS, counted from the first frame; frame_rate, frames a second as a fraction (of a variable rate, the mean);
+frame_size [width, height] in pixels as a player shows it; duration in seconds; num_frames; codec; transitions [[kind,
+start, end), ...], dissolves, wipes and fades, whose frames belong to no clean shot.
 
     python cutscene_detect.py --video_folder datasets/panda_70m/before_vcut --saved_path datasets/panda_70m/scenes.jsonl
     python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector adaptive
@@ -45,7 +46,9 @@ DETECTORS = {
 
 
 def make_detector(name: str, threshold: float | None, transnetv2_model: str | None = None) -> SceneDetector:
-    """Our TransitionDetector, or PySceneDetect's detector of that name. `threshold` None takes its own default, for `adaptive` the better one of its published sweep."""
+    """Our TransitionDetector, or PySceneDetect's detector of that name. `threshold` None takes its own default, for
+    `adaptive` the better one of its published sweep.
+    """
     if name == "transitions":
         return TransitionDetector()
     if name == "transnetv2":
@@ -85,7 +88,9 @@ def detect_shots(
                 scale = min(1, FRAME_SIDE / max(frame.width, frame.height))
                 small = (max(2, round(frame.width * scale)), max(2, round(frame.height * scale)))
             times.append(frame.pts)
-            image = shrink.reformat(frame, *small, format="bgr24", interpolation="FAST_BILINEAR").to_ndarray()
+            image = shrink.reformat(
+                frame, *small, format="bgr24", interpolation="FAST_BILINEAR", threads=1
+            ).to_ndarray()
             yield (
                 FrameTimecode(
                     Timecode(frame.pts - times[0], stream.time_base), fps=stream.average_rate or Fraction(25)

@@ -1,4 +1,5 @@
-"""Write the training set as one JSON list: [{"file_path": ..., "text": ..., "type": "video"}, ...], `file_path` relative to the video folder.
+"""Write the training set as one JSON list: [{"file_path": ..., "text": ..., "type": "video"}, ...], `file_path`
+relative to the video folder.
 
     python export_dataset.py --video_metadata_path summary_caption.jsonl --video_folder datasets/panda_70m/train \\
         --saved_path datasets/panda_70m/train_panda_70m.json

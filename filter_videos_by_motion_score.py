@@ -1,6 +1,8 @@
-"""Keep the clips that pass every filter: train.jsonl holds them with all their scores, dropped.jsonl the rest with the reason.
+"""Keep the clips that pass every filter: train.jsonl holds them with all their scores, dropped.jsonl the rest with the
+reason.
 
-Thresholds are applied to stored scores, so that trying another one takes no time; both files are written whole at each run.
+Thresholds are applied to stored scores, so that trying another one takes no time; both files are written whole at each
+run.
 
     python filter_videos_by_motion_score.py --video_metadata_path clips.jsonl --saved_path train.jsonl \\
         --aesthetic_score_metadata_path aesthetic_score.jsonl --aesthetic_score_threshold 4 \\
@@ -19,7 +21,9 @@ from video_splitting import pixels
 
 
 def with_scores(row: dict, filters: list[Filter]) -> dict:
-    """The clip's row and the columns of its score files; what the clip's own row says is kept. `pixels` is those of a frame."""
+    """The clip's row and the columns of its score files; what the clip's own row says is kept. `pixels` is those of a
+    frame.
+    """
     scores = {}
     for f in filters:
         scores |= {

@@ -1,11 +1,13 @@
 """Cut each video's shots into clips of 3 to 10 seconds that hold exactly the frames of their span.
 
-Reads the rows of cutscene_detect.py (`video_path`, `timecode_list`); one row a clip comes out: video_path, relative to --output_folder;
-source_path; start_seconds, end_seconds in the source, from its first frame; num_frames; frame_rate; frame_size [width, height] in pixels;
-duration in seconds; codec; copied_frames, those taken over bit by bit; bytes, the file's size.
+Reads the rows of cutscene_detect.py (`video_path`, `timecode_list`); one row a clip comes out: video_path, relative to
+--output_folder; source_path; start_seconds, end_seconds in the source, from its first frame; num_frames; frame_rate;
+frame_size [width, height] in pixels; duration in seconds; codec; copied_frames, those taken over bit by bit; bytes, the
+file's size.
 
     python video_splitting.py --video_metadata_path scenes.jsonl --video_folder IN --output_folder OUT --saved_path clips.jsonl
-    MAX_SECONDS=5 python video_splitting.py --video_metadata_path scenes.jsonl --video_folder IN --output_folder OUT --encoder libx264
+    MAX_SECONDS=5 python video_splitting.py --video_metadata_path scenes.jsonl --video_folder IN --output_folder OUT
+    --encoder libx264
 """
 
 import hashlib
@@ -60,9 +62,9 @@ def check_row(row: dict, list_path: str, needs_size: bool) -> None:
 def split_shot(borders: np.ndarray, min_seconds: float, max_seconds: float, long_shots: str) -> list[tuple[int, int]]:
     """Frame spans [first, stop) of a shot's clips. `borders`: seconds at which its frames begin, and at last its end.
 
-    A shot of at most `max_seconds` is one clip. A longer one becomes, by `even`, the fewest equal parts that are short enough (to a frame), or,
-    by `greedy`, pieces of `max_seconds` and a rest that is dropped under `min_seconds`. Where equal parts would fall under `min_seconds`,
-    greedy is taken: some of such a shot must be lost.
+    A shot of at most `max_seconds` is one clip. A longer one becomes, by `even`, the fewest equal parts that are short
+    enough (to a frame), or, by `greedy`, pieces of `max_seconds` and a rest that is dropped under `min_seconds`. Where
+    equal parts would fall under `min_seconds`, greedy is taken: some of such a shot must be lost.
     """
     last = len(borders) - 1
     longest = max_seconds + 2 * ROUNDING
@@ -92,7 +94,9 @@ def split_shot(borders: np.ndarray, min_seconds: float, max_seconds: float, long
 
 
 def clean_spans(row: dict, margin_seconds: float) -> list[tuple[float, float]]:
-    """The shots of a row in seconds [start, stop), less the frames of its transitions and a margin on both sides of each."""
+    """The shots of a row in seconds [start, stop), less the frames of its transitions and a margin on both sides of
+    each.
+    """
     spans = [(parse_timecode(start), parse_timecode(stop)) for start, stop in row["timecode_list"]]
     for _, start, stop in row.get("transitions", []):
         low, high = parse_timecode(start) - margin_seconds, parse_timecode(stop) + margin_seconds
@@ -208,7 +212,8 @@ def remove_clips(output_folder: str, row: dict, keep: set[str]) -> None:
 
 
 def add_clip_prefixes(rows: list[dict]) -> None:
-    """Give each source the path that its clips' names begin with: mirrored below the output folder, whatever it is called.
+    """Give each source the path that its clips' names begin with: mirrored below the output folder, whatever it is
+    called.
 
     Two sources of one folder whose names differ only in their ending keep the ending; where that does not tell them
     apart, a digest of the path does.

@@ -71,7 +71,9 @@ def _interrupt(*_) -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call a script's `main` and turn its ends into exit codes. SIGTERM ends like Ctrl-C: what is done is written first."""
+    """Call a script's `main` and turn its ends into exit codes. SIGTERM ends like Ctrl-C: what is done is written
+    first.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8, nor the terminal

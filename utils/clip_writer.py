@@ -1,8 +1,9 @@
 """Writing clips that hold exactly the frames of a span of their source, in one pass over it.
 
-`smart` copies every group of pictures (GOP) that lies wholly inside a clip and encodes only the frames at the edges that lie in a GOP it
-shares with a neighbour; the copied frames are the source's own bits. It needs a source whose GOPs can stand alone and stand beside x264's in
-one track: progressive 8-bit 4:2:0 H.264, upright, with square pixels. Any other source is encoded whole, as with `libx264`.
+`smart` copies every group of pictures (GOP) that lies wholly inside a clip and encodes only the frames at the edges
+that lie in a GOP it shares with a neighbour; the copied frames are the source's own bits. It needs a source whose GOPs
+can stand alone and stand beside x264's in one track: progressive 8-bit 4:2:0 H.264, upright, with square pixels. Any
+other source is encoded whole, as with `libx264`.
 """
 
 import itertools
@@ -30,7 +31,9 @@ PQ, HLG = 16, 18  # colour transfer functions of HDR, ITU-T H.273 table 3
 
 @dataclass(frozen=True)
 class Encoding:
-    """How clips are written. `encoder` is libx264, h264_nvenc, smart or copy; `crf` is x264's, or NVENC's constant quality."""
+    """How clips are written. `encoder` is libx264, h264_nvenc, smart or copy; `crf` is x264's, or NVENC's constant
+    quality.
+    """
 
     encoder: str = "smart"
     crf: int = 18
@@ -123,7 +126,8 @@ def can_copy(stream: av.VideoStream, first: av.VideoFrame) -> bool:
 
 
 def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encoding: Encoding) -> None:
-    """Write all clips of a source, in order. Each appears under its name when it is whole and has been found to hold its frames.
+    """Write all clips of a source, in order. Each appears under its name when it is whole and has been found to hold
+    its frames.
 
     Raises: `VideoError`; clips written before it stay.
     """
@@ -172,7 +176,9 @@ def _frames_in(clips: list[Clip], frames: Iterator[av.VideoFrame]) -> Iterator[t
 def _pieces_by_gop(
     container, stream, clips: list[Clip], index: SourceIndex, copying: bool
 ) -> Iterator[tuple[Clip, av.VideoFrame | av.Packet]]:
-    """Frames and packets of the clips in order: packets of GOPs that lie inside one clip (where `copying`), else frames; the rest is not decoded."""
+    """Frames and packets of the clips in order: packets of GOPs that lie inside one clip (where `copying`), else
+    frames; the rest is not decoded.
+    """
     decoder = stream.codec_context
     entries = [*map(int, index.entries), 2**63]
     k, stop, waiting = (
@@ -223,7 +229,9 @@ def _end_of(clip: Clip, index: SourceIndex) -> int:
 
 
 class Track:
-    """One clip on its way: the packets of its video in decoding order, copied or encoded, until `finish` writes the file."""
+    """One clip on its way: the packets of its video in decoding order, copied or encoded, until `finish` writes the
+    file.
+    """
 
     def __init__(self, source: str, stream: av.VideoStream, clip: Clip, encoding: Encoding, edge_id: int | None):
         """`edge_id`: the number for parameter sets of encoded parts that stand beside copied ones; None to encode all."""
@@ -331,7 +339,9 @@ class Track:
             self.encoder = None
 
     def _add_encoded(self, packets: list[av.Packet]) -> None:
-        """Encoded packets, beside copied ones brought to the source's form: its length prefixes, its parameter sets apart."""
+        """Encoded packets, beside copied ones brought to the source's form: its length prefixes, its parameter sets
+        apart.
+        """
         for packet in packets:
             if self.edge_id is None:
                 self.packets.append(packet)
@@ -382,7 +392,9 @@ class Track:
 
 
 def upright_graph(stream: av.VideoStream, first: av.VideoFrame) -> Graph:
-    """Filters that bring frames to what every loader shows right: progressive, upright, square pixels, SDR BT.709 if HDR, even sides, yuv420p."""
+    """Filters that bring frames to what every loader shows right: progressive, upright, square pixels, SDR BT.709 if
+    HDR, even sides, yuv420p.
+    """
     chain = []
     if first.interlaced_frame:
         chain.append(("bwdif", "mode=send_frame:deint=interlaced"))

@@ -42,14 +42,18 @@ def parameter_sets(extradata: bytes) -> list[tuple[int, bytes]]:
 
 
 def parameter_set_id(kind: int, unit: bytes) -> int:
-    """The number of an SPS (H.264 7.3.2.1.1: after profile, constraints and level) or PPS (7.3.2.2: first), an Exp-Golomb code."""
+    """The number of an SPS (H.264 7.3.2.1.1: after profile, constraints and level) or PPS (7.3.2.2: first), an
+    Exp-Golomb code.
+    """
     bits = "".join(f"{byte:08b}" for byte in unit[4 if kind == SPS else 1 :][:8])
     zeros = len(bits) - len(bits.lstrip("0"))
     return int(bits[zeros : 2 * zeros + 1] or "1", 2) - 1
 
 
 def track_header(sets: list[tuple[int, bytes]], length_size: int) -> bytes:
-    """The header of a track with these SPS and PPS: avcC (ISO/IEC 14496-15, 5.3.3.1), or start codes where `length_size` is 0."""
+    """The header of a track with these SPS and PPS: avcC (ISO/IEC 14496-15, 5.3.3.1), or start codes where
+    `length_size` is 0.
+    """
     if not length_size:
         return b"".join(b"\0\0\0\1" + unit for _, unit in sets)
     profile_to_level = next(unit for kind, unit in sets if kind == SPS)[1:4]

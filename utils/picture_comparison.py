@@ -1,6 +1,8 @@
-"""Whether one picture is found again in another: in its place, displaced, in other light, by its colours, or by a camera's move.
+"""Whether one picture is found again in another: in its place, displaced, in other light, by its colours, or by a
+camera's move.
 
-Pictures are small, uint8, gray (h, w) or BGR (h, w, 3); shares are 0–1. docs/cuts.md tells how each constant was chosen.
+Pictures are small, uint8, gray (h, w) or BGR (h, w, 3); shares are 0–1. docs/cuts.md tells how each constant was
+chosen.
 """
 
 import cv2

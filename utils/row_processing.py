@@ -1,7 +1,9 @@
-"""The road that every script's rows take: which are due, read in worker processes, scored in batches, appended, merged, counted.
+"""The road that every script's rows take: which are due, read in worker processes, scored in batches, appended, merged,
+counted.
 
-A script brings `read(row)`, which opens the video in a worker process and returns what the score needs, and, where there is a model,
-`score(batch)`, which runs beside the model. Everything else is here, once: resume, errors, ranks, progress and the closing line.
+A script brings `read(row)`, which opens the video in a worker process and returns what the score needs, and, where
+there is a model, `score(batch)`, which runs beside the model. Everything else is here, once: resume, errors, ranks,
+progress and the closing line.
 """
 
 import argparse
@@ -20,7 +22,9 @@ CLIP_COLUMNS = ("source_path", "start_seconds", "end_seconds", "bytes")
 
 
 def input_rows(args: argparse.Namespace) -> list[dict]:
-    """The rows to work on, from `--video_metadata_path` with all its columns or from `--video_folder`; each `video_path` once."""
+    """The rows to work on, from `--video_metadata_path` with all its columns or from `--video_folder`; each
+    `video_path` once.
+    """
     if args.video_metadata_path and not args.video_metadata_path.lower().endswith(".txt"):
         rows = read_rows(args.video_metadata_path, required=(args.video_path_column,))
         keyed = {}
@@ -64,9 +68,10 @@ def process_rows(
 ) -> None:
     """Bring `args.saved_path` up to date with `rows` and print the closing line.
 
-    `read(row)` gives the columns to save (or, under a `key` that is not `video_path`, a list of rows), or, with `score`, what
-    `score(list of them)` turns into columns. `passes(row)` is false for rows that are filtered. A result is due again when the input columns
-    `depends_on` have changed since, or when `holds(result row)` is false; `discard` is given such results.
+    `read(row)` gives the columns to save (or, under a `key` that is not `video_path`, a list of rows), or, with
+    `score`, what `score(list of them)` turns into columns. `passes(row)` is false for rows that are filtered. A result
+    is due again when the input columns `depends_on` have changed since, or when `holds(result row)` is false; `discard`
+    is given such results.
     """
     ranks = Ranks()
     results = ResultFile(
@@ -104,17 +109,14 @@ def process_rows(
     if done & set(made_from):
         print(f"{name}: {len(done & set(made_from)):,} of {len(rows):,} done before, {len(due):,} due")
 
-    def save(batch: list[tuple[dict, dict | list[dict]]]) -> None:
-        for row, columns in batch:
-            stamp = {"made_from": made_from[row["video_path"]]} if made_from[row["video_path"]] else {}
-            for one in columns if isinstance(columns, list) else [columns]:
-                one.setdefault("video_path", row["video_path"])
-            results.add(
-                [
-                    {"video_path": one.pop("video_path"), **one, **stamp}
-                    for one in (columns if isinstance(columns, list) else [columns])
-                ]
-            )
+    def save(row: dict, columns: dict | list[dict]) -> None:
+        stamp = {"made_from": made_from[row["video_path"]]} if made_from[row["video_path"]] else {}
+        made = columns if isinstance(columns, list) else [columns]
+        results.add([{"video_path": row["video_path"], **one, **stamp} for one in made])
+
+    def score_and_save(batch: list[tuple[dict, object]]) -> None:
+        for (row, _), columns in zip(batch, score([got for _, got in batch]), strict=True):
+            save(row, columns)
 
     tasks = (row for chunk in ranks.share(rows) for row in chunk if row["video_path"] in is_due)
     limit = partial(_seconds_for_row, video_folder=args.video_folder, timeout_seconds=args.timeout_seconds)
@@ -126,14 +128,14 @@ def process_rows(
                 if isinstance(got, Failure):
                     results.add_error(row["video_path"], got.error, got.message)
                 elif score is None:
-                    save([(row, got)])
+                    save(row, got)
                 else:
                     batch.append((row, got))
                     if len(batch) == batch_size:
-                        save([(r, c) for (r, _), c in zip(batch, score([g for _, g in batch]), strict=True)])
+                        score_and_save(batch)
                         batch = []
             if batch:
-                save([(r, c) for (r, _), c in zip(batch, score([g for _, g in batch]), strict=True)])
+                score_and_save(batch)
     finally:
         results.close()
     if ranks.last_to_end():

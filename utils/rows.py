@@ -1,8 +1,9 @@
-"""Rows and their files: one JSON object a line (or csv, by the file's ending), grown by appending, never torn, resumed by key.
+"""Rows and their files: one JSON object a line (or csv, by the file's ending), grown by appending, never torn, resumed
+by key.
 
-A result file `scores.jsonl` has up to three companions: `scores.errors.jsonl` (`video_path`, `error`, `message` of what failed),
-`scores.settings.json` (what the scores depend on) and, while several ranks run, `scores.part-<rank>.jsonl`. Readers see the union of a file
-and its parts; the parts are merged in input order by a rename when the last rank ends.
+A result file `scores.jsonl` has up to three companions: `scores.errors.jsonl` (`video_path`, `error`, `message` of what
+failed), `scores.settings.json` (what the scores depend on) and, while several ranks run, `scores.part-<rank>.jsonl`.
+Readers see the union of a file and its parts; the parts are merged in input order by a rename when the last rank ends.
 """
 
 import csv
@@ -33,7 +34,8 @@ def dumps(row: dict) -> str:
 def read_rows(path: str | os.PathLike, required: Sequence[str] = ()) -> list[dict]:
     """All rows of a jsonl or csv file and of its parts. A torn last line, left by a kill, is passed over.
 
-    csv cells that hold JSON (numbers, lists, true, null) become what they say, but for the column `video_path` and other text.
+    csv cells that hold JSON (numbers, lists, true, null) become what they say, but for the column `video_path` and
+    other text.
 
     Raises: `UsageError` with a sentence when the file is missing, is no row file, or lacks a column in `required`.
     """
@@ -160,8 +162,8 @@ def open_for_append(path: Path):
 class ResultFile:
     """A result file with its errors and settings: what is done, what is due, and a place to add what comes.
 
-    `key` is the column that tells rows apart (`source_path` where one source gives several rows). `settings` are the choices that change the
-    results; a file made under others is not added to.
+    `key` is the column that tells rows apart (`source_path` where one source gives several rows). `settings` are the
+    choices that change the results; a file made under others is not added to.
 
     Raises: `UsageError` with a sentence when the settings differ or the folder cannot be written.
     """
@@ -223,7 +225,9 @@ class ResultFile:
         self.errors.close()
 
     def merge(self, order: Sequence[str]) -> None:
-        """Bring file and parts together in the order of the keys given; rows of other keys follow. An empty result is an empty file."""
+        """Bring file and parts together in the order of the keys given; rows of other keys follow. An empty result is
+        an empty file.
+        """
         self._merge(self.path, order)
         if self._exists(self.errors_path):
             self._merge(self.errors_path, order, "video_path")

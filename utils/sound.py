@@ -11,9 +11,11 @@ AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz
 
 
 def read_sound(path: str, start: Fraction, stop: Fraction) -> tuple[np.ndarray, int] | None:
-    """Samples of [start, stop), in seconds of the container, float32 (channels, n), and their rate; None where there is no audio track.
+    """Samples of [start, stop), in seconds of the container, float32 (channels, n), and their rate; None where there is
+    no audio track.
 
-    Gaps are silence, so that the sound stays in step with the pictures. More than two channels are mixed down to stereo.
+    Gaps are silence, so that the sound stays in step with the pictures. More than two channels are mixed down to
+    stereo.
 
     Raises: `VideoError`.
     """

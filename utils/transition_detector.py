@@ -23,7 +23,7 @@ import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detector import SceneDetector
 
-from utils.picture_comparison import BLOCK, REACH, blocks_found, camera_moved, colours_lost, found_share, share_in_place
+from utils.picture_comparison import BLOCK, blocks_found, camera_moved, colours_lost, found_share, share_in_place
 
 FRAME_WIDTH = 256  # pixels: what the detector is made for; 160-320 serve, scaled down by area to average noise away
 THUMB_AREA = 64 * 36  # pixels of the picture that is compared: coarse, so that blur and noise hardly count
@@ -197,10 +197,10 @@ class TransitionDetector(SceneDetector):
         ]
         return tuple(cut) if min(side.stop - side.start for side in cut) > BLOCK else (slice(None), slice(None))
 
-    def _found(self, a: Frame, b: Frame, reach: int = REACH) -> tuple[float, float]:
+    def _found(self, a: Frame, b: Frame) -> tuple[float, float]:
         """Share of the texture of `a` found in `b`, and of `b` in `a`."""
         live = self._live()
-        return found_share(a.gray[live], b.gray[live], reach), found_share(b.gray[live], a.gray[live], reach)
+        return found_share(a.gray[live], b.gray[live]), found_share(b.gray[live], a.gray[live])
 
     def _colours_lost(self, a: Frame, b: Frame) -> float:
         live = self._live()
@@ -239,10 +239,11 @@ class TransitionDetector(SceneDetector):
 
     def _lost_beyond_motion(self, at: int) -> float:
         """Structure and colours lost into frame `at`, less what the motion just before or after loses in one frame."""
-        frames = self._frames
+        frames, live = self._frames, self._live()
+        old, new = frames[at - 1].gray[live], frames[at].gray[live]
+        if any(found_share(a, b, NEARBY) > 1 - LOST / 2 for a, b in ((old, new), (new, old))):
+            return 0.0  # most of the picture is where it was, in whatever light; asked first, because it costs least
         found = max(self._found(frames[at - 1], frames[at]))
-        if found > 1 - LOST / 2 and max(self._found(frames[at - 1], frames[at], NEARBY)) > 1 - LOST / 2:
-            return 0.0  # most of the picture is where it was, in whatever light: a light switched on
         lost = 1 - found + self._colours_lost(frames[at - 1], frames[at])
         return lost - max(self._lost_nearby(range(at - 1, at - 4, -1)), self._lost_nearby(range(at + 1, at + 4)))
 

@@ -1,8 +1,8 @@
 """Reading video: which files there are, how one is opened safely, and its frames with their times.
 
-Time is PTS, counted from the first frame shown: a frame's time is `(pts - first_pts) * time_base` seconds, whatever the container says of its
-start, so variable frame rates, edit lists and transport streams need no special case. A video is hostile until read: only local files, only
-the demuxers that hold video, a limit on pixels.
+Time is PTS, counted from the first frame shown: a frame's time is `(pts - first_pts) * time_base` seconds, whatever the
+container says of its start, so variable frame rates, edit lists and transport streams need no special case. A video is
+hostile until read: only local files, only the demuxers that hold video, a limit on pixels.
 """
 
 import errno
@@ -25,7 +25,8 @@ from utils.rows import read_rows
 VIDEO_EXTENSIONS = {
     ".mp4", ".webm", ".mkv", ".avi", ".flv", ".mov", ".ts", ".m2ts", ".mts", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".3gp", ".3g2", ".ogv",
 }  # fmt: skip
-# Demuxers that hold pictures in one file. Playlists (hls, dash, concat, image2) are left out: they open other files and addresses.
+# Demuxers that hold pictures in one file. Playlists (hls, dash, concat, image2) are left out: they open other files and
+# addresses.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,ogg,h264,hevc,m4v,ivf,obu,mxf,nut,rm,dv,yuv4mpegpipe"
 MAX_PIXELS = 8192 * 8192  # of one frame: twice 8K; a header may claim more and take all memory
 
@@ -50,8 +51,8 @@ def get_video_path_list(
 ) -> list[str]:
     """Paths of all videos, relative to `video_folder` with `/` between parts, in natural order.
 
-    The source is a folder (searched in all its depth), one file, or a list: txt (a path a line), csv or jsonl (`video_path_column`). A list
-    keeps its own order. Each path comes once.
+    The source is a folder (searched in all its depth), one file, or a list: txt (a path a line), csv or jsonl
+    (`video_path_column`). A list keeps its own order. Each path comes once.
 
     Raises: `UsageError` with a sentence for a missing file or column, or when neither source is given.
     """
@@ -85,8 +86,8 @@ def is_video_name(name: str) -> bool:
 def relative_to_folder(path: str, video_folder: str | None) -> str:
     """The key of a video: `path` relative to `video_folder` where it lies in it, else as given; `/` between parts.
 
-    A relative path in a list means: in `video_folder`; where only the path as given leads to a file in the folder (`videos/a.mp4` beside
-    `--video_folder videos`), that is meant.
+    A relative path in a list means: in `video_folder`; where only the path as given leads to a file in the folder
+    (`videos/a.mp4` beside `--video_folder videos`), that is meant.
     """
     if video_folder:
         root = os.path.abspath(video_folder)
@@ -138,9 +139,11 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
 def decode(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
     """Every frame of the stream in the order shown, each with a PTS above the one before.
 
-    A missing or repeated PTS (AVI, broken transport streams) becomes the one before plus a frame's length, so that times always rise.
+    A missing or repeated PTS (AVI, broken transport streams) becomes the one before plus a frame's length, so that
+    times always rise.
 
-    Raises: `VideoError` when a frame cannot be decoded, when the picture changes size midway, or when there is no frame.
+    Raises: `VideoError` when a frame cannot be decoded, when the picture changes size midway, or when there is no
+    frame.
     """
     name = container.name.removeprefix("file:")
     step = max(1, round(1 / ((stream.average_rate or Fraction(25)) * stream.time_base)))
@@ -193,10 +196,11 @@ def said(error: av.FFmpegError) -> str:
 def packet_times(
     container: av.container.InputContainer, stream: av.VideoStream
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """PTS of all frames shown and of the keyframes among them (int64, rising), without decoding; None where packets do not tell.
+    """PTS of all frames shown and of the keyframes among them (int64, rising), without decoding; None where packets do
+    not tell.
 
-    Reads the whole file once (0.002 CPU-seconds per second of video) and rewinds it. Packets that an edit list discards are not shown; VP9's
-    invisible ones share their PTS with the next.
+    Reads the whole file once (0.002 CPU-seconds per second of video) and rewinds it. Packets that an edit list discards
+    are not shown; VP9's invisible ones share their PTS with the next.
     """
     shown, keyframes = [], []
     if not packets_tell_times(container):
@@ -217,10 +221,11 @@ def packet_times(
 def sample_frames(
     path: str, choose: Callable[[int], Sequence[int]]
 ) -> tuple[list[int], list[float], list[av.VideoFrame]]:
-    """The frames with the indices `choose(number of frames)`: their indices (rising, each once), times in seconds, and the frames.
+    """The frames with the indices `choose(number of frames)`: their indices (rising, each once), times in seconds, and
+    the frames.
 
-    Seeks where a keyframe lies between two wanted frames, decodes on where none does. Where packets and frames disagree (no PTS, damaged
-    index), the video is decoded from its start and counted.
+    Seeks where a keyframe lies between two wanted frames, decodes on where none does. Where packets and frames disagree
+    (no PTS, damaged index), the video is decoded from its start and counted.
 
     Raises: `VideoError`.
     """
@@ -266,10 +271,11 @@ def _frames_at(container, stream, wanted: np.ndarray, keyframes: np.ndarray) -> 
 
 
 def display_transform(frame: av.VideoFrame) -> tuple[int, bool]:
-    """How a decoded frame must be turned to stand upright: (quarter turns counter-clockwise, then mirrored left to right).
+    """How a decoded frame must be turned to stand upright: (quarter turns counter-clockwise, then mirrored left to
+    right).
 
-    From the display matrix of the container (ISO/IEC 14496-12, 8.2.2), rows [a b], [c d] in 16.16 fixed point, which maps a decoded point
-    (x, y) to the shown one (a*x + c*y, b*x + d*y), y downwards.
+    From the display matrix of the container (ISO/IEC 14496-12, 8.2.2), rows [a b], [c d] in 16.16 fixed point, which
+    maps a decoded point (x, y) to the shown one (a*x + c*y, b*x + d*y), y downwards.
     """
     matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
     if matrix is None:
@@ -284,9 +290,12 @@ def display_transform(frame: av.VideoFrame) -> tuple[int, bool]:
 def frame_to_array(
     frame: av.VideoFrame, pixel_format: str, stored_size: tuple[int, int] | None = None, interpolation: str = "AREA"
 ) -> np.ndarray:
-    """A frame as uint8 (H, W, 3) `rgb24`/`bgr24` or (H, W) `gray`, upright; `stored_size` (width, height) before the turn scales it."""
+    """A frame as uint8 (H, W, 3) `rgb24`/`bgr24` or (H, W) `gray`, upright; `stored_size` (width, height) before the
+    turn scales it.
+    """
     width, height = stored_size or (frame.width, frame.height)
-    array = frame.reformat(width=width, height=height, format=pixel_format, interpolation=interpolation).to_ndarray()
+    small = frame.reformat(width, height, pixel_format, interpolation=interpolation, threads=1)
+    array = small.to_ndarray()
     turns, mirrored = display_transform(frame)
     if turns:
         array = np.rot90(array, turns)
@@ -303,7 +312,9 @@ def display_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int
 
 
 def short_side_size(frame: av.VideoFrame, stream: av.VideoStream, short_side: int) -> tuple[int, int]:
-    """Stored (width, height) to scale a frame to so that, shown upright with square pixels, its short side is `short_side` pixels."""
+    """Stored (width, height) to scale a frame to so that, shown upright with square pixels, its short side is
+    `short_side` pixels.
+    """
     width, height = display_size(frame, stream)
     scale = short_side / min(width, height)
     size = (max(2, round(width * scale)), max(2, round(height * scale)))
@@ -311,7 +322,9 @@ def short_side_size(frame: av.VideoFrame, stream: av.VideoStream, short_side: in
 
 
 def frame_rate(times: np.ndarray, time_base: Fraction, declared: Fraction | None) -> Fraction:
-    """Frames a second over all of `times` (PTS, rising): the declared rate where it is within 0.5 % of the measured one."""
+    """Frames a second over all of `times` (PTS, rising): the declared rate where it is within 0.5 % of the measured
+    one.
+    """
     if len(times) < 2:
         return Fraction(declared or 25)
     measured = (len(times) - 1) / ((int(times[-1]) - int(times[0])) * time_base)

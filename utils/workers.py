@@ -1,8 +1,8 @@
 """Work done by many processes: readers that may hang or crash, and ranks that share one list.
 
-Readers (`work`) run in processes that can be killed, because codecs hang and crash: such a video costs its own row, nothing more. Ranks are
-the processes that `torchrun` or `accelerate launch` start; they take chunks of the input from one shared counter, so that they end together
-however uneven the videos, and no rank waits for another while it works.
+Readers (`work`) run in processes that can be killed, because codecs hang and crash: such a video costs its own row,
+nothing more. Ranks are the processes that `torchrun` or `accelerate launch` start; they take chunks of the input from
+one shared counter, so that they end together however uneven the videos, and no rank waits for another while it works.
 """
 
 import concurrent.futures
@@ -38,8 +38,8 @@ def work(
 ) -> Iterator[tuple[Any, Any | Failure]]:
     """Call `function(task)` in `n_jobs` processes and yield (task, result or `Failure`) as they come, in any order.
 
-    A failure is a `VideoError`, a task over its time, or a process that died. Any other exception is a bug and comes through. At most four
-    tasks a process are in flight or waiting to be taken, which bounds the memory.
+    A failure is a `VideoError`, a task over its time, or a process that died. Any other exception is a bug and comes
+    through. At most four tasks a process are in flight or waiting to be taken, which bounds the memory.
     """
     tasks = iter(tasks)
     context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
@@ -80,7 +80,9 @@ def _outcome(future: concurrent.futures.Future, seconds: float) -> Any:
 
 
 def _end_with_parent() -> None:
-    """In a reader: leave Ctrl-C to the parent, and end when the parent has died, lest a half-done task write on beside the next run."""
+    """In a reader: leave Ctrl-C to the parent, and end when the parent has died, lest a half-done task write on beside
+    the next run.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sentinel = multiprocessing.parent_process().sentinel
@@ -108,7 +110,9 @@ def progress(total: int, name: str) -> tqdm:
 
 
 class Ranks:
-    """This process's place among those that `torchrun` or `accelerate launch` started, and the counter they share; alone without them."""
+    """This process's place among those that `torchrun` or `accelerate launch` started, and the counter they share;
+    alone without them.
+    """
 
     def __init__(self):
         self.rank = int(os.environ.get("RANK", "0"))
@@ -136,7 +140,9 @@ class Ranks:
             self.store.wait([name], timedelta(days=1))
 
     def last_to_end(self) -> bool:
-        """Whether this rank is the last that calls this; rank 0, which may keep the counter, returns only after all have."""
+        """Whether this rank is the last that calls this; rank 0, which may keep the counter, returns only after all
+        have.
+        """
         if not self.store:
             return True
         last = self._count("ended") == self.world - 1
