@@ -294,3 +294,14 @@ def test_frames_of_a_clip_are_those_of_easyanimate():
     assert choose_frames("uniform", 4, 239) == [0, 59, 119, 179]
     assert choose_frames("mid", 4, 239) == [119] and choose_frames("uniform", 4, 2) == [0, 1]
     assert np.all(np.diff(choose_frames("uniform", 16, 100)) > 0)
+
+
+def test_an_error_is_tried_again_when_its_input_has_changed(tmp_path):
+    pan(tmp_path / "raw" / "a.mp4", 4)
+    flags = stage_flags(tmp_path)["video_splitting.py"]
+    row = {"video_path": "a.mp4", "timecode_list": [["00:00:00.000", "00:00:09.000"]]}
+    (tmp_path / "scenes.jsonl").write_text(json.dumps(row) + "\n")
+    assert "0 cut into 0 clips + 1 errors" in done("video_splitting.py", *flags)
+    row["timecode_list"] = [["00:00:00.000", "00:00:04.000"]]
+    (tmp_path / "scenes.jsonl").write_text(json.dumps(row) + "\n")
+    assert "1 cut into 1 clips + 0 errors" in done("video_splitting.py", *flags)

@@ -56,6 +56,7 @@ def add_output_arguments(parser: argparse.ArgumentParser, saved_path: str) -> No
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # ranks of one machine share them
     group = parser.add_argument_group("workers")
     group.add_argument("--n_jobs", "--num_workers", type=at_least(1), default=cores, help="processes that read videos")
     group.add_argument(

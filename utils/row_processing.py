@@ -89,7 +89,7 @@ def process_rows(
         )
 
     if ranks.rank == 0:
-        there, _ = results.load()
+        there, errors = results.load()
         groups = defaultdict(list)
         for row in there:
             groups[row.get(key)].append(row)
@@ -99,6 +99,10 @@ def process_rows(
             still_there = {row["video_path"] for row in kept}
             discard([row for row in there if row.get(key) in stale and row["video_path"] not in still_there])
             results.keep_only(kept)
+        outdated = {k for k, e in errors.items() if e.get("made_from") != made_from.get(k, e.get("made_from"))}
+        if outdated:
+            results.keep_only_errors([error for k, error in errors.items() if k not in outdated])
+        if stale:
             print(f"{name}: {len(stale):,} results no longer fit their input or are incomplete, and are made again")
     ranks.wait_for_rank_0("loaded")
 
@@ -106,13 +110,15 @@ def process_rows(
     done = {row[key] for row in there} | set(errors)
     due = [row for row in rows if row["video_path"] not in done and passes(row)]
     is_due = {row["video_path"] for row in due}
-    if done & set(made_from):
+    if done & set(made_from) and ranks.rank == 0:
         print(f"{name}: {len(done & set(made_from)):,} of {len(rows):,} done before, {len(due):,} due")
 
+    def stamp(row: dict) -> dict:
+        return {"made_from": made_from[row["video_path"]]} if made_from[row["video_path"]] else {}
+
     def save(row: dict, columns: dict | list[dict]) -> None:
-        stamp = {"made_from": made_from[row["video_path"]]} if made_from[row["video_path"]] else {}
         made = columns if isinstance(columns, list) else [columns]
-        results.add([{"video_path": row["video_path"], **one, **stamp} for one in made])
+        results.add([{"video_path": row["video_path"], **one, **stamp(row)} for one in made])
 
     def score_and_save(batch: list[tuple[dict, object]]) -> None:
         for (row, _), columns in zip(batch, score([got for _, got in batch]), strict=True):
@@ -123,10 +129,10 @@ def process_rows(
     batch = []
     try:
         with progress(-(-len(due) // ranks.world), name) as bar:
-            for row, got in work(read, tasks, args.n_jobs, limit) if due else ():
+            for row, got in work(read, tasks, min(args.n_jobs, len(due)), limit) if due else ():
                 bar.update()
                 if isinstance(got, Failure):
-                    results.add_error(row["video_path"], got.error, got.message)
+                    results.add_error(row["video_path"], got.error, got.message, stamp(row))
                 elif score is None:
                     save(row, got)
                 else:

@@ -214,11 +214,17 @@ class ResultFile:
             part.unlink()
         write_rows(self.path, rows)
 
+    def keep_only_errors(self, rows: list[dict]) -> None:
+        """The same for the errors: of an input that has changed since."""
+        for part in part_files(self.errors_path):
+            part.unlink()
+        write_rows(self.errors_path, rows)
+
     def add(self, rows: Iterable[dict]) -> None:
         self.rows.add(rows)
 
-    def add_error(self, video_path: str, error: str, message: str) -> None:
-        self.errors.add([{"video_path": video_path, "error": error, "message": message}])
+    def add_error(self, video_path: str, error: str, message: str, more: dict | None = None) -> None:
+        self.errors.add([{"video_path": video_path, "error": error, "message": message, **(more or {})}])
 
     def close(self) -> None:
         self.rows.close()
