@@ -116,7 +116,7 @@ def can_copy(stream: av.VideoStream, first: av.VideoFrame) -> bool:
     aspect = stream.sample_aspect_ratio or context.sample_aspect_ratio or 1
     return (
         context.codec.canonical_name == "h264"
-        and context.field_order == PROGRESSIVE
+        and getattr(context, "field_order", PROGRESSIVE) == PROGRESSIVE  # PyAV 17 leaves it to the frame to tell
         and first.format.name == "yuv420p"
         and not first.interlaced_frame
         and display_transform(first) == (0, False)
