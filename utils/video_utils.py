@@ -75,7 +75,7 @@ def get_video_path_list(
     for folder, subfolders, names in os.walk(video_folder, followlinks=False):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         found += [os.path.join(folder, name) for name in names if is_video_name(name)]
-    return sorted((relative_to_folder(path, video_folder) for path in found), key=natural_key)
+    return sorted((os.path.relpath(path, video_folder).replace(os.sep, "/") for path in found), key=natural_key)
 
 
 def is_video_name(name: str) -> bool:

@@ -1,0 +1,61 @@
+"""Which videos there are, and frames read by index."""
+
+import pytest
+from conftest import read_index, write_numbered
+
+from utils.arguments import UsageError
+from utils.video_utils import frame_to_array, get_video_path_list, sample_frames
+
+
+def test_a_folder_is_searched_in_all_its_depth_and_in_natural_order(tmp_path, monkeypatch):
+    names = [
+        "clip10.mp4",
+        "clip2.MP4",
+        "in/clip2.MP4",
+        "in/in/x.WebM",
+        "b/a.mkv",
+        "b/a.3gp",
+        "b/n.txt",
+        ".hidden.mp4",
+        ".cache/a.mp4",
+    ]
+    for name in names:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    wanted = ["b/a.3gp", "b/a.mkv", "clip2.MP4", "clip10.mp4", "in/clip2.MP4", "in/in/x.WebM"]
+    assert get_video_path_list(str(tmp_path / "in")) == wanted
+    monkeypatch.chdir(tmp_path)
+    assert get_video_path_list("in") == wanted  # though in/ holds a folder of its own name
+    assert get_video_path_list("in/b/a.mkv") == ["a.mkv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.txt", "b.mp4\n./a.mp4\n\nb.mp4\n"),
+        ("list.csv", 'id,path\n1,b.mp4\n2,./a.mp4\n3,"b.mp4"\n'),
+        ("list.jsonl", '{"path": "b.mp4"}\n{"path": "./a.mp4"}\n{"path": "b.mp4"}\n'),
+    ],
+)
+def test_a_list_keeps_its_order_and_gives_each_video_once(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    assert get_video_path_list(str(tmp_path), str(tmp_path / name), "path") == ["b.mp4", "a.mp4"]
+
+
+def test_what_is_missing_is_a_sentence(tmp_path):
+    (tmp_path / "list.csv").write_text("id,path\n1,a.mp4\n")
+    with pytest.raises(UsageError, match="row 1 has no column 'video_path'; it has 'id', 'path'"):
+        get_video_path_list(None, str(tmp_path / "list.csv"))
+    with pytest.raises(UsageError, match="no such folder"):
+        get_video_path_list(str(tmp_path / "none"))
+    with pytest.raises(UsageError, match="neither is set"):
+        get_video_path_list("")  # never the working directory
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "ts", "avi"])
+def test_frames_are_those_of_their_index(ending, tmp_path):
+    path = write_numbered(tmp_path / f"a.{ending}", 60)
+    indices, seconds, frames = sample_frames(str(path), lambda count: [0, count // 2, 31, count - 1])
+    assert indices == [0, 30, 31, 59]
+    assert [read_index(frame_to_array(frame, "rgb24")) for frame in frames] == indices
+    assert seconds == pytest.approx([i / 24 for i in indices], abs=2e-3)
