@@ -71,6 +71,7 @@ def _panel(histogram: Histogram) -> Image.Image:
         return floor - math.sqrt(count / most) * (floor - top)
 
     draw.text((LEFT, 8), histogram.name, INK, title)
+    draw.text((WIDTH - RIGHT, 14), "blue passes, red does not; heights are square roots", GREY, small, anchor="ra")
     draw.text((LEFT, 36), caption(histogram), GREY, small)
     for count in _count_ticks(most):
         draw.line([(LEFT, y(count)), (WIDTH - RIGHT, y(count))], GRID)
@@ -84,10 +85,12 @@ def _panel(histogram: Histogram) -> Image.Image:
     for value in _ticks(edges[0], edges[-1]):
         draw.line([(x(value), floor), (x(value), floor + 5)], INK)
         draw.text((x(value), floor + 9), number(value), INK, small, anchor="ma")
-    for bound, anchor, text in ((low, "lb", f" from {number(low)}"), (high, "rb", f"up to {number(high)} ")):
+    for bound, side, text in ((low, 1, f"from {number(low)}"), (high, -1, f"up to {number(high)}")):
         if math.isfinite(bound):
             draw.line([(x(bound), TOP), (x(bound), floor)], THRESHOLD, 2)
-            draw.text((x(bound), top - 2), text, THRESHOLD, small, anchor=anchor)
+            room = WIDTH - RIGHT - x(bound) if side > 0 else x(bound) - LEFT
+            side = side if room > draw.textlength(text, small) + 4 else -side
+            draw.text((x(bound) + 4 * side, top - 2), text, THRESHOLD, small, anchor="lb" if side > 0 else "rb")
     if not len(values):
         draw.text(((LEFT + WIDTH - RIGHT) / 2, (top + floor) / 2), "no clip has this score", GREY, title, anchor="mm")
     return picture
