@@ -1,5 +1,6 @@
 """EasyOCR's detector through the product's own path on the CPU, with weights made here: random ones, and ones that see what is bright."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -71,17 +72,28 @@ def bars(*boxes: tuple, size=SIZE) -> np.ndarray:
     return frame
 
 
+@pytest.fixture(scope="module")
+def unpatched():
+    """EasyOCR's detection module as it is on disk."""
+    spec = importlib.util.spec_from_file_location("easyocr.unpatched", easyocr.detection.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the quantisation that EasyOCR asks for
 @pytest.mark.parametrize("old_format", [True, False])
-def test_the_patched_loader_gives_the_network_bare(tmp_path, old_format):
+def test_the_patched_loader_gives_the_network_bare_and_easyocrs_own(tmp_path, unpatched, old_format):
     torch.manual_seed(0)
     network = CRAFT().eval()
     network.basenet.slice1[1].running_mean.normal_()  # a buffer, not a parameter
     path = save(network, tmp_path / "x.pth", _use_new_zipfile_serialization=not old_format)
     loaded = easyocr.detection.get_detector(str(path))  # as EasyOCR's own reader calls it
+    own = unpatched.get_detector(str(path))
     picture = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
-        for theirs, ours in zip(network(picture), loaded(picture)):
-            assert torch.equal(theirs, ours)
+        for bare, theirs, ours in zip(network(picture), own(picture), loaded(picture)):
+            assert torch.equal(bare, ours) and torch.equal(theirs, ours)
     assert type(loaded) is CRAFT and not loaded.training
 
 
