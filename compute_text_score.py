@@ -6,14 +6,21 @@ text_boxes, how many; sample_frame_idx.
 
     python compute_text_score.py --video_folder datasets/panda_70m/train --saved_path text_score.jsonl
     python compute_text_score.py --video_metadata_path clips.jsonl --video_folder CLIPS --frame_sample_method uniform --num_sampled_frames 3
+    torchrun --nproc_per_node 2 compute_text_score.py --video_folder CLIPS --text_detector easyocr --model_path weights/craft_mlt_25k.pth
+
+rapidocr runs on the CPU and brings its model. easyocr runs on each rank's own GPU, or on the CPU, and downloads its model once unless --model_path
+names it; its areas are those of lines of text with a margin, larger than rapidocr's.
 """
 
+import argparse
+from collections.abc import Callable
 from functools import partial
 
 import cv2
 import numpy as np
 
 from utils.arguments import (
+    UsageError,
     add_input_arguments,
     add_output_arguments,
     add_worker_arguments,
@@ -21,26 +28,39 @@ from utils.arguments import (
     run,
     script_parser,
 )
+from utils.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
 from utils.frame_indices import choose_frames
 from utils.row_processing import input_rows, process_rows
 from utils.text_area import BOX_THRESHOLD, SHORT_SIDE, RapidTextDetector, text_area_share
 from utils.video_utils import frame_to_array, locate, sample_frames
 
+EASYOCR_FLAGS = ("model_path", "low_text", "link_threshold", "canvas_size")
 
-def read_frames(row: dict, video_folder: str | None, method: str, count: int) -> tuple[list[int], list[np.ndarray]]:
-    """Indices and frames, uint8 (H, W, 3), RGB, no larger than the detector sees them."""
+
+def read_frames(
+    row: dict,
+    video_folder: str | None,
+    method: str,
+    count: int,
+    short_side: float = float("inf"),
+    long_side: float = float("inf"),
+) -> tuple[list[int], list[np.ndarray]]:
+    """Indices and frames, uint8 (H, W, 3), RGB, no larger than the detector sees them: one side at its limit, in pixels."""
     cv2.setNumThreads(1)  # many processes, one thread each
     indices, _, frames = sample_frames(locate(row["video_path"], video_folder), partial(choose_frames, method, count))
-    scale = min(1, SHORT_SIDE / min(frames[0].width, frames[0].height))
-    size = (round(frames[0].width * scale), round(frames[0].height * scale))
+    stored = frames[0].width, frames[0].height
+    scale = min(1, short_side / min(stored), long_side / max(stored))
+    size = tuple(max(1, round(side * scale)) for side in stored)
     return indices, [frame_to_array(frame, "rgb24", size) for frame in frames]
 
 
-def text_columns(batch: list[tuple[list[int], list[np.ndarray]]], detector: RapidTextDetector) -> list[dict]:
-    """The columns of each clip of a batch."""
+def text_columns(
+    batch: list[tuple[list[int], list[np.ndarray]]], boxes_in: Callable[[np.ndarray], np.ndarray]
+) -> list[dict]:
+    """The columns of each clip of a batch. `boxes_in` gives the boxes of a frame, (N, 4, 2), corners (x, y) in its pixels."""
     rows = []
     for indices, frames in batch:
-        boxes = [detector(frame)[0] for frame in frames]
+        boxes = [boxes_in(frame) for frame in frames]
         shares = [text_area_share(found, frame.shape[1::-1]) for found, frame in zip(boxes, frames)]
         rows.append(
             {
@@ -53,16 +73,28 @@ def text_columns(batch: list[tuple[list[int], list[np.ndarray]]], detector: Rapi
     return rows
 
 
+def rapidocr_boxes(frame: np.ndarray, detector: RapidTextDetector) -> np.ndarray:
+    return detector(frame)[0]
+
+
 def main() -> None:
     parser = script_parser(__doc__)
     add_input_arguments(parser)
     add_output_arguments(parser, saved_path="text_score.jsonl")
     add_worker_arguments(parser)
     parser.add_argument(
-        "--text_detector", choices=["rapidocr"], default="rapidocr", help="PP-OCR's detector, which comes with rapidocr"
+        "--text_detector",
+        choices=["easyocr", "rapidocr"],
+        default="rapidocr",
+        help="EasyOCR's (CRAFT) or PP-OCR's, which comes with rapidocr",
     )
     parser.add_argument(
-        "--box_threshold", type=at_least(0, float), default=BOX_THRESHOLD, help="least score of a box, 0 to 1"
+        "--box_threshold",
+        "--text_threshold",
+        type=at_least(0, float),
+        default=argparse.SUPPRESS,
+        help="least score of a box, 0 to 1: of rapidocr the mean probability inside it "
+        f"(default: {BOX_THRESHOLD}), of easyocr the peak of its character map (default: {TEXT_THRESHOLD})",
     )
     parser.add_argument("--num_sampled_frames", type=at_least(1), default=1, help="frames that uniform sampling takes")
     parser.add_argument(
@@ -71,12 +103,34 @@ def main() -> None:
         default="mid",
         help="which frames are taken",
     )
+    easyocr = parser.add_argument_group("easyocr", "flags of --text_detector easyocr alone")
+    for flag, kind, text in (
+        ("--model_path", str, "craft_mlt_25k.pth or its folder (default: EasyOCR's own, downloaded once)"),
+        ("--low_text", at_least(0, float), f"from which a pixel belongs to a box, 0 to 1 (default: {LOW_TEXT})"),
+        ("--link_threshold", at_least(0, float), f"from which a gap joins two characters (default: {LINK_THRESHOLD})"),
+        ("--canvas_size", at_least(32), f"frames with a longer side are scaled to it, pixels (default: {CANVAS_SIZE})"),
+    ):
+        easyocr.add_argument(flag, type=kind, default=argparse.SUPPRESS, help=text)
     args = parser.parse_args()
+    given = {name: getattr(args, name) for name in EASYOCR_FLAGS if hasattr(args, name)}
+    if given and args.text_detector != "easyocr":
+        raise UsageError(f"--{next(iter(given))} is a flag of --text_detector easyocr")
     choices = {"method": args.frame_sample_method, "count": args.num_sampled_frames}
-    detector = RapidTextDetector(args.box_threshold, threads=args.n_jobs)
-    settings = {**choices, "detector": detector.model_path.name, "box_threshold": args.box_threshold, "version": 1}
-    read = partial(read_frames, video_folder=args.video_folder, **choices)
-    process_rows(args, "text", input_rows(args), settings, read, partial(text_columns, detector=detector))
+    rows = input_rows(args)
+    if args.text_detector == "easyocr":
+        boxes_in = EasyTextDetector(
+            text_threshold=getattr(args, "box_threshold", TEXT_THRESHOLD), threads=args.n_jobs, **given
+        )
+        settings = {**choices, **boxes_in.settings, "version": 1}
+        sides = {"long_side": boxes_in.settings["canvas_size"]}
+    else:
+        detector = RapidTextDetector(getattr(args, "box_threshold", BOX_THRESHOLD), threads=args.n_jobs)
+        boxes_in = partial(rapidocr_boxes, detector=detector)
+        thresholds = {"detector": detector.model_path.name, "box_threshold": detector.box_threshold}
+        settings = {**choices, **thresholds, "version": 1}
+        sides = {"short_side": SHORT_SIDE}
+    read = partial(read_frames, video_folder=args.video_folder, **choices, **sides)
+    process_rows(args, "text", rows, settings, read, partial(text_columns, boxes_in=boxes_in))
 
 
 if __name__ == "__main__":

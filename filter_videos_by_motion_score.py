@@ -7,14 +7,19 @@ run.
     python filter_videos_by_motion_score.py --video_metadata_path clips.jsonl --saved_path train.jsonl \\
         --aesthetic_score_metadata_path aesthetic_score.jsonl --aesthetic_score_threshold 4 \\
         --text_score_metadata_path text_score.jsonl --text_score_threshold 0.02 \\
-        --motion_score_metadata_path motion_score.jsonl --low_motion_score_threshold 3
+        --motion_score_metadata_path motion_score.jsonl --low_motion_score_threshold 3 --plot scores.png
+
+--plot draws every score's histogram over all clips with its thresholds: where a threshold lies in one's own videos is seen, not guessed.
 """
 
+import argparse
+import math
 import os
 from pathlib import Path
 
 from utils.arguments import UsageError, add_input_arguments, run, script_parser
 from utils.filters import SLACK, Filter, add_filter_arguments, filters_from, first_failure
+from utils.histogram_plot import Histogram, draw_histograms
 from utils.row_processing import input_rows
 from utils.rows import write_rows
 from video_splitting import pixels
@@ -49,6 +54,19 @@ def funnel(filters: list[Filter], rows: list[dict]) -> str:
     return "\n".join([*lines, f"{'kept':<24}{len(left):>8,}{'':>9}{len(left) / max(len(rows), 1):>8.1%}"])
 
 
+def histogram(f: Filter, rows: list[dict]) -> Histogram:
+    """Of a filter's column over all clips, also those that another filter drops. NaN and infinity count as missing."""
+    values = [value for row in rows if (value := f.value(row)) is not None and math.isfinite(value)]
+    return Histogram(f.column, values, f.low, f.high, missing=len(rows) - len(values))
+
+
+def png(text: str) -> Path:
+    """An argparse type: a file name that ends in .png."""
+    if not text.lower().endswith(".png"):
+        raise argparse.ArgumentTypeError(f"{text} does not end in .png")
+    return Path(text)
+
+
 def main() -> None:
     parser = script_parser(__doc__)
     add_input_arguments(parser)
@@ -62,6 +80,7 @@ def main() -> None:
     parser.add_argument(
         "--resolution_threshold", type=pixels, default=0, help="least pixels of a frame (or WIDTHxHEIGHT)"
     )
+    parser.add_argument("--plot", type=png, metavar="FILE.png", help="picture of the histograms, with the thresholds")
     args = parser.parse_args()
     saved_path = Path(args.saved_path)
     dropped_path = Path(args.dropped_path or saved_path.with_name(f"dropped{saved_path.suffix}"))
@@ -88,6 +107,9 @@ def main() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     write_rows(saved_path, kept)
     write_rows(dropped_path, dropped)
+    if args.plot:
+        args.plot.parent.mkdir(parents=True, exist_ok=True)
+        draw_histograms([histogram(f, rows) for f in filters]).save(args.plot)
     print(funnel(filters, rows))
     print(f"filter: {len(rows):,} rows in = {len(kept):,} kept + 0 errors + {len(dropped):,} filtered -> {saved_path}")
 

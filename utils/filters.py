@@ -22,14 +22,20 @@ class Filter:
     high: float
     rows: dict[str, dict] | None = None  # of the score file, by video_path; None for a column of the clip's own row
 
-    def failure(self, row: dict) -> tuple[str, object] | None:
-        """Why a clip does not pass, as (reason, value), or None when it does."""
+    def value(self, row: dict) -> float | None:
+        """What the bounds are held against, or None where the clip has no score or that of another cut."""
         found = row if self.rows is None else self.rows.get(row["video_path"], {})
         value = found.get(self.column)
         other_clip = self.rows is not None and found.get("made_from") not in (None, digest(row, CLIP_COLUMNS))
         if value is None or other_clip:
+            return None
+        return sum(value) / len(value) if isinstance(value, list) else value
+
+    def failure(self, row: dict) -> tuple[str, object] | None:
+        """Why a clip does not pass, as (reason, value), or None when it does."""
+        value = self.value(row)
+        if value is None:
             return f"no {self.column}", None
-        value = sum(value) / len(value) if isinstance(value, list) else value
         if not self.low <= value <= self.high:  # also NaN
             bound = f"below {self.low:g}" if value < self.low else f"above {self.high:g}"
             return f"{self.column} {bound}", value
