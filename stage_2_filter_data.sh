@@ -19,7 +19,7 @@ score() { # a script, the file for its rows, its flags; on all clips
 
 score compute_video_frame_quality.py "$DATASET_FOLDER/technical_score.jsonl" --metrics "$METRICS" ${N_JOBS:+--n_jobs="$N_JOBS"}
 
-score compute_text_score.py "$DATASET_FOLDER/text_score.jsonl" --text_detector="$TEXT_DETECTOR" ${N_JOBS:+--n_jobs="$N_JOBS"}
+score compute_text_score.py "$DATASET_FOLDER/text_score.jsonl" --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${N_JOBS:+--n_jobs="$N_JOBS"}
 
 score compute_motion_score.py "$DATASET_FOLDER/motion_score.jsonl" --motion_estimator="$MOTION_ESTIMATOR" ${N_JOBS:+--n_jobs="$N_JOBS"} \
     --filter "$DATASET_FOLDER/technical_score.jsonl" technical_score "$TECHNICAL_SCORE_THRESHOLD" none \
@@ -30,4 +30,5 @@ score filter_videos_by_motion_score.py "$DATASET_FOLDER/train.jsonl" \
     --text_score_metadata_path="$DATASET_FOLDER/text_score.jsonl" --text_score_threshold="$TEXT_SCORE_THRESHOLD" \
     --motion_score_metadata_path="$DATASET_FOLDER/motion_score.jsonl" \
     --filter "$DATASET_FOLDER/motion_score.jsonl" cut_inside none "$CUT_INSIDE_THRESHOLD" \
-    --low_motion_score_threshold="$LOW_MOTION_SCORE_THRESHOLD" --high_motion_score_threshold="$HIGH_MOTION_SCORE_THRESHOLD"
+    --low_motion_score_threshold="$LOW_MOTION_SCORE_THRESHOLD" --high_motion_score_threshold="$HIGH_MOTION_SCORE_THRESHOLD" \
+    --plot="$DATASET_FOLDER/scores.png"
