@@ -61,6 +61,10 @@ def read_clip(
         raise VideoError(f"{path!r} has no text in the column {caption!r}, which CLIPScore compares it with")
     keyframes = keyframe_indices(path) if method == "keyframe" else (0,)
     indices, _, frames = sample_frames(path, partial(choose_frames, method, count, keyframes=keyframes))
+    if "SemanticConsistency" in metrics and method == "keyframe" and len(indices) == 1:
+        raise VideoError(
+            f"{path!r} has one keyframe, and SemanticConsistency compares two frames or more: sample uniform"
+        )
     pictures = [frame_to_array(frame, "rgb24") for frame in frames]
     columns = {"sample_frame_idx": indices}
     if "TechnicalScore" in metrics:
@@ -73,7 +77,7 @@ def read_clip(
 
 
 def lowest_neighbour_cosine(embeddings: np.ndarray) -> float:
-    """The lowest cosine between neighbours among embeddings, float (T, D), each of length 1; 1 for a single one, which is like itself."""
+    """The lowest cosine between neighbours among embeddings, float (T, D), each of length 1; 1 for a video's only frame."""
     return float(np.min((embeddings[1:] * embeddings[:-1]).sum(1), initial=1.0))
 
 

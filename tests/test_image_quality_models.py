@@ -13,12 +13,12 @@ import pytest
 from conftest import ROOT, write_video
 from skimage import data
 
-from compute_video_frame_quality import lowest_neighbour_cosine
+from compute_video_frame_quality import lowest_neighbour_cosine, read_clip
 from utils.arguments import UsageError
 from utils.frame_fit import FrameFit
 from utils.frame_indices import choose_frames
 from utils.rows import read_rows
-from utils.video_utils import frame_to_array, keyframe_indices, sample_frames
+from utils.video_utils import VideoError, frame_to_array, keyframe_indices, sample_frames
 from utils.weights import from_address, read_tensors
 
 SCRIPT = "compute_video_frame_quality.py"
@@ -82,7 +82,8 @@ def clips(tmp_path_factory) -> Path:
 
     coffee, cat = (cv2.resize(photo, (320, 200)) for photo in (data.coffee(), data.chelsea()))
     write_video(folder / "whole.mp4", (view(cat, i) for i in range(48)), keyframes=[24])
-    write_video(folder / "cut.mp4", (view(cat if i < 24 else coffee, i) for i in range(48)))
+    no_more_keyframes = {"g": "99", "sc_threshold": "0"}
+    write_video(folder / "cut.mp4", (view(cat if i < 24 else coffee, i) for i in range(48)), options=no_more_keyframes)
     write_video(folder / "long.mp4", (view(coffee, i) for i in range(239)), options={"g": "20"})
     write_video(folder / "mute.mp4", (view(coffee, i) for i in range(9)))
     (folder / "text.mp4").write_text("no video")
@@ -168,6 +169,16 @@ def test_a_cut_inside_lowers_the_consistency(scored):
     consistency = {name: row["semantic_consistency"] for name, row in rows.items()}
     assert 1 - consistency["cut.mp4"] > 5 * (1 - consistency["whole.mp4"])  # a random CLIP finds all pictures alike
     assert lowest_neighbour_cosine(np.eye(3)[[0, 0, 1, 1]]) == 0 and lowest_neighbour_cosine(np.eye(3)[[0]]) == 1
+
+
+def test_one_keyframe_of_a_clip_says_nothing_of_its_consistency(clips):
+    row, flags = (
+        {"video_path": "cut.mp4"},
+        {"video_folder": clips, "method": "keyframe", "count": 4, "fits": {}, "caption": ""},
+    )
+    assert read_clip(row, metrics=["AestheticScore"], **flags) == {"sample_frame_idx": [0]}
+    with pytest.raises(VideoError, match="has one keyframe"):
+        read_clip(row, metrics=["SemanticConsistency"], **flags)
 
 
 def test_what_cannot_be_scored_is_an_error_row(scored):

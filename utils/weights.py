@@ -6,6 +6,7 @@ import socket
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,7 +135,9 @@ def read_tensors(path: str | os.PathLike, flag: str, trusted_script_sha256: str 
         elif trusted_script_sha256 and sha256_of(path) == trusted_script_sha256:
             tensors = dict(torch.jit.load(path, map_location="cpu").state_dict())
         else:
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch's words on a TorchScript archive, which fails here
+                tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # what a foreign file makes an unpickler raise has no common type
         raise UsageError(
             f"{flag} {path}: no weights that can be read safely: neither safetensors nor tensors alone that torch.save wrote"
