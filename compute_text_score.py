@@ -6,10 +6,11 @@ text_boxes, how many; sample_frame_idx.
 
     python compute_text_score.py --video_folder datasets/panda_70m/train --saved_path text_score.jsonl
     python compute_text_score.py --video_metadata_path clips.jsonl --video_folder CLIPS --frame_sample_method uniform --num_sampled_frames 3
-    torchrun --nproc_per_node 2 compute_text_score.py --video_folder CLIPS --text_detector easyocr --model_path weights/craft_mlt_25k.pth
+    torchrun --nproc_per_node 2 compute_text_score.py --video_folder CLIPS --text_detector easyocr --model_path
+    weights/craft_mlt_25k.pth
 
-rapidocr runs on the CPU and brings its model. easyocr runs on each rank's own GPU, or on the CPU, and downloads its model once unless --model_path
-names it; its areas are those of lines of text with a margin, larger than rapidocr's.
+rapidocr runs on the CPU and brings its model. easyocr runs on each rank's own GPU, or on the CPU, and downloads its
+model once unless --model_path names it; its areas are those of lines of text with a margin, larger than rapidocr's.
 """
 
 import argparse
@@ -45,7 +46,9 @@ def read_frames(
     short_side: float = float("inf"),
     long_side: float = float("inf"),
 ) -> tuple[list[int], list[np.ndarray]]:
-    """Indices and frames, uint8 (H, W, 3), RGB, no larger than the detector sees them: one side at its limit, in pixels."""
+    """Indices and frames, uint8 (H, W, 3), RGB, no larger than the detector sees them: one side at its limit, in
+    pixels.
+    """
     cv2.setNumThreads(1)  # many processes, one thread each
     indices, _, frames = sample_frames(locate(row["video_path"], video_folder), partial(choose_frames, method, count))
     stored = frames[0].width, frames[0].height
@@ -57,7 +60,9 @@ def read_frames(
 def text_columns(
     batch: list[tuple[list[int], list[np.ndarray]]], boxes_in: Callable[[np.ndarray], np.ndarray]
 ) -> list[dict]:
-    """The columns of each clip of a batch. `boxes_in` gives the boxes of a frame, (N, 4, 2), corners (x, y) in its pixels."""
+    """The columns of each clip of a batch. `boxes_in` gives the boxes of a frame, (N, 4, 2), corners (x, y) in its
+    pixels.
+    """
     rows = []
     for indices, frames in batch:
         boxes = [boxes_in(frame) for frame in frames]

@@ -1,12 +1,14 @@
-"""EasyOCR's text detector on one device of the caller's choice, without DataParallel. A patch made at import, written for EasyOCR 1.7.2.
+"""EasyOCR's text detector on one device of the caller's choice, without DataParallel. A patch made at import, written
+for EasyOCR 1.7.2.
 
 EasyOCR loads its detector, CRAFT, through `easyocr.detection.get_detector`. On a GPU that function wraps the network in
-torch.nn.DataParallel, which takes every GPU that it sees: a rank on cuda:1 then fails at its first frame, since DataParallel wants the
-network on cuda:0, and ranks that are given a batch spread it over each other's GPUs. It also unpickles the weights file, which runs whatever
-code a stranger has put there.
+torch.nn.DataParallel, which takes every GPU that it sees: a rank on cuda:1 then fails at its first frame, since
+DataParallel wants the network on cuda:0, and ranks that are given a batch spread it over each other's GPUs. It also
+unpickles the weights file, which runs whatever code a stranger has put there.
 
-`import easyocr_detection_patched` replaces that one function in memory, for this process; nothing is written into site-packages.
-`compute_text_score.py --text_detector easyocr` does so by itself. EasyOCR's other users see the same arguments and outputs:
+`import easyocr_detection_patched` replaces that one function in memory, for this process; nothing is written into
+site-packages. `compute_text_score.py --text_detector easyocr` does so by itself. EasyOCR's other users see the same
+arguments and outputs:
 
     import easyocr, easyocr_detection_patched
     reader = easyocr.Reader(["en", "ch_sim"], gpu="cuda:1", recognizer=False)

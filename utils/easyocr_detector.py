@@ -1,7 +1,7 @@
 """Text in a frame by EasyOCR's detector, without its recogniser, on one device.
 
-The network is CRAFT (Baek et al., "Character Region Awareness for Text Detection", CVPR 2019). Its 80 MB weights file is EasyOCR's own
-download, or a user's by path. torch and easyocr are imported only when a detector is made.
+The network is CRAFT (Baek et al., "Character Region Awareness for Text Detection", CVPR 2019). Its 80 MB weights file
+is EasyOCR's own download, or a user's by path. torch and easyocr are imported only when a detector is made.
 """
 
 import fcntl
@@ -66,7 +66,8 @@ class EasyTextDetector:
         self.device = rank_device()
         torch.set_num_threads(threads)
         path_before = list(sys.path)
-        # Reader(detector=True) would delete a weights file that is not EasyOCR's own; so it gets its detector afterwards.
+        # Reader(detector=True) would delete a weights file that is not EasyOCR's own; so it gets its detector
+        # afterwards.
         self.reader = easyocr.Reader(
             LANGUAGES, gpu=self.device, detector=False, recognizer=False, download_enabled=False, verbose=False,
             model_storage_directory=str(weights.parent), user_network_directory=str(weights.parent),
@@ -109,7 +110,8 @@ def user_weights(path: Path) -> Path:
 
 
 def easyocr_weights() -> Path:
-    """The weights in EasyOCR's own folder, downloaded into it where they are missing: by one process, while the others wait.
+    """The weights in EasyOCR's own folder, downloaded into it where they are missing: by one process, while the others
+    wait.
 
     Raises: `UsageError` where they cannot be had, or another file lies in their place.
     """

@@ -29,8 +29,9 @@ class Histogram:
 def draw_histograms(histograms: Sequence[Histogram]) -> Image.Image:
     """One below the other; values that pass in blue, others in red, thresholds as lines with their number.
 
-    The height of a bar is the square root of its count, so that a few clips are seen beside many. The axis shows every threshold and the middle
-    98 % of the values (of a few, all); what lies beyond is in the first and last bar, and the caption says so.
+    The height of a bar is the square root of its count, so that a few clips are seen beside many. The axis shows every
+    threshold and the middle 98 % of the values (of a few, all); what lies beyond is in the first and last bar, and the
+    caption says so.
     """
     picture = Image.new("RGB", (WIDTH, HEIGHT * max(len(histograms), 1)), "white")
     for i, histogram in enumerate(histograms):
@@ -126,7 +127,9 @@ def _ticks(start: float, stop: float, about: int = 8) -> list[float]:
 
 
 def _count_ticks(most: int) -> list[int]:
-    """0, `most`, and those of 1, 2, 5, 10, … between that stand clear of their neighbours when their square root is drawn."""
+    """0, `most`, and those of 1, 2, 5, 10, … between that stand clear of their neighbours when their square root is
+    drawn.
+    """
     ticks = [most]
     for count in [factor * 10**power for power in range(len(str(most)) - 1, -1, -1) for factor in (5, 2, 1)]:
         if count < most and math.sqrt(ticks[-1] / most) - math.sqrt(count / most) > 0.15 < math.sqrt(count / most):

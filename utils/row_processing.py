@@ -65,15 +65,16 @@ def process_rows(
     holds: Callable[[dict], bool] = lambda row: True,
     discard: Callable[[list[dict]], object] = lambda rows: None,
     done_word: str = "scored",
+    ranks: Ranks | None = None,
 ) -> None:
     """Bring `args.saved_path` up to date with `rows` and print the closing line.
 
     `read(row)` gives the columns to save (or, under a `key` that is not `video_path`, a list of rows), or, with
     `score`, what `score(list of them)` turns into columns. `passes(row)` is false for rows that are filtered. A result
     is due again when the input columns `depends_on` have changed since, or when `holds(result row)` is false; `discard`
-    is given such results.
+    is given such results. `ranks` is given by a script that needed it before.
     """
-    ranks = Ranks()
+    ranks = ranks or Ranks()
     results = ResultFile(
         args.saved_path, settings, key=key, overwrite=args.overwrite, retry_errors=args.retry_errors, saved_freq=args.saved_freq,
         rank=ranks.rank, world=ranks.world,

@@ -270,6 +270,19 @@ def _frames_at(container, stream, wanted: np.ndarray, keyframes: np.ndarray) -> 
     return frames
 
 
+def keyframe_indices(path: str) -> list[int]:
+    """Indices of the frames that the codec stored whole, without decoding where packets tell their times.
+
+    Raises: `VideoError`.
+    """
+    with open_video(path) as (container, stream):
+        times = packet_times(container, stream)
+        if times is None:
+            return [i for i, frame in enumerate(decode(container, stream)) if frame.key_frame]
+        shown, keyframes = times
+        return np.searchsorted(shown, keyframes).tolist()
+
+
 def display_transform(frame: av.VideoFrame) -> tuple[int, bool]:
     """How a decoded frame must be turned to stand upright: (quarter turns counter-clockwise, then mirrored left to
     right).

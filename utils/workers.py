@@ -139,6 +139,24 @@ class Ranks:
         elif self.store:
             self.store.wait([name], timedelta(days=1))
 
+    def after_rank_0(self, name: str, action: Callable[[], Any]) -> Any:
+        """What `action()` gives, called on rank 0 first, and on the others when it has ended there, so that they find what it fetched.
+
+        Where it fails on rank 0, which says why, the other ranks end too, without a word.
+        """
+        if self.store and self.rank != 0:
+            self.store.wait([name], timedelta(days=1))
+            if self.store.get(name) == b"failed":
+                raise SystemExit(2)
+        outcome = "failed"
+        try:
+            got = action()
+            outcome = "done"
+            return got
+        finally:
+            if self.store and self.rank == 0:
+                self.store.set(name, outcome)
+
     def last_to_end(self) -> bool:
         """Whether this rank is the last that calls this; rank 0, which may keep the counter, returns only after all
         have.
