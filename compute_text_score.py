@@ -6,8 +6,7 @@ text_boxes, how many; sample_frame_idx.
 
     python compute_text_score.py --video_folder datasets/panda_70m/train --saved_path text_score.jsonl
     python compute_text_score.py --video_metadata_path clips.jsonl --video_folder CLIPS --frame_sample_method uniform --num_sampled_frames 3
-    torchrun --nproc_per_node 2 compute_text_score.py --video_folder CLIPS --text_detector easyocr --model_path
-    weights/craft_mlt_25k.pth
+    torchrun --nproc_per_node 2 compute_text_score.py --video_folder CLIPS --text_detector easyocr
 
 rapidocr runs on the CPU and brings its model. easyocr runs on each rank's own GPU, or on the CPU, and downloads its
 model once unless --model_path names it; its areas are those of lines of text with a margin, larger than rapidocr's.

@@ -1,21 +1,19 @@
 """Score the quality of each clip's frames, by one or several metrics; sample_frame_idx names the frames.
 
-TechnicalScore, without a model: technical_score (0–10), the mean over the sampled frames, and what it is made of:
-sharpness, exposure,
-  contrast, colourfulness (0–10 each), noise, blockiness; all with their formulas in utils/technical_score.py.
-AestheticScore: aesthetic_score, a list, one number (about 1–10) a frame: LAION's predictor v2 on CLIP ViT-L/14.
-AestheticScoreSigLIP: aesthetic_score_siglip, a list likewise: predictor v2.5 on SigLIP so400m patch14-384.
-CLIPScore: clip_score, the cosine (-1 to 1) between the CLIP embeddings of frame and --caption_column, the mean over the
-frames. SemanticConsistency: semantic_consistency, the lowest cosine between the CLIP embeddings of neighbouring sampled
-frames: low where a cut is.
+- TechnicalScore, without a model: technical_score (0–10), the mean over the sampled frames, and what it is made of:
+  sharpness, exposure, contrast, colourfulness (0–10 each), noise, blockiness (formulas in utils/technical_score.py).
+- AestheticScore: aesthetic_score, a list, one number (about 1–10) a frame: LAION's predictor v2 on CLIP ViT-L/14.
+- AestheticScoreSigLIP: aesthetic_score_siglip, a list likewise: predictor v2.5 on SigLIP so400m patch14-384.
+- CLIPScore: clip_score, the cosine (-1 to 1) between the CLIP embeddings of frame and --caption_column, the mean.
+- SemanticConsistency: semantic_consistency, the lowest cosine between the CLIP embeddings of neighbouring sampled
+  frames: low where a cut is.
 
 CLIP and its predictor are fetched once, or taken from --model_path and --predictor_path. A GPU is used where there is
 one, one a rank.
 
-    python compute_video_frame_quality.py --video_folder datasets/panda_70m/train --metrics TechnicalScore --saved_path technical_score.jsonl
+    python compute_video_frame_quality.py --video_folder CLIPS --metrics TechnicalScore --saved_path technical_score.jsonl
     python compute_video_frame_quality.py --video_metadata_path clips.jsonl --video_folder CLIPS --num_sampled_frames 8
-    torchrun --nproc_per_node 2 compute_video_frame_quality.py --video_folder CLIPS --metrics AestheticScore
-    SemanticConsistency
+    torchrun --nproc_per_node 2 compute_video_frame_quality.py --video_folder CLIPS --metrics AestheticScore CLIPScore
 """
 
 from collections.abc import Callable

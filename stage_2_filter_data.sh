@@ -17,16 +17,16 @@ score() { # a script, the file for its rows, its flags; on all clips
         --saved_path="$saved_path" "$@"
 }
 
-score compute_video_frame_quality.py "$DATASET_FOLDER/technical_score.jsonl" --metrics "$METRICS" ${N_JOBS:+--n_jobs="$N_JOBS"}
+score compute_video_frame_quality.py "$DATASET_FOLDER/$QUALITY_SCORE.jsonl" --metrics $METRICS ${QUALITY_MODEL_PATH:+--model_path="$QUALITY_MODEL_PATH"} ${N_JOBS:+--n_jobs="$N_JOBS"}
 
 score compute_text_score.py "$DATASET_FOLDER/text_score.jsonl" --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${N_JOBS:+--n_jobs="$N_JOBS"}
 
 score compute_motion_score.py "$DATASET_FOLDER/motion_score.jsonl" --motion_estimator="$MOTION_ESTIMATOR" ${N_JOBS:+--n_jobs="$N_JOBS"} \
-    --filter "$DATASET_FOLDER/technical_score.jsonl" technical_score "$TECHNICAL_SCORE_THRESHOLD" none \
+    --filter "$DATASET_FOLDER/$QUALITY_SCORE.jsonl" "$QUALITY_SCORE" "$QUALITY_THRESHOLD" none \
     --text_score_metadata_path="$DATASET_FOLDER/text_score.jsonl" --text_score_threshold="$TEXT_SCORE_THRESHOLD"
 
 score filter_videos_by_motion_score.py "$DATASET_FOLDER/train.jsonl" \
-    --filter "$DATASET_FOLDER/technical_score.jsonl" technical_score "$TECHNICAL_SCORE_THRESHOLD" none \
+    --filter "$DATASET_FOLDER/$QUALITY_SCORE.jsonl" "$QUALITY_SCORE" "$QUALITY_THRESHOLD" none \
     --text_score_metadata_path="$DATASET_FOLDER/text_score.jsonl" --text_score_threshold="$TEXT_SCORE_THRESHOLD" \
     --motion_score_metadata_path="$DATASET_FOLDER/motion_score.jsonl" \
     --filter "$DATASET_FOLDER/motion_score.jsonl" cut_inside none "$CUT_INSIDE_THRESHOLD" \

@@ -264,7 +264,7 @@ def test_stages_run_under_sh_with_everything_from_the_environment(dataset, tmp_p
     }
     for stage, extra in (
         ("stage_1_video_cut.sh", {"VIDEO_FOLDER": str(folder / "raw"), "MAX_SECONDS": "5"}),
-        ("stage_2_filter_data.sh", {"TECHNICAL_SCORE_THRESHOLD": "2"}),
+        ("stage_2_filter_data.sh", {"QUALITY_THRESHOLD": "2"}),
         ("stage_3_video_caption.sh", {}),
     ):
         ran = subprocess.run(
