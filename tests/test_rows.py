@@ -110,3 +110,41 @@ def test_two_runs_of_one_file_do_not_mix(tmp_path):
     holder.communicate("")
     appender.flush()
     assert read_rows(path) == [{"video_path": "a"}]
+
+
+def test_text_in_csv_stays_text(tmp_path):
+    row = {"video_path": "1", "made_from": "58609040", "frame_rate": "25", "summary_caption": "2020", "codec": "1e5"}
+    write_rows(tmp_path / "rows.csv", [row])
+    assert read_rows(tmp_path / "rows.csv") == [row]
+
+
+def test_a_second_run_is_refused_from_its_start_on(tmp_path):
+    first = ResultFile(tmp_path / "rows.jsonl", {})
+    for choices in ({}, {"overwrite": True}):
+        with pytest.raises(UsageError, match="another run is writing it"):
+            ResultFile(tmp_path / "rows.jsonl", {}, **choices)
+    first.add([{"video_path": "a"}])
+    first.close()
+    assert ResultFile(tmp_path / "rows.jsonl", {}).load()[0] == [{"video_path": "a"}]
+
+
+def test_a_kill_between_merging_and_removing_parts_doubles_nothing(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    write_rows(path, [{"video_path": "a"}, {"video_path": "b"}])
+    write_rows(tmp_path / "rows.part-1.jsonl", [{"video_path": "b"}])
+    write_rows(tmp_path / "rows.errors.jsonl", [{"video_path": "c", "error": "VideoError", "message": ""}])
+    write_rows(tmp_path / "rows.errors.part-1.jsonl", [{"video_path": "c", "error": "VideoError", "message": ""}])
+    results = ResultFile(path, {})
+    assert len(results.load()[0]) == 2
+    results.merge(["a", "b", "c"])
+    assert [row["video_path"] for row in read_rows(path)] == ["a", "b"]
+    assert len(read_rows(tmp_path / "rows.errors.jsonl")) == 1 and not list(tmp_path.glob("*part*"))
+
+
+def test_a_whole_last_row_without_its_newline_is_kept(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"video_path": "a"}\n{"video_path": "b"}')
+    appender = Appender(path, saved_freq=1)
+    appender.add([{"video_path": "c"}])
+    appender.close()
+    assert [row["video_path"] for row in read_rows(path)] == ["a", "b", "c"]

@@ -726,3 +726,16 @@ def test_the_output_folder_is_not_that_of_the_sources(tmp_path, run_script):
     ]
     run_script("video_splitting.py", *flags, code=2)
     assert sorted(state(tmp_path / "in")) == ["a-Scene-007.mp4", "a.mp4"]
+
+
+def test_overwriting_leaves_no_clip_of_the_settings_before(tmp_path, split):
+    make_folder(tmp_path / "in", {"a.mp4": 96, "b.mp4": 48})
+    save_scenes(tmp_path / "scenes.jsonl", {"a.mp4": [(0, 1.5), (1.5, 4)], "b.mp4": [(0, 2)]})
+    split()
+    assert len(state(tmp_path / "out")) == 3
+    split("--min_seconds", "2.2", "--overwrite")
+    assert (
+        sorted(state(tmp_path / "out"))
+        == ["a-Scene-001.mp4"]
+        == [r["video_path"] for r in load(tmp_path / "clips.jsonl")]
+    )

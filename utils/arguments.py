@@ -83,6 +83,11 @@ def run(main: Callable[[], None]) -> None:
     except UsageError as error:
         print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # an output that cannot be written; a video's own faults are error rows
+        print(
+            f"{os.path.basename(sys.argv[0])}: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr
+        )
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; what is done is saved, and the same command goes on from there", file=sys.stderr)
         sys.exit(130)

@@ -101,19 +101,14 @@ def filters_from(args: argparse.Namespace) -> list[Filter]:
     wanted.sort(key=lambda one: (one[0] == motion_path, one[1] != "motion_score" and one[0] == motion_path))
     filters = []
     for path, column, low, high in wanted:
+        rows = read_rows(path, ("video_path", column))
+        for row in rows:
+            value = row[column]
+            if not all(isinstance(one, (int, float)) for one in (value if isinstance(value, list) else [value])):
+                raise UsageError(f"{path}: {row['video_path']}: {column} is {value!r}, not a number")
         try:
-            filters.append(
-                Filter(
-                    column,
-                    float(low),
-                    float(high),
-                    {row["video_path"]: row for row in read_rows(path, ("video_path", column))},
-                )
-            )
-        except ValueError as error:
-            raise (
-                error
-                if isinstance(error, UsageError)
-                else UsageError(f"--filter {path} {column} {low} {high}: a bound is no number")
-            ) from None
+            bounds = float(low), float(high)
+        except ValueError:
+            raise UsageError(f"--filter {path} {column} {low} {high}: a bound is no number") from None
+        filters.append(Filter(column, *bounds, {row["video_path"]: row for row in rows}))
     return filters

@@ -90,6 +90,7 @@ def process_rows(
         )
 
     if ranks.rank == 0:
+        discard(results.overwritten)
         there, errors = results.load()
         groups = defaultdict(list)
         for row in there:
@@ -144,7 +145,7 @@ def process_rows(
             if batch:
                 score_and_save(batch)
     finally:
-        results.close()
+        results.finish_writing()
     if ranks.last_to_end():
         results.merge([row["video_path"] for row in rows])
         there, errors = results.load()

@@ -6,6 +6,7 @@ failed), `scores.settings.json` (what the scores depend on) and, while several r
 Readers see the union of a file and its parts; the parts are merged in input order by a rename when the last rank ends.
 """
 
+import contextlib
 import csv
 import fcntl
 import glob
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from utils.arguments import UsageError
 
+# Columns of csv files that are text even where they look like a number; so is every `*path` and `*model`.
+TEXT_COLUMNS = {"made_from", "frame_rate", "codec", "summary_caption", "prompt", "error", "message", "reason", "text"}
 csv.field_size_limit(sys.maxsize)  # a caption or a list of boxes may exceed the 128 KiB that csv allows by default
 
 
@@ -76,7 +79,7 @@ def _read_csv(path: Path) -> Iterator[dict]:
 
 
 def _cell(column: str, value: str):
-    if column.endswith("path") or value[:1] not in '-0123456789[{"tfn':
+    if column in TEXT_COLUMNS or column.endswith(("path", "model")) or value[:1] not in '-0123456789[{"tfn':
         return value
     try:
         return json.loads(value)
@@ -88,17 +91,20 @@ def write_rows(path: str | os.PathLike, rows: Iterable[dict]) -> None:
     """Write a whole jsonl or csv file under a temporary name and rename it, so that no reader sees a half."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    if path.suffix.lower() == ".csv":
-        rows = list(rows)
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
-            writer = csv.writer(out, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows([_to_cell(row.get(column)) for column in columns] for row in rows)
-    else:
-        with open(temporary, "w", encoding="utf-8") as out:
-            out.writelines(dumps(row) + "\n" for row in rows)
-    os.replace(temporary, path)
+    try:
+        if path.suffix.lower() == ".csv":
+            rows = list(rows)
+            columns = list(dict.fromkeys(column for row in rows for column in row)) or ["video_path"]
+            with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
+                writer = csv.writer(out, lineterminator="\n")
+                writer.writerow(columns)
+                writer.writerows([_to_cell(row.get(column)) for column in columns] for row in rows)
+        else:
+            with open(temporary, "w", encoding="utf-8") as out:
+                out.writelines(dumps(row) + "\n" for row in rows)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _to_cell(value) -> str:
@@ -128,8 +134,13 @@ class Appender:
         if self.waiting:
             if self.file is None:
                 self.file = open_for_append(self.path)
-            self.file.write("".join(self.waiting).encode())
-            self.file.flush()
+            size, left = self.file.seek(0, os.SEEK_END), memoryview("".join(self.waiting).encode())
+            try:
+                while left:  # a disk that fills up takes a part
+                    left = left[self.file.write(left) :]
+            except OSError as error:
+                self.file.truncate(size)
+                raise UsageError(f"{self.path}: cannot be written: {error.strerror}") from None
             self.waiting.clear()
         self.flushed = time.monotonic()
 
@@ -155,8 +166,18 @@ def open_for_append(path: Path):
     while end and (file.seek(end - 1), file.read(1))[1] != b"\n":
         end -= 1
     if end != size:
-        file.truncate(end)
+        file.seek(end)
+        try:
+            json.loads(file.read())
+            file.write(b"\n")  # whole, but for its end
+        except ValueError:
+            file.truncate(end)
     return file
+
+
+def unique(rows: list[dict], key: str) -> list[dict]:
+    """The rows without repetitions, which a kill between the merging of parts and their removal leaves."""
+    return list({(row.get(key), row.get("video_path")): row for row in rows}.values())
 
 
 class ResultFile:
@@ -189,14 +210,22 @@ class ResultFile:
             raise UsageError(f"{self.path.parent}: cannot make this folder: {error.strerror}") from None
         if not os.access(self.path.parent, os.W_OK):
             raise UsageError(f"{self.path.parent}: this folder cannot be written; choose another --saved_path")
+        self.overwritten: list[dict] = []
+        self._lock = None
         if rank == 0:
-            if overwrite:
-                for file in self._files():
-                    file.unlink(missing_ok=True)
-            self._check_settings(settings)
+            if self.settings_path.is_file():
+                self._take_lock()
+            try:
+                if overwrite:
+                    self._start_anew()
+                self._check_settings(settings)
+            except UsageError:
+                self._release()
+                raise
             if retry_errors and self._exists(self.errors_path):
-                self._merge(self.errors_path, [])
-                self.errors_path.unlink(missing_ok=True)
+                self.keep_only_errors([])
+                self.errors_path.unlink()
+            self._take_lock()
         # One process appends to the file itself, so that it can be watched; ranks, and csv, need parts.
         direct = world == 1 and self.path.suffix.lower() != ".csv"
         self.rows = Appender(self.path if direct else self._part(self.path), saved_freq)
@@ -204,21 +233,23 @@ class ResultFile:
 
     def load(self) -> tuple[list[dict], dict[str, dict]]:
         """The rows that are there, and the error rows by key."""
+        if self._lock is None:
+            self._take_lock()
         rows = read_rows(self.path) if self._exists(self.path) else []
         errors = read_rows(self.errors_path) if self._exists(self.errors_path) else []
-        return rows, {row["video_path"]: row for row in errors}
+        return unique(rows, self.key), {row["video_path"]: row for row in errors}
 
     def keep_only(self, rows: list[dict]) -> None:
         """Replace what the file holds; for rows that no longer hold, such as scores of a clip that was cut anew."""
+        write_rows(self.path, rows)
         for part in part_files(self.path):
             part.unlink()
-        write_rows(self.path, rows)
 
     def keep_only_errors(self, rows: list[dict]) -> None:
         """The same for the errors: of an input that has changed since."""
+        write_rows(self.errors_path, rows)
         for part in part_files(self.errors_path):
             part.unlink()
-        write_rows(self.errors_path, rows)
 
     def add(self, rows: Iterable[dict]) -> None:
         self.rows.add(rows)
@@ -226,9 +257,14 @@ class ResultFile:
     def add_error(self, video_path: str, error: str, message: str, more: dict | None = None) -> None:
         self.errors.add([{"video_path": video_path, "error": error, "message": message, **(more or {})}])
 
-    def close(self) -> None:
+    def finish_writing(self) -> None:
         self.rows.close()
         self.errors.close()
+
+    def close(self) -> None:
+        """Write what waits, and let other runs at the file."""
+        self.finish_writing()
+        self._release()
 
     def merge(self, order: Sequence[str]) -> None:
         """Bring file and parts together in the order of the keys given; rows of other keys follow. An empty result is
@@ -241,11 +277,37 @@ class ResultFile:
     def _merge(self, path: Path, order: Sequence[str], key: str | None = None) -> None:
         rows = read_rows(path) if self._exists(path) else []
         place = {name: i for i, name in enumerate(order)}
-        by_key = sorted(rows, key=lambda row: place.get(row.get(key or self.key), len(place)))
+        by_key = sorted(unique(rows, key or self.key), key=lambda row: place.get(row.get(key or self.key), len(place)))
         if by_key != rows or part_files(path) or not path.exists():
             write_rows(path, by_key)
         for part in part_files(path):
             part.unlink()
+
+    def _start_anew(self) -> None:
+        with contextlib.suppress(UsageError):  # no row file: nothing could be told of what it listed
+            self.overwritten = read_rows(self.path) if self._exists(self.path) else []
+        for file in self._files():
+            file.unlink(missing_ok=True)
+
+    def _take_lock(self) -> None:
+        """Refuse a second run while one is at work: one process alone, or the ranks of one run together.
+
+        The settings file is what is locked: it is there from the start and is not renamed while a run lasts.
+        """
+        self._release()
+        self._lock = open(self.settings_path, "rb")
+        try:
+            fcntl.flock(self._lock, (fcntl.LOCK_EX if self.world == 1 else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._release()
+            raise UsageError(f"{self.path}: another run is writing it; wait for that one, or end it") from None
+        except OSError:
+            pass  # a network file system without locks
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def _check_settings(self, settings: dict) -> None:
         settings = json.loads(json.dumps(settings))

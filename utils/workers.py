@@ -109,6 +109,13 @@ def progress(total: int, name: str) -> tqdm:
     return tqdm(total=total, desc=name, unit="row", disable=None, dynamic_ncols=True, smoothing=0.05)
 
 
+def _end_with_launcher(launcher: int) -> None:
+    """End this rank when its launcher has died, lest it write on beside the run that comes after."""
+    while os.getppid() == launcher:
+        time.sleep(1)
+    os._exit(1)
+
+
 class Ranks:
     """This process's place among those that `torchrun` or `accelerate launch` started, and the counter they share;
     alone without them.
@@ -119,6 +126,7 @@ class Ranks:
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.store = None
         if self.world > 1:
+            threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
             from torch.distributed import rendezvous
 
             self.store, _, _ = next(
