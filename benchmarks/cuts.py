@@ -1,4 +1,4 @@
-"""Runs the transition detector over a folder of videos: scenes for a judge, what each decision saw, what it costs.
+"""Runs the transition detector over a folder of videos: its scenes, what each decision saw, what it costs.
 
     python -m benchmarks.cuts videos/ --labels cuts.json --out scenes.jsonl  # a row a video: timecode_list, transitions
     python -m benchmarks.cuts videos/ --labels cuts.json --scores  # and how much was lost at cuts and elsewhere
