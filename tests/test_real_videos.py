@@ -1,0 +1,38 @@
+"""Real videos with known truth, where a folder `shared` lies beside the project; elsewhere these tests say that it does not."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from compute_motion_score import motion_columns
+from cutscene_detect import detect_shots
+from utils.clip_writer import index_source
+
+SHARED = Path(__file__).parents[2] / "shared"
+pytestmark = pytest.mark.skipif(not (SHARED / "videos").is_dir(), reason=f"no real videos at {SHARED / 'videos'}")
+
+
+@pytest.mark.parametrize("number", ["001", "002", "004"])
+def test_farneback_at_native_size_gives_easyanimates_scores(number):
+    lines = (SHARED / "reference" / "easyanimate_motion.jsonl").read_text().splitlines()
+    published = {row["video_path"]: row["motion_score"] for row in map(json.loads, lines)}
+    name = f"panda_scene_{number}.mp4"
+    columns = motion_columns({"video_path": name}, str(SHARED / "videos"), "farneback", 0, 2)
+    assert round(columns["motion_score"], 5) == published[name]
+
+
+@pytest.mark.parametrize(
+    "name", ["ms_bikes_10s.mp4", "ms_nasa_13013_13s.mp4", "ms_roadtrip_vp9_10bit_3s.webm", "ss_airshow_tilt_fade_11s.mp4",
+             "ss_bbb_wakeup_720p_5s.mp4", "ss_dog_lawn_14s.mp4"]
+)  # fmt: skip
+def test_every_marked_cut_is_found_on_its_frame_and_no_other(name):
+    label = json.loads((SHARED / "videos" / "cuts.json").read_text())[name]
+    row = detect_shots({"video_path": name}, str(SHARED / "videos"), "transitions", None, None)
+    times = index_source(str(SHARED / "videos" / name)).times
+    seconds = (times - times[0]) * row["duration"] / (times[-1] - times[0] + (times[-1] - times[-2]))
+    starts = [sum(float(x) * m for x, m in zip(reversed(a.split(":")), (1, 60, 3600))) for a, _ in row["timecode_list"]]
+    found = {int(abs(seconds - start).argmin()) for start in starts[1:]}
+    gradual = {f for f in found if any(span["start"] - 3 <= f <= span["end"] + 3 for span in label["gradual"])}
+    assert found - gradual == set(label["cuts"])
+    assert bool(gradual) == bool(label["gradual"])
