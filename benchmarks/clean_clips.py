@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.clip_writer import index_source
+from utils.clip_writer import decoded_times
 from utils.rows import read_rows
 from utils.video_utils import open_video
 
@@ -25,7 +25,7 @@ def main() -> None:
     clips, labels = read_rows(args.clips), json.loads(args.labels.read_text())
     counted = with_cut = with_gradual = 0
     for name, label in labels.items():
-        times = index_source(str(args.videos / name)).times
+        times = decoded_times(str(args.videos / name))
         with open_video(str(args.videos / name)) as (_, stream):
             seconds = (times - times[0]) * float(stream.time_base)
         for clip in (clip for clip in clips if clip["source_path"] == name):

@@ -7,7 +7,7 @@ import pytest
 
 from compute_motion_score import motion_columns
 from cutscene_detect import detect_shots
-from utils.clip_writer import index_source
+from utils.clip_writer import decoded_times
 
 SHARED = Path(__file__).parents[2] / "shared"
 pytestmark = pytest.mark.skipif(not (SHARED / "videos").is_dir(), reason=f"no real videos at {SHARED / 'videos'}")
@@ -29,7 +29,7 @@ def test_farneback_at_native_size_gives_easyanimates_scores(number):
 def test_every_marked_cut_is_found_on_its_frame_and_no_other(name):
     label = json.loads((SHARED / "videos" / "cuts.json").read_text())[name]
     row = detect_shots({"video_path": name}, str(SHARED / "videos"), "transitions", None, None)
-    times = index_source(str(SHARED / "videos" / name)).times
+    times = decoded_times(str(SHARED / "videos" / name))
     seconds = (times - times[0]) * row["duration"] / (times[-1] - times[0] + (times[-1] - times[-2]))
     starts = [sum(float(x) * m for x, m in zip(reversed(a.split(":")), (1, 60, 3600))) for a, _ in row["timecode_list"]]
     found = {int(abs(seconds - start).argmin()) for start in starts[1:]}
