@@ -135,7 +135,8 @@ class Ranks:
 
     def share(self, rows: list) -> Iterator[list]:
         """The chunks of `rows` that are this rank's to do, taken one by one while other ranks take others."""
-        chunks = [rows[i : i + CHUNK] for i in range(0, len(rows), CHUNK)] if self.store else [rows]
+        size = max(1, min(CHUNK, len(rows) // (8 * self.world))) if self.store else max(1, len(rows))
+        chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
         taken = -1
         while (taken := self._count("taken") if self.store else taken + 1) < len(chunks):
             yield chunks[taken]
