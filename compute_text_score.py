@@ -30,7 +30,7 @@ from utils.arguments import (
 )
 from utils.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
 from utils.frame_indices import choose_frames
-from utils.row_processing import input_rows, process_rows
+from utils.row_processing import in_batches, input_rows, process_rows
 from utils.text_area import BOX_THRESHOLD, SHORT_SIDE, RapidTextDetector, text_area_share
 from utils.video_utils import frame_to_array, locate, sample_frames
 
@@ -134,7 +134,7 @@ def main() -> None:
         settings = {**choices, **thresholds, "version": 1}
         sides = {"short_side": SHORT_SIDE}
     read = partial(read_frames, video_folder=args.video_folder, **choices, **sides)
-    process_rows(args, "text", rows, settings, read, partial(text_columns, boxes_in=boxes_in))
+    process_rows(args, "text", rows, settings, read, in_batches(partial(text_columns, boxes_in=boxes_in)))
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from utils.arguments import (
 )
 from utils.frame_fit import FrameFit
 from utils.frame_indices import choose_frames
-from utils.row_processing import digest, input_rows, process_rows
+from utils.row_processing import digest, in_batches, input_rows, process_rows
 from utils.technical_score import technical_columns
 from utils.video_utils import VideoError, frame_to_array, keyframe_indices, locate, sample_frames
 from utils.workers import Ranks
@@ -180,9 +180,10 @@ def main() -> None:
         caption=args.caption_column,
         **choices,
     )
-    score = partial(score_clips, metrics=args.metrics, models=models, batch_size=args.batch_size) if models else None
+    score = partial(score_clips, metrics=args.metrics, models=models, batch_size=args.batch_size)
     clips = max(1, args.batch_size // args.num_sampled_frames)
-    process_rows(args, "quality", rows, settings, read, score, batch_size=clips, ranks=ranks, **holds)
+    scored = {"score": in_batches(score, clips)} if models else {}
+    process_rows(args, "quality", rows, settings, read, ranks=ranks, **scored, **holds)
 
 
 if __name__ == "__main__":

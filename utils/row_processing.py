@@ -2,14 +2,14 @@
 counted.
 
 A script brings `read(row)`, which opens the video in a worker process and returns what the score needs, and, where
-there is a model, `score(batch)`, which runs beside the model. Everything else is here, once: resume, errors, ranks,
-progress and the closing line.
+there is a model, `score`, which runs beside the model on a stream of what was read. Everything else is here, once:
+resume, errors, ranks, progress and the closing line.
 """
 
 import argparse
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 from utils.arguments import UsageError
@@ -50,15 +50,40 @@ def digest(row: dict, columns: Sequence[str]) -> str | None:
     return hashlib.sha256(dumps(present).encode()).hexdigest()[:8] if present else None
 
 
+# What `score` is given of each row, and gives: what was read of it, and its columns; a `Failure` in the place of both.
+Stream = Iterator[tuple[dict, object]]
+
+
+def in_batches(score: Callable[[list], list[dict]], batch_size: int = 1) -> Callable[[Iterable], Stream]:
+    """`score(list of what was read)`, which gives the columns of each, made fit for the stream of rows."""
+
+    def of_batch(batch: list[tuple[dict, object]]) -> Stream:
+        return zip([row for row, _ in batch], score([got for _, got in batch]), strict=True) if batch else iter(())
+
+    def of_stream(items: Iterable[tuple[dict, object]]) -> Stream:
+        batch = []
+        for row, got in items:
+            if isinstance(got, Failure):
+                yield row, got
+                continue
+            batch.append((row, got))
+            if len(batch) == batch_size:
+                yield from of_batch(batch)
+                batch = []
+        yield from of_batch(batch)
+
+    return of_stream
+
+
 def process_rows(
     args: argparse.Namespace,
     name: str,
     rows: list[dict],
     settings: dict,
     read: Callable[[dict], dict | list[dict]],
-    score: Callable[[list], list[dict]] | None = None,
+    score: Callable[[Iterable], Stream] = iter,
     *,
-    batch_size: int = 1,
+    patience: float | None = None,
     passes: Callable[[dict], bool] = lambda row: True,
     depends_on: Sequence[str] = CLIP_COLUMNS,
     key: str = "video_path",
@@ -69,10 +94,12 @@ def process_rows(
 ) -> None:
     """Bring `args.saved_path` up to date with `rows` and print the closing line.
 
-    `read(row)` gives the columns to save (or, under a `key` that is not `video_path`, a list of rows), or, with
-    `score`, what `score(list of them)` turns into columns. `passes(row)` is false for rows that are filtered. A result
-    is due again when the input columns `depends_on` have changed since, or when `holds(result row)` is false; `discard`
-    is given such results. `ranks` is given by a script that needed it before.
+    `read(row)` gives the columns to save (or, under a `key` that is not `video_path`, a list of rows), or what `score`
+    turns into them: it takes the stream of (row, what was read or `Failure`), and gives one of (row, columns or
+    `Failure`), in any order. With `patience`, its stream also holds None, where nothing was read for so many seconds.
+    `passes(row)` is false for rows that are filtered. A result is due again when the input columns `depends_on` have
+    changed since, or when `holds(result row)` is false; `discard` is given such results. `ranks` is given by a script
+    that needed it before.
     """
     ranks = ranks or Ranks()
     results = ResultFile(
@@ -122,28 +149,16 @@ def process_rows(
         made = columns if isinstance(columns, list) else [columns]
         results.add([{"video_path": row["video_path"], **one, **stamp(row)} for one in made])
 
-    def score_and_save(batch: list[tuple[dict, object]]) -> None:
-        for (row, _), columns in zip(batch, score([got for _, got in batch]), strict=True):
-            save(row, columns)
-
     tasks = (row for chunk in ranks.share(rows) for row in chunk if row["video_path"] in is_due)
     limit = partial(_seconds_for_row, video_folder=args.video_folder, timeout_seconds=args.timeout_seconds)
-    batch = []
     try:
         with progress(-(-len(due) // ranks.world), name) as bar:
-            for row, got in work(read, tasks, min(args.n_jobs, len(due)), limit) if due else ():
+            for row, made in score(work(read, tasks, min(args.n_jobs, len(due)), limit, patience)) if due else ():
                 bar.update()
-                if isinstance(got, Failure):
-                    results.add_error(row["video_path"], got.error, got.message, stamp(row))
-                elif score is None:
-                    save(row, got)
+                if isinstance(made, Failure):
+                    results.add_error(row["video_path"], made.error, made.message, stamp(row))
                 else:
-                    batch.append((row, got))
-                    if len(batch) == batch_size:
-                        score_and_save(batch)
-                        batch = []
-            if batch:
-                score_and_save(batch)
+                    save(row, made)
     finally:
         results.finish_writing()
     if ranks.last_to_end():

@@ -34,9 +34,14 @@ class Failure:
 
 
 def work(
-    function: Callable[[Any], Any], tasks: Iterable[Any], n_jobs: int, seconds_allowed: Callable[[Any], float]
-) -> Iterator[tuple[Any, Any | Failure]]:
-    """Call `function(task)` in `n_jobs` processes and yield (task, result or `Failure`) as they come, in any order.
+    function: Callable[[Any], Any],
+    tasks: Iterable[Any],
+    n_jobs: int,
+    seconds_allowed: Callable[[Any], float],
+    patience: float | None = None,
+) -> Iterator[tuple[Any, Any | Failure] | None]:
+    """Call `function(task)` in `n_jobs` processes and yield (task, result or `Failure`) as they come, in any order;
+    None, so that the caller can go on with other work, where nothing came for `patience` seconds.
 
     A failure is a `VideoError`, a task over its time, or a process that died. Any other exception is a bug and comes
     through. At most four tasks a process are in flight or waiting to be taken, which bounds the memory.
@@ -53,7 +58,9 @@ def work(
                 running[pool.schedule(function, args=(task,), timeout=seconds_allowed(task))] = task
             if not running:
                 break
-            done, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            done, _ = concurrent.futures.wait(running, patience, return_when=concurrent.futures.FIRST_COMPLETED)
+            if not done:
+                yield None
             for future in done:
                 task = running.pop(future)
                 yield task, _outcome(future, seconds_allowed(task))
