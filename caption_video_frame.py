@@ -1,16 +1,25 @@
-"""Caption frames of each clip.
+"""Caption frames of each clip by a model that sees, in this process or behind a server.
 
---captioner attributes needs no model: it puts into words what was measured (brightness, colours, text), and says so:
-image_caption_model is `attributes`. Columns added: image_caption_model; prompt; sampled_frame_idx;
-sampled_frame_caption, a list, one text a frame; attributes, the measurements behind it, for caption_summary.py.
+--captioner vllm and transformers run the model here, openai asks a server that speaks OpenAI's chat protocol, and
+attributes needs no model: it puts into words what was measured (brightness, colours, text). Columns added:
+image_caption_model; prompt; sampled_frame_idx; sampled_frame_caption, a list, one text a frame (--caption_unit clip:
+one text of all frames); attributes, what was measured, for caption_summary.py.
 
-    python caption_video_frame.py --video_metadata_path train.jsonl --video_folder datasets/panda_70m/train --saved_path frame_caption.jsonl
+    python caption_video_frame.py --video_metadata_path train.jsonl --video_folder CLIPS --captioner vllm
+    python caption_video_frame.py --video_folder CLIPS --captioner transformers --image_caption_model_name SmolVLM2-500M
+    python caption_video_frame.py --video_folder CLIPS --captioner openai --base_url http://localhost:8000/v1 \\
+        --image_caption_model_name Qwen2.5-VL-7B --caption_unit clip --frame_sample_method uniform --num_sampled_frames 6
 """
 
+import argparse
+import base64
+import io
 from functools import partial
 
 import numpy as np
+from PIL import Image
 
+from utils.answer_checks import checks_for
 from utils.arguments import (
     add_input_arguments,
     add_output_arguments,
@@ -20,17 +29,35 @@ from utils.arguments import (
     script_parser,
 )
 from utils.attributes_caption import describe, main_colours
+from utils.chat import Request, Sampling, ask
+from utils.engines import ENGINES, add_engine_arguments, open_engine
 from utils.frame_indices import choose_frames
+from utils.prompts import prompt_text
 from utils.row_processing import CLIP_COLUMNS, input_rows, process_rows
-from utils.video_utils import frame_to_array, locate, sample_frames
+from utils.video_utils import frame_to_array, keyframe_indices, locate, sample_frames
+from utils.workers import Ranks
 
 # Measured columns of the input row that a caption may speak of.
 MEASURED = ("motion_score", "camera_motion", "text_score")
 
 
-def caption_columns(row: dict, video_folder: str | None, method: str, count: int) -> dict:
-    """The columns of one clip."""
-    indices, _, frames = sample_frames(locate(row["video_path"], video_folder), partial(choose_frames, method, count))
+def frames_of(row: dict, video_folder: str | None, method: str, count: int) -> tuple[list[int], list[float], list]:
+    """Indices, seconds and decoded frames of a clip.
+
+    Raises: `VideoError`.
+    """
+    path = locate(row["video_path"], video_folder)
+    keyframes = keyframe_indices(path) if method == "keyframe" else (0,)
+    return sample_frames(path, partial(choose_frames, method, count, keyframes=keyframes))
+
+
+def measured(row: dict) -> dict:
+    return {name: row[name] for name in MEASURED if name in row}
+
+
+def attribute_columns(row: dict, **choices) -> dict:
+    """The columns of one clip without a model."""
+    indices, _, frames = frames_of(row, **choices)
     images = [
         frame_to_array(frame, "rgb24", (160, max(2, round(160 * frame.height / frame.width)))) for frame in frames
     ]
@@ -41,7 +68,7 @@ def caption_columns(row: dict, video_folder: str | None, method: str, count: int
         "prompt": "",
         "sampled_frame_idx": indices,
         "sampled_frame_caption": [describe(one | on_screen) for one in seen],
-        "attributes": frame_attributes(images) | {name: row[name] for name in MEASURED if name in row},
+        "attributes": frame_attributes(images) | measured(row),
     }
 
 
@@ -51,31 +78,118 @@ def frame_attributes(frames: list[np.ndarray]) -> dict:
     return {"brightness": round(float(luma), 4), "main_colours": main_colours(frames)}
 
 
+def read_pictures(row: dict, max_pixels: int, as_url: bool, **choices) -> dict:
+    """The sampled frames of one clip as its model takes them, with `indices` and `seconds`."""
+    indices, seconds, frames = frames_of(row, **choices)
+    pictures = [fit_pixels(frame_to_array(frame, "rgb24"), max_pixels) for frame in frames]
+    return {"indices": indices, "seconds": seconds, "pictures": [data_url(p) for p in pictures] if as_url else pictures}
+
+
+def fit_pixels(picture: np.ndarray, max_pixels: int) -> np.ndarray:
+    """uint8 (H, W, 3), shrunk in its proportions where it has more than `max_pixels`."""
+    height, width = picture.shape[:2]
+    scale = min(1, (max_pixels / (height * width)) ** 0.5)
+    size = max(1, int(width * scale)), max(1, int(height * scale))
+    return picture if scale == 1 else np.array(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+
+
+def data_url(picture: np.ndarray) -> str:
+    """The picture as a JPEG without chroma subsampling, quality 95, in the form that servers take."""
+    out = io.BytesIO()
+    Image.fromarray(picture).save(out, "JPEG", quality=95, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def questions(row: dict, got: dict, unit: str, prompt: str, sampling: Sampling) -> list[Request]:
+    """A question for each frame, or one that shows all of them with their times."""
+    key, pictures = row["video_path"], got["pictures"]
+    if unit == "frame":
+        return [Request(key, place, [picture, prompt], sampling) for place, picture in enumerate(pictures)]
+    shown = [part for second, picture in zip(got["seconds"], pictures) for part in (f"{second:.1f} s:", picture)]
+    return [Request(key, 0, [*shown, prompt], sampling)]
+
+
+def caption_columns(row: dict, got: dict, texts: list[str], model: str, prompt: str) -> dict:
+    return {
+        "image_caption_model": model,
+        "prompt": prompt,
+        "sampled_frame_idx": got["indices"],
+        "sampled_frame_caption": texts,
+        "attributes": measured(row),
+    }
+
+
 def main() -> None:
     parser = script_parser(__doc__)
     add_input_arguments(parser)
     add_output_arguments(parser, saved_path="frame_caption.jsonl")
     add_worker_arguments(parser)
+    parser.add_argument("--captioner", choices=["attributes", *ENGINES], default="attributes", help="what captions")
     parser.add_argument(
-        "--captioner",
-        choices=["attributes"],
-        default="attributes",
-        help="attributes: words for what was measured, no model",
+        "--image_caption_model_name",
+        default="llava-v1.6-vicuna-7b",
+        help="a name of utils/models.jsonl, a hub id, a folder, or what the server calls it",
     )
-    parser.add_argument("--num_sampled_frames", type=at_least(1), default=1, help="frames that uniform sampling takes")
+    parser.add_argument(
+        "--image_caption_prompt", help="text, or a .txt file (default: frame.txt or clip.txt of prompts/)"
+    )
+    parser.add_argument(
+        "--caption_unit",
+        choices=["frame", "clip"],
+        default="frame",
+        help="a caption for each frame, or one of all frames together",
+    )
+    parser.add_argument(
+        "--num_sampled_frames", type=at_least(1), default=1, help="frames that uniform sampling takes, keyframe at most"
+    )
     parser.add_argument(
         "--frame_sample_method",
-        choices=["uniform", "mid", "first", "last"],
+        choices=["uniform", "mid", "first", "last", "keyframe"],
         default="mid",
         help="which frames are captioned",
     )
+    parser.add_argument(
+        "--max_pixels", type=at_least(28 * 28), default=1280 * 28 * 28, help="of a picture; larger ones are shrunk"
+    )
+    add_engine_arguments(parser, max_new_tokens=256)
     args = parser.parse_args()
     choices = {"method": args.frame_sample_method, "count": args.num_sampled_frames}
-    read = partial(caption_columns, video_folder=args.video_folder, **choices)
-    settings = {"captioner": args.captioner, **choices, "version": 1}
-    process_rows(
-        args, "caption", input_rows(args), settings, read, depends_on=(*CLIP_COLUMNS, *MEASURED), done_word="captioned"
+    done = {"depends_on": (*CLIP_COLUMNS, *MEASURED), "done_word": "captioned"}
+    if args.captioner == "attributes":
+        read = partial(attribute_columns, video_folder=args.video_folder, **choices)
+        process_rows(
+            args, "caption", input_rows(args), {"captioner": "attributes", **choices, "version": 1}, read, **done
+        )
+        return
+    caption_by_model(args, choices, done)
+
+
+def caption_by_model(args: argparse.Namespace, choices: dict, done: dict) -> None:
+    prompt = prompt_text(args.image_caption_prompt or f"{args.caption_unit}.txt", "--image_caption_prompt")
+    rows, ranks, model = input_rows(args), Ranks(), args.image_caption_model_name
+    at_once = args.num_sampled_frames if args.caption_unit == "clip" else 1
+    engine = open_engine(args, args.captioner, model, "--image_caption_model_name", ranks, pictures=at_once)
+    sampling = Sampling(args.max_new_tokens, args.temperature, args.seed)
+    settings = {
+        "captioner": args.captioner, "model": model, "engine": engine.version, "unit": args.caption_unit, "prompt": prompt, **choices,
+        "max_pixels": args.max_pixels, "max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "seed": args.seed,
+        "answer_checks": " ".join(args.answer_checks), "version": 1,
+    }  # fmt: skip
+    read = partial(
+        read_pictures,
+        video_folder=args.video_folder,
+        max_pixels=args.max_pixels,
+        as_url=args.captioner == "openai",
+        **choices,
     )
+    answer = partial(
+        ask,
+        engine=engine,
+        requests=partial(questions, unit=args.caption_unit, prompt=prompt, sampling=sampling),
+        columns=partial(caption_columns, model=model, prompt=prompt),
+        checks=checks_for(args.answer_checks),
+    )
+    process_rows(args, "caption", rows, settings, read, answer, patience=0, ranks=ranks, **done)
 
 
 if __name__ == "__main__":

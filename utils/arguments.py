@@ -1,4 +1,4 @@
-"""Flags that scripts share, and how a script ends: 0 done, 2 wrong usage, 130 interrupted."""
+"""Flags that scripts share, and how a script ends: 0 done, 1 cannot go on, 2 wrong usage, 130 interrupted."""
 
 import argparse
 import os
@@ -9,6 +9,10 @@ from collections.abc import Callable
 
 class UsageError(ValueError):
     """A wrong flag or input, in one sentence for the user."""
+
+
+class RunError(Exception):
+    """What keeps a run from going on though its flags and rows are right (a server that is gone), in one sentence."""
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -83,6 +87,10 @@ def run(main: Callable[[], None]) -> None:
     except UsageError as error:
         print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except RunError as error:
+        print(f"{os.path.basename(sys.argv[0])}: stopped: {error}", file=sys.stderr)
+        print("what is done is saved, and the same command goes on from there", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:  # an output that cannot be written; a video's own faults are error rows
         print(
             f"{os.path.basename(sys.argv[0])}: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr

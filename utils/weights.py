@@ -107,6 +107,35 @@ def from_hub(repository: str, names: list[str], what: str, flag: str) -> Path:
         ) from None
 
 
+def snapshot(repository: str, flag: str) -> Path:
+    """The folder of a model: `repository` itself where it is one, else that repository of the hub (`HF_ENDPOINT`).
+
+    Raises: `UsageError` with a sentence: what was wanted, where to put it.
+    """
+    import huggingface_hub
+    from huggingface_hub.errors import HTTPError
+
+    if Path(repository).is_dir():
+        return Path(repository)
+    place = f"{huggingface_hub.constants.ENDPOINT}/{repository}"
+    leave_out = ["*.pth", "*.pt", "*.onnx", "*.gguf", "*.msgpack", "*.h5", "original/*", "consolidated*"]
+    try:
+        if not huggingface_hub.constants.HF_HUB_OFFLINE:
+            _probe(huggingface_hub.constants.ENDPOINT)
+        # Not what the cache has first, as of single files: a download that was interrupted leaves a folder there.
+        return Path(huggingface_hub.snapshot_download(repository, ignore_patterns=leave_out))
+    except (OSError, HTTPError, ValueError) as error:
+        try:
+            return Path(huggingface_hub.snapshot_download(repository, local_files_only=True))
+        except (OSError, ValueError):
+            pass
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"{flag} {repository} is wanted, and {place} cannot be reached ({reason}): fetch its files where there is a network, "
+            f"put the folder here and give its path with {flag}, or set HF_ENDPOINT to a mirror"
+        ) from None
+
+
 def _probe(address: str) -> None:
     """Raises: `OSError` when nothing answers at `address`; huggingface_hub would try for half a minute."""
     try:

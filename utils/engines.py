@@ -1,0 +1,137 @@
+"""Which engine runs which model: the flags that choose, the table of models' short names, the weights.
+
+The table is utils/models.jsonl: `alias` and `also`, the names that a user may give; `hub`, the id of the files;
+`engines`, those that run it; `licence`; `gib`, memory of the weights; `note`, what to know.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from utils.answer_checks import CHECKS
+from utils.arguments import UsageError, at_least
+from utils.chat import Engine
+from utils.rows import read_rows
+from utils.weights import snapshot
+from utils.workers import Ranks
+
+TABLE = Path(__file__).with_name("models.jsonl")
+ENGINES = ["vllm", "transformers", "openai"]
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
+    group = parser.add_argument_group("answers")
+    group.add_argument("--max_new_tokens", type=at_least(1), default=max_new_tokens, help="most tokens of an answer")
+    group.add_argument(
+        "--temperature", type=at_least(0, float), default=0.0, help="0: the likeliest words, the same at each run"
+    )
+    group.add_argument("--seed", type=int, default=0, help="of drawn words; each request has its own, made from it")
+    group.add_argument(
+        "--answer_checks", nargs="*", choices=list(CHECKS), default=list(CHECKS),
+        help="an answer that one of them refuses is asked for once more with other sampling, then it is an error row",
+    )  # fmt: skip
+    group = parser.add_argument_group(
+        "transformers", "in this process, on the CPU or the rank's GPU; several under accelerate launch"
+    )
+    group.add_argument(
+        "--batch_size", type=at_least(1), default=1, help="requests at a time; above 1, words may depend on neighbours"
+    )
+    group.add_argument("--dtype", choices=["auto", "bfloat16", "float16", "float32"], default="auto",
+                       help="auto: the weights' own on a GPU, float32 on a CPU; for vllm too")  # fmt: skip
+    group.add_argument(
+        "--trust_remote_code", action="store_true", help="run code that comes with the model; for vllm too"
+    )
+    group = parser.add_argument_group(
+        "vllm", "in this process; under torchrun each rank has an engine on GPUs of its own"
+    )
+    group.add_argument("--tensor_parallel_size", type=at_least(1), default=1, help="GPUs that share a model")
+    group.add_argument(
+        "--max_model_len", type=at_least(1), help="most tokens of question and answer (default: the model's)"
+    )
+    group.add_argument(
+        "--quantization", help="such as fp8 or bitsandbytes; weights that are quantised say so themselves"
+    )
+    group.add_argument(
+        "--gpu_memory_utilization", type=at_least(0, float), default=0.9, help="share of a GPU's memory to use"
+    )
+    group.add_argument(
+        "--engine_args", type=json_object, default={}, help="more of vllm.LLM's options: '{\"max_num_seqs\": 64}'"
+    )
+    group = parser.add_argument_group(
+        "openai", "a server that speaks OpenAI's chat protocol; the key is that in OPENAI_API_KEY"
+    )
+    group.add_argument("--base_url", help="such as http://localhost:8000/v1 (default: OPENAI_BASE_URL, or OpenAI's)")
+    group.add_argument("--concurrency", type=at_least(1), default=16, help="requests under way at a time")
+    group.add_argument(
+        "--max_retries", type=at_least(0), default=6, help="tries after a 429, 5xx, time-out or broken connection"
+    )
+    group.add_argument("--request_seconds", type=at_least(0.1, float), default=300.0, help="time limit of one request")
+    group.add_argument("--extra_body", type=json_object, default={}, help="more fields of the request, a JSON object")
+
+
+def json_object(text: str) -> dict:
+    """An argparse type."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object")
+    return found
+
+
+def hub_id(name: str, engine: str, flag: str) -> str:
+    """The hub id, or the local folder, that `name` stands for.
+
+    Raises: `UsageError` with a sentence: a name that is neither, or a model that `engine` cannot run and which can.
+    """
+    if Path(name).is_dir():
+        return name
+    table = read_rows(TABLE)
+    for row in table:
+        if name.lower() in (known.lower() for known in (row["alias"], row["hub"], *row.get("also", []))):
+            if engine not in row["engines"]:
+                others = " or ".join(row["engines"])
+                raise UsageError(
+                    f"{flag} {name}: {engine} cannot run it ({row['note']}); {others} can, or take Qwen2.5-VL-7B"
+                )
+            return row["hub"]
+    if engine != "openai" and name.count("/") != 1:
+        known = ", ".join(row["alias"] for row in table)
+        raise UsageError(f"{flag} {name}: no folder, no hub id (owner/name) and none of the names known: {known}")
+    return name
+
+
+def open_engine(args: argparse.Namespace, engine: str, name: str, flag: str, ranks: Ranks, pictures: int = 0) -> Engine:
+    """The engine that `args` choose, with its model at hand; `pictures`: the most that one request shows.
+
+    Raises: `UsageError` with a sentence: what cannot be had or run, and what can.
+    """
+    model = hub_id(name, engine, flag)
+    if engine == "openai":
+        from utils.openai_engine import OpenAIEngine
+
+        return OpenAIEngine(
+            model, base_url=args.base_url, concurrency=args.concurrency, max_retries=args.max_retries,
+            request_seconds=args.request_seconds, extra_body=args.extra_body,
+        )  # fmt: skip
+    folder = ranks.after_rank_0("model", lambda: snapshot(model, flag))
+    if engine == "transformers":
+        from utils.transformers_engine import TransformersEngine
+
+        return TransformersEngine(
+            folder,
+            flag,
+            pictures=bool(pictures),
+            batch_size=args.batch_size,
+            dtype=args.dtype,
+            trust_remote_code=args.trust_remote_code,
+        )
+    from utils.vllm_engine import VllmEngine
+
+    given = {"max_model_len": args.max_model_len, "quantization": args.quantization}
+    return VllmEngine(
+        folder, flag, pictures=pictures, tensor_parallel_size=args.tensor_parallel_size, dtype=args.dtype, seed=args.seed,
+        trust_remote_code=args.trust_remote_code, gpu_memory_utilization=args.gpu_memory_utilization,
+        **{name: value for name, value in given.items() if value is not None}, **args.engine_args,
+    )  # fmt: skip

@@ -1,0 +1,47 @@
+"""The texts given to models: those in prompts/, a file of the user's, or the flag's own words."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.arguments import UsageError
+
+FOLDER = Path(__file__).resolve().parent.parent / "prompts"
+
+
+@dataclass(frozen=True)
+class Style:
+    """A kind of caption: the prompt's file in prompts/, the most words of an answer, a JSON schema's file."""
+
+    prompt: str
+    max_words: int | None = None
+    schema: str | None = None
+
+
+STYLES = {
+    "summary": Style("summary.txt", max_words=100),
+    "tags": Style("tags.txt", max_words=40),
+    "dense": Style("dense.txt", max_words=300),
+    "json": Style("json.txt", schema="json.schema.json"),
+    "chinese": Style("chinese.txt", max_words=200),
+}
+
+
+def prompt_text(given: str, flag: str) -> str:
+    """`given` itself, or what is in the file of that name, which ends in .txt: here or in prompts/.
+
+    Raises: `UsageError` when there is no such file, or nothing in it.
+    """
+    text = given
+    if given.endswith(".txt"):
+        found = [path for path in (Path(given), FOLDER / given, FOLDER.parent / given) if path.is_file()]
+        if not found:
+            raise UsageError(f"{flag} {given}: no such file, here or in {FOLDER}")
+        text = found[0].read_text(encoding="utf-8")
+    if not text.strip():
+        raise UsageError(f"{flag}: the prompt is empty")
+    return text.strip()
+
+
+def schema_of(style: Style) -> dict | None:
+    return json.loads((FOLDER / style.schema).read_text(encoding="utf-8")) if style.schema else None

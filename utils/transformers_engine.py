@@ -1,0 +1,151 @@
+"""The engine that runs a model in this process by transformers: on a CPU, or on the rank's own GPU."""
+
+from collections import deque
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+import transformers
+from PIL import Image
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from utils.arguments import UsageError
+from utils.chat import Answer, Request, messages
+from utils.image_quality_models import rank_device
+from utils.workers import Failure
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+
+class TransformersEngine:
+    """A model of a local folder (hub snapshot) that answers `batch_size` requests at a time.
+
+    `pictures` says whether it will be shown any. `dtype`: a name of `DTYPES`, or `auto`: the weights' own on a GPU,
+    float32 on a CPU.
+
+    Raises: `UsageError` with a sentence where the folder holds no such model.
+    """
+
+    version = f"transformers {transformers.__version__}"
+
+    def __init__(
+        self,
+        folder: Path,
+        flag: str,
+        *,
+        pictures: bool,
+        batch_size: int = 1,
+        dtype: str = "auto",
+        trust_remote_code: bool = False,
+    ):
+        self.device, self.batch_size = rank_device(), batch_size
+        trust = {"trust_remote_code": trust_remote_code}
+        dtype = DTYPES.get(dtype) or ("auto" if self.device.type == "cuda" else torch.float32)
+        try:
+            config = AutoConfig.from_pretrained(folder, **trust)
+            self.sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or (
+                "AutoModelForImageTextToText" in getattr(config, "auto_map", {})
+            )
+            if pictures and not self.sees:
+                raise UsageError(
+                    f"{flag} {folder}: {config.model_type} is no model that transformers shows pictures to without code of its own; "
+                    "--captioner vllm or openai may run it, or take Qwen2.5-VL-7B"
+                )
+            processor = AutoProcessor if self.sees else AutoTokenizer
+            self.processor = processor.from_pretrained(folder, **trust)
+            model = AutoModelForImageTextToText if self.sees else AutoModelForCausalLM
+            self.model = model.from_pretrained(folder, dtype=dtype, **trust).to(self.device).eval()
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            ImportError,
+        ) as error:  # what transformers raises for files that are missing or none
+            if isinstance(error, UsageError):
+                raise
+            raise UsageError(
+                f"{flag} {folder}: transformers cannot load it: {str(error).strip().split(chr(10))[0]}"
+            ) from None
+        self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        if not isinstance(self.tokenizer, transformers.PreTrainedTokenizerBase):
+            raise UsageError(f"{flag} {folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
+        if not (getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template):
+            raise UsageError(
+                f"{flag} {folder}: its tokenizer has no chat template, so it is no model that answers; take an instruct model"
+            )
+        self.tokenizer.padding_side = "left"
+        if self.tokenizer.pad_token is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+        ends = self.model.generation_config.eos_token_id
+        ends = self.tokenizer.eos_token_id if ends is None else ends
+        self.ends = set(ends if isinstance(ends, list) else [ends])
+        self.waiting: deque[Request] = deque()
+
+    def room(self) -> bool:
+        return len(self.waiting) < self.batch_size
+
+    def submit(self, request: Request) -> None:
+        self.waiting.append(request)
+
+    @torch.inference_mode()
+    def finished(self) -> Iterable[tuple[Request, Answer | Failure]]:
+        """The answers to the next requests of one sampling, at most `batch_size`."""
+        batch = [self.waiting.popleft()]
+        while self.waiting and len(batch) < self.batch_size and _like(self.waiting[0]) == _like(batch[0]):
+            batch.append(self.waiting.popleft())
+        sampling = batch[0].sampling
+        # A processor passes on to itself what its template does not name, and says so; a tokenizer takes what is its own.
+        own = {"processor_kwargs": {"padding": True}} if self.sees else {"padding": True, "enable_thinking": False}
+        inputs = self.processor.apply_chat_template(
+            [messages(request, _picture, parts_always=self.sees) for request in batch], add_generation_prompt=True, tokenize=True, return_dict=True,
+            return_tensors="pt", **own,
+        ).to(self.device)  # fmt: skip
+        inputs = {name: t.to(self.model.dtype) if t.is_floating_point() else t for name, t in inputs.items()}
+        drawn = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        if sampling.temperature > 0:
+            drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
+            torch.manual_seed(batch[0].seed())
+        if sampling.schema:
+            drawn["logits_processor"] = [_json_processor(self, sampling.schema)]
+        out = self.model.generate(
+            **inputs, **drawn, max_new_tokens=sampling.max_new_tokens, pad_token_id=self.tokenizer.pad_token_id
+        )
+        new = out[:, inputs["input_ids"].shape[1] :].tolist()
+        return [(request, self.answer(tokens)) for request, tokens in zip(batch, new, strict=True)]
+
+    def answer(self, tokens: list[int]) -> Answer:
+        end = next((i for i, token in enumerate(tokens) if token in self.ends), None)
+        text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
+        return Answer(text, cut=end is None, tokens=len(tokens[:end]))
+
+
+def _picture(picture) -> dict:
+    return {"type": "image", "image": Image.fromarray(picture)}
+
+
+def _like(request: Request) -> tuple:
+    """What the requests of one batch have in common; a drawn answer has a seed of its own, and so a batch."""
+    s = request.sampling
+    return s.max_new_tokens, s.temperature, bool(s.schema), request.seed() if s.temperature else None
+
+
+@lru_cache(maxsize=4)
+def _json_grammar(engine: TransformersEngine, schema: str):
+    import xgrammar
+
+    config = engine.model.config
+    size = getattr(config, "vocab_size", None) or config.get_text_config().vocab_size
+    info = xgrammar.TokenizerInfo.from_huggingface(
+        engine.tokenizer, vocab_size=size, stop_token_ids=sorted(engine.ends)
+    )
+    return xgrammar.GrammarCompiler(info).compile_json_schema(schema, any_whitespace=False)
+
+
+def _json_processor(engine: TransformersEngine, schema: dict):
+    import json
+
+    from xgrammar.contrib.hf import LogitsProcessor
+
+    return LogitsProcessor(_json_grammar(engine, json.dumps(schema)))  # one a call: it keeps the state of the texts
