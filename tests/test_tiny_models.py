@@ -1,0 +1,60 @@
+"""The tiny checkpoints speak: other pictures get other sentences, the same one gets the same, and every answer ends by itself."""
+
+import numpy as np
+import pytest
+import tiny_models
+import torch
+from PIL import Image
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
+
+NOISE = np.random.default_rng(0).integers(0, 256, (180, 320, 3), dtype=np.uint8)
+PICTURES = [Image.new("RGB", (320, 180), "red"), Image.new("RGB", (320, 180), "blue"), Image.fromarray(NOISE)]
+
+
+def answer(processor, model, content: str | list[dict], **template) -> str:
+    """The text after greedy decoding of one request, which must end with the end-of-sequence token."""
+    asked = processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        **template,
+    )
+    said = model.generate(**asked, do_sample=False, max_new_tokens=64)[0, asked["input_ids"].shape[1] :]
+    assert said[-1] == getattr(processor, "tokenizer", processor).eos_token_id, "the answer ran to the limit"
+    assert torch.isin(said[-1], torch.tensor(model.generation_config.eos_token_id))
+    return processor.decode(said, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("family", tiny_models.IMAGE_FAMILIES)
+def test_pictures_decide_the_words(tmp_path, family):
+    if family == "smolvlm":
+        pytest.importorskip("num2words", reason="the SmolVLM processor of transformers asks for it")
+    folder = tiny_models.build(family, tmp_path / family)
+    assert (folder / "model.safetensors").stat().st_size < 2e6
+    processor, model = AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
+
+    def describe(*pictures: Image.Image) -> str:
+        images = [{"type": "image", "image": picture} for picture in pictures]
+        return answer(processor, model, [*images, {"type": "text", "text": "Describe the picture."}])
+
+    texts = [describe(picture) for picture in PICTURES]
+    texts += [describe(*PICTURES[:2]), describe(*PICTURES[1::-1])]
+    assert len(set(texts)) == 5, texts
+    assert describe(PICTURES[0]) == texts[0]
+    for text in texts:
+        assert text.split()[0] in tiny_models.FIRST and text.endswith(".") and len(text.split()) in (7, 11), text
+
+
+@pytest.mark.parametrize("family", tiny_models.TEXT_FAMILIES)
+def test_prompts_decide_the_words(tmp_path, family):
+    folder = tiny_models.build(family, tmp_path / family)
+    processor, model = AutoProcessor.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    texts = [answer(processor, model, f"Frame 1: {said}. 影片") for said in ("A dog runs", "A boat", "A dog runs")]
+    assert texts[0] == texts[2] != texts[1]
+    for text in texts:
+        assert ("<think>" in text) == (family == "qwen3")
+        assert text.split("\n")[-1].startswith("In this video,") and text.endswith("."), text
+    if family == "qwen3":
+        assert answer(processor, model, "A dog", enable_thinking=False).startswith("In this video,")

@@ -1,0 +1,585 @@
+"""Tiny checkpoints of the model families that caption and summarise, on disk as a hub snapshot lies there.
+
+`build(family, folder)` writes config.json, generation_config.json, model.safetensors, the tokenizer, the processor and the chat
+template of one family (`IMAGE_FAMILIES`, `TEXT_FAMILIES`): its configuration classes, special tokens and prompt format, with random
+weights of 2 layers and a tokenizer trained on the spot. What loads the real model loads these:
+
+    folder = tiny_models.build("llava_next", tmp_path / "llava-v1.6-vicuna-7b-hf")
+    AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
+
+Plain random weights say the same of every picture, in broken bytes, and never stop. So a small grammar is laid over the weights that
+embed and choose tokens: each word leads to the next slot of a sentence, every choice within a slot is left to the random network and
+so to the picture and the prompt, and the end-of-sequence token follows the full stop. A caption is 7 or 11 words ("A red dog chases behind its
+tower."; 9 or 13 tokens), a summary the same after "In this video,": as good as a digest of the request, for the same one gets the same
+words and another one gets others.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HIDDEN, HEAD_DIM = 64, 32  # 32: the smallest head that vLLM's attention kernels on CPU take
+SLOT_DIMS = 24  # the first dimensions of the hidden state hold which slot of the sentence comes next
+END = "END"  # stands in a grammar for the end-of-sequence token
+FIRST = ("A", "The", "One", "Some", "Every", "Another", "That", "Our")
+OPENING = (("In",), (" this",), (" video",), (",",))  # how the default prompt asks a summary to begin
+CLAUSE = (
+    (" red", " small", " young", " wooden", " bright", " old", " striped", " quiet"),
+    (" dog", " woman", " car", " boat", " child", " bird", " horse", " robot"),
+    (" chases", " holds", " paints", " passes", " watches", " lifts", " follows", " circles"),
+    (" behind", " near", " under", " above", " beside", " inside", " across", " around"),
+    (" the", " a", " that", " another", " its", " one", " their", " each"),
+    (" tower", " river", " kitchen", " street", " forest", " bridge", " market", " beach"),
+    (".", " while", " as", " and"),  # the full stop leads to the end, the others go on
+    (" rain", " snow", " smoke", " light", " music", " dust", " water", " wind"),
+    (" falls", " drifts", " grows", " fades", " spreads", " rises", " turns", " returns"),
+    (" slowly", " suddenly", " softly", " twice", " again", " outside", " everywhere", " nearby"),
+    (".",),
+    (END,),
+)
+CAPTION = (FIRST, *CLAUSE)
+SUMMARY = (*OPENING, (" my", " some", " every", " your"), *CLAUSE)
+THOUGHT = (("<think>",), ("Okay",), (" so",), ("</think>",), ("\n\n",))  # Qwen3, unless told not to think
+
+VISION = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def build(family: str, folder: str | Path, seed: int = 0) -> Path:
+    """Writes the checkpoint of `family` into `folder`, which is made, and returns it; another `seed` says other things."""
+    folder = Path(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        {**IMAGE_FAMILIES, **TEXT_FAMILIES}[family](folder)
+    return folder
+
+
+# One function a family: tokenizer and template, configuration, processor.
+
+
+def _llava_next(folder: Path) -> None:
+    """LLaVA-1.6 with Vicuna: the whole picture and tiles of it."""
+    tokenizer = _sentencepiece("<image>", pad_token="<unk>", image_token="<image>")
+    pinpoints = [[56, 112], [112, 56], [112, 112], [168, 56], [56, 168]]
+    config = transformers.LlavaNextConfig(
+        text_config=_language("llama", tokenizer),
+        vision_config={"model_type": "clip_vision_model", "image_size": 56, "patch_size": 14, **VISION},
+        image_token_index=tokenizer.image_token_id,
+        image_grid_pinpoints=pinpoints,
+        image_seq_length=16,
+    )
+    pictures = transformers.LlavaNextImageProcessor(**_clip_sizes(56), image_grid_pinpoints=pinpoints)
+    processor = transformers.LlavaNextProcessor(
+        pictures,
+        tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=VICUNA,
+    )
+    _save(folder, transformers.LlavaNextForConditionalGeneration(config), processor, CAPTION)
+
+
+def _llava(folder: Path) -> None:
+    """LLaVA-1.5, whose shape ShareGPT4V-7B has: one square of the picture's middle."""
+    tokenizer = _sentencepiece("<image>", "<pad>", pad_token="<pad>", image_token="<image>")
+    config = transformers.LlavaConfig(
+        text_config=_language("llama", tokenizer),
+        vision_config={"model_type": "clip_vision_model", "image_size": 56, "patch_size": 14, **VISION},
+        image_token_index=tokenizer.image_token_id,
+        image_seq_length=16,
+    )
+    processor = transformers.LlavaProcessor(
+        transformers.CLIPImageProcessor(**_clip_sizes(56)),
+        tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=VICUNA,
+    )
+    _save(folder, transformers.LlavaForConditionalGeneration(config), processor, CAPTION)
+
+
+def _deepseek_vl(folder: Path) -> None:
+    """DeepSeek-VL 1.3B: SigLIP over the picture padded to a square."""
+    tokenizer = _deepseek_tokenizer()
+    config = transformers.DeepseekVLConfig(
+        text_config=_language("llama", tokenizer),
+        vision_config={"model_type": "siglip_vision_model", "image_size": 64, "patch_size": 16, **VISION},
+        image_token_id=tokenizer.image_token_id,
+        tie_word_embeddings=False,
+    )
+    pictures = transformers.DeepseekVLImageProcessor(size={"height": 64, "width": 64})
+    processor = transformers.DeepseekVLProcessor(pictures, tokenizer, num_image_tokens=16, chat_template=DEEPSEEK)
+    _save(folder, transformers.DeepseekVLForConditionalGeneration(config), processor, CAPTION)
+
+
+def _deepseek_vl_hybrid(folder: Path) -> None:
+    """DeepSeek-VL 7B: SigLIP, and SAM over a larger picture, side by side."""
+    tokenizer = _deepseek_tokenizer()
+    config = transformers.DeepseekVLHybridConfig(
+        text_config=_language("llama", tokenizer),
+        vision_config={"model_type": "siglip_vision_model", "image_size": 64, "patch_size": 16, **VISION},
+        high_res_vision_config={
+            "model_type": "sam_vision_model",
+            "hidden_size": 32,
+            "output_channels": 8,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 128,
+            "window_size": 4,
+            "global_attn_indexes": [0, 1],
+            "num_pos_feats": 16,
+            "mlp_dim": 64,
+        },
+        image_token_id=tokenizer.image_token_id,
+        tie_word_embeddings=False,
+    )
+    pictures = transformers.DeepseekVLHybridImageProcessor(
+        size={"height": 64, "width": 64}, high_res_size={"height": 128, "width": 128}
+    )
+    processor = transformers.DeepseekVLHybridProcessor(pictures, tokenizer, num_image_tokens=16, chat_template=DEEPSEEK)
+    _save(folder, transformers.DeepseekVLHybridForConditionalGeneration(config), processor, CAPTION)
+
+
+def _qwen2_5_vl(folder: Path) -> None:
+    """Qwen2.5-VL: pictures at their own shape, 28 x 28 pixels a token."""
+    tokenizer = _qwen_tokenizer()
+    ids = _qwen_vision_ids(tokenizer)
+    rope = {"rope_type": "default", "type": "default", "mrope_section": [4, 6, 6], "rope_theta": 1e6}
+    config = transformers.Qwen2_5_VLConfig(
+        text_config=_language("qwen2_5_vl_text", tokenizer, num_key_value_heads=1, rope_parameters=rope),
+        vision_config={
+            "depth": 2,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_heads": 2,
+            "out_hidden_size": HIDDEN,
+            "fullatt_block_indexes": [1],
+        },
+        **ids,
+    )
+    size = {"shortest_edge": 56 * 56, "longest_edge": 112 * 112}
+    processor = transformers.Qwen2_5_VLProcessor(
+        transformers.Qwen2VLImageProcessor(size=size),
+        tokenizer,
+        transformers.Qwen2VLVideoProcessor(size=size),
+        chat_template=_chatml("You are a helpful assistant.", QWEN_IMAGE),
+    )
+    # as on the hub: whoever wants the most likely token must say so
+    settings = {"do_sample": True, "temperature": 1e-6, "repetition_penalty": 1.05}
+    _save(folder, transformers.Qwen2_5_VLForConditionalGeneration(config), processor, CAPTION, settings)
+
+
+def _qwen3_vl(folder: Path) -> None:
+    """Qwen3-VL: 32 x 32 pixels a token, and features of every vision layer into the first text layers."""
+    tokenizer = _qwen_tokenizer()
+    rope = {"rope_type": "default", "mrope_section": [6, 5, 5], "mrope_interleaved": True, "rope_theta": 5e6}
+    config = transformers.Qwen3VLConfig(
+        text_config=_language("qwen3_vl_text", tokenizer, num_key_value_heads=1, rope_parameters=rope),
+        vision_config={
+            "depth": 2,
+            "hidden_size": 64,
+            "intermediate_size": 128,
+            "num_heads": 2,
+            "out_hidden_size": HIDDEN,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0],
+        },
+        **_qwen_vision_ids(tokenizer),
+    )
+    size = {"shortest_edge": 64 * 64, "longest_edge": 128 * 128}
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    processor = transformers.Qwen3VLProcessor(
+        transformers.Qwen2VLImageProcessor(size=size, patch_size=16, **half),
+        tokenizer,
+        transformers.Qwen3VLVideoProcessor(size=size, patch_size=16, **half),
+        chat_template=_chatml(image=QWEN_IMAGE),
+    )
+    settings = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8}
+    _save(folder, transformers.Qwen3VLForConditionalGeneration(config), processor, CAPTION, settings)
+
+
+def _internvl(folder: Path) -> None:
+    """InternVL3 in its `-hf` form: up to 4 tiles and the whole picture, with Qwen2 behind."""
+    names = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    }
+    tokenizer = _qwen_tokenizer(*names.values(), eos_token="<|im_end|>", **names)
+    config = transformers.InternVLConfig(
+        text_config=_language("qwen2", tokenizer, num_key_value_heads=1),
+        vision_config={"image_size": 56, "patch_size": 14, "layer_scale_init_value": 1.0, **VISION},
+        image_token_id=tokenizer.context_image_token_id,
+        image_seq_length=4,
+        tie_word_embeddings=False,
+    )
+    size = {"height": 56, "width": 56}
+    processor = transformers.InternVLProcessor(
+        transformers.GotOcr2ImageProcessor(size=size, crop_to_patches=True, max_patches=4),
+        tokenizer,
+        transformers.InternVLVideoProcessor(size=size),
+        image_seq_length=4,
+        chat_template=_chatml(image="<IMG_CONTEXT>\\n"),
+    )
+    _save(folder, transformers.InternVLForConditionalGeneration(config), processor, CAPTION)
+
+
+def _smolvlm(folder: Path) -> None:
+    """SmolVLM2: tiles and the whole picture, 4 patches a token."""
+    names = {
+        "fake_image_token": "<fake_token_around_image>",
+        "image_token": "<image>",
+        "global_image_token": "<global-img>",
+        "end_of_utterance_token": "<end_of_utterance>",
+    }
+    tiles = [f"<row_{row}_col_{column}>" for row in range(1, 5) for column in range(1, 5)]
+    tokenizer = _smol_tokenizer(*names.values(), *tiles, eos_token="<end_of_utterance>", **names)
+    config = transformers.SmolVLMConfig(
+        text_config=_language("llama", tokenizer),
+        vision_config={"image_size": 64, "patch_size": 16, **VISION},
+        image_token_id=tokenizer.image_token_id,
+        scale_factor=2,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    sizes = {"size": {"longest_edge": 128}, "max_image_size": {"longest_edge": 64}}
+    processor = transformers.SmolVLMProcessor(
+        transformers.SmolVLMImageProcessor(**sizes, **half),
+        tokenizer,
+        transformers.SmolVLMVideoProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, **half),
+        image_seq_len=4,
+        chat_template=SMOLVLM,
+    )
+    _save(folder, transformers.SmolVLMForConditionalGeneration(config), processor, CAPTION)
+
+
+def _llama(folder: Path) -> None:
+    """Llama as SmolLM2 has it: ChatML, a GPT-2 tokenizer."""
+    tokenizer = _smol_tokenizer(eos_token="<|im_end|>")
+    tokenizer.chat_template = _chatml("You are a helpful AI assistant.")
+    config = transformers.LlamaConfig(**_language("llama", tokenizer))
+    _save(folder, transformers.LlamaForCausalLM(config), tokenizer, SUMMARY)
+
+
+def _mistral(folder: Path) -> None:
+    """Mistral-7B-Instruct-v0.2: "[INST] … [/INST]", and no system message: its template refuses one."""
+    tokenizer = _sentencepiece(pad_token=None)
+    tokenizer.chat_template = MISTRAL
+    config = transformers.MistralConfig(**_language("mistral", tokenizer, num_key_value_heads=1))
+    _save(folder, transformers.MistralForCausalLM(config), tokenizer, SUMMARY)
+
+
+def _qwen2(folder: Path) -> None:
+    """Qwen2.5-Instruct: ChatML with a system message of its own; sampling is the default."""
+    tokenizer = _qwen_tokenizer(eos_token="<|im_end|>")
+    tokenizer.chat_template = _chatml("You are Qwen. You are a helpful assistant.")
+    config = transformers.Qwen2Config(**_language("qwen2", tokenizer, num_key_value_heads=1))
+    settings = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8, "repetition_penalty": 1.05}
+    _save(folder, transformers.Qwen2ForCausalLM(config), tokenizer, SUMMARY, settings)
+
+
+def _qwen3(folder: Path) -> None:
+    """Qwen3: thinks aloud between <think> and </think> unless the template is told `enable_thinking=False`."""
+    tokenizer = _qwen_tokenizer(eos_token="<|im_end|>")
+    tokenizer.add_tokens(["<think>", "</think>"])  # plain tokens on the hub too: decoding keeps them
+    tokenizer.chat_template = _chatml() + NO_THINKING
+    config = transformers.Qwen3Config(**_language("qwen3", tokenizer, num_key_value_heads=1))
+    settings = {"do_sample": True, "temperature": 0.6, "top_k": 20, "top_p": 0.95}
+    _save(folder, transformers.Qwen3ForCausalLM(config), tokenizer, SUMMARY, settings, thought=THOUGHT)
+
+
+IMAGE_FAMILIES: dict[str, Callable[[Path], None]] = {
+    "llava_next": _llava_next,
+    "llava": _llava,
+    "deepseek_vl": _deepseek_vl,
+    "deepseek_vl_hybrid": _deepseek_vl_hybrid,
+    "qwen2_5_vl": _qwen2_5_vl,
+    "qwen3_vl": _qwen3_vl,
+    "internvl": _internvl,
+    "smolvlm": _smolvlm,
+}
+TEXT_FAMILIES: dict[str, Callable[[Path], None]] = {
+    "llama": _llama,
+    "mistral": _mistral,
+    "qwen2": _qwen2,
+    "qwen3": _qwen3,
+}
+
+
+# Chat templates, in the families' formats. `content` is a string or a list of parts.
+
+_CONTENT = """{%- macro text(content) -%}
+{%- if content is string -%}{{ content }}{%- else -%}
+{%- for part in content if part.type == 'text' -%}{{ part.text }}{%- endfor -%}
+{%- endif -%}
+{%- endmacro -%}
+{%- macro images(content, image) -%}
+{%- if content is not string -%}
+{%- for part in content if part.type == 'image' -%}{{ image }}{%- endfor -%}
+{%- endif -%}
+{%- endmacro -%}
+{%- macro parts(content, image) -%}
+{%- if content is string -%}{{ content }}{%- else -%}
+{%- for part in content -%}{{ image if part.type == 'image' else part.text }}{%- endfor -%}
+{%- endif -%}
+{%- endmacro -%}
+"""
+VICUNA = (
+    _CONTENT
+    + """{%- for message in messages -%}
+{%- if message.role == 'system' -%}{{ text(message.content) + ' ' }}
+{%- elif message.role == 'user' -%}{{ 'USER: ' + images(message.content, '<image>\\n') + text(message.content) + ' ' }}
+{%- else -%}{{ 'ASSISTANT: ' + text(message.content) + '</s>' }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}
+"""
+)
+DEEPSEEK = (
+    _CONTENT
+    + """{%- if messages[0].role != 'system' -%}
+{{ 'You are a helpful language and vision assistant.\\n\\n' }}
+{%- endif -%}
+{%- for message in messages -%}
+{%- if message.role == 'system' -%}{{ text(message.content) + '\\n\\n' }}
+{%- else -%}
+{{ message.role | capitalize + ': ' + parts(message.content, '<image_placeholder>') }}
+{{- '\\n\\n' if message.role == 'user' else '<｜end▁of▁sentence｜>' }}
+{%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ 'Assistant:' }}{%- endif -%}
+"""
+)
+SMOLVLM = (
+    _CONTENT
+    + """{{- '<|im_start|>' -}}
+{%- for message in messages -%}
+{{ message.role | capitalize + (':' if message.content[0].type == 'image' else ': ') }}
+{{- parts(message.content, '<image>') + '<end_of_utterance>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ 'Assistant:' }}{%- endif -%}
+"""
+)
+MISTRAL = (
+    _CONTENT
+    + """{{- '<s>' -}}
+{%- for message in messages -%}
+{%- if (message.role == 'user') != (loop.index0 % 2 == 0) -%}
+{{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
+{%- endif -%}
+{%- if message.role == 'user' -%}{{ '[INST] ' + text(message.content) + ' [/INST]' }}
+{%- else -%}{{ ' ' + text(message.content) + '</s>' }}
+{%- endif -%}
+{%- endfor -%}
+"""
+)
+
+
+CHATML = (
+    _CONTENT
+    + """{%- if 'SYSTEM' and messages[0].role != 'system' -%}
+{{ '<|im_start|>system\\nSYSTEM<|im_end|>\\n' }}
+{%- endif -%}
+{%- for message in messages -%}
+{{ '<|im_start|>' + message.role + '\\n' + parts(message.content, 'IMAGE') + '<|im_end|>\\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}
+"""
+)
+NO_THINKING = """{%- if add_generation_prompt and enable_thinking is defined and enable_thinking is false -%}
+{{ '<think>\\n\\n</think>\\n\\n' }}
+{%- endif -%}
+"""
+QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
+
+
+def _chatml(system: str = "", image: str = "") -> str:
+    """ChatML with the `system` message that stands where none is given, and `image` where a picture is."""
+    return CHATML.replace("SYSTEM", system).replace("IMAGE", image)
+
+
+# What the families share.
+
+
+def _language(model_type: str, tokenizer: PreTrainedTokenizerBase, **changes) -> dict:
+    """The settings of a text model: `changes` over full attention with two heads."""
+    return {
+        "model_type": model_type,
+        "vocab_size": len(tokenizer),
+        "hidden_size": HIDDEN,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": HIDDEN // HEAD_DIM,
+        "num_key_value_heads": HIDDEN // HEAD_DIM,
+        "head_dim": HEAD_DIM,
+        "max_position_embeddings": 8192,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": False,
+        **changes,
+    }
+
+
+def _clip_sizes(side: int) -> dict:
+    return {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+
+
+def _words() -> list[str]:
+    """Every word of the grammars, and what prompts are made of, each to become one token."""
+    grammar = {word for slot in (*CAPTION, *SUMMARY, *THOUGHT) for word in slot if word != END and word[0] != "<"}
+    prompts = "Describe the picture in detail . What happens here ? USER ASSISTANT User Assistant assistant user system You are"
+    return sorted(grammar) + [f" {word}" for word in prompts.split()] + prompts.split()
+
+
+def _train(pre_tokenizer: pre_tokenizers.PreTokenizer, alphabet: list[str], special: list[str]) -> tuple[dict, list]:
+    """Vocabulary and merges of a BPE tokenizer that has each of `_words()` in one piece; `special` come first."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizer
+    trainer = trainers.BpeTrainer(initial_alphabet=alphabet, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator(_words(), trainer)
+    model = json.loads(tokenizer.to_str())["model"]
+    return model["vocab"], [tuple(merge) for merge in model["merges"]]
+
+
+def _sentencepiece(*special: str, pad_token: str | None, **names: str) -> PreTrainedTokenizerBase:
+    """Llama's: words begin with "▁", unknown characters fall back to bytes."""
+    bytes_ = [f"<0x{value:02X}>" for value in range(256)]
+    vocab, merges = _train(pre_tokenizers.Metaspace(), [], ["<unk>", "<s>", "</s>", *bytes_])
+    tokenizer = transformers.LlamaTokenizer(vocab, merges, pad_token=pad_token, extra_special_tokens=names)
+    tokenizer.add_special_tokens({"extra_special_tokens": [*special]}, replace_extra_special_tokens=False)
+    return tokenizer
+
+
+def _byte_level(kind: type, first: str, *special: str, **names: str) -> PreTrainedTokenizerBase:
+    """GPT-2's: bytes, words with the space before them; the token `first` is 0."""
+    pieces = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    vocab, merges = _train(pieces, sorted(pieces.alphabet()), [first])
+    vocabulary = {"vocab": vocab, "merges": merges}
+    if kind is transformers.PreTrainedTokenizerFast:
+        tokenizer = Tokenizer(models.BPE(vocab, merges))
+        tokenizer.pre_tokenizer, tokenizer.decoder = pieces, decoders.ByteLevel()
+        vocabulary = {"tokenizer_object": tokenizer}
+    roles = {key: names.pop(key) for key in ("bos_token", "eos_token", "pad_token", "unk_token") if key in names}
+    tokenizer = kind(**vocabulary, **roles, extra_special_tokens=names)
+    tokenizer.add_special_tokens({"extra_special_tokens": [*special]}, replace_extra_special_tokens=False)
+    return tokenizer
+
+
+def _qwen_tokenizer(*special: str, eos_token: str = "<|im_end|>", **names: str) -> PreTrainedTokenizerBase:
+    vision = [f"<|vision_{name}|>" for name in ("start", "end", "pad")]
+    special = ("<|im_start|>", "<|im_end|>", *vision, "<|image_pad|>", "<|video_pad|>", *special)
+    end = "<|endoftext|>"
+    return _byte_level(
+        transformers.Qwen2Tokenizer, end, *special, eos_token=eos_token, pad_token=end, unk_token=None, **names
+    )
+
+
+def _qwen_vision_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+    tokens = {"image": "image_pad", "video": "video_pad", "vision_start": "vision_start", "vision_end": "vision_end"}
+    return {f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{token}|>") for name, token in tokens.items()}
+
+
+def _smol_tokenizer(*special: str, eos_token: str, **names: str) -> PreTrainedTokenizerBase:
+    end = "<|endoftext|>"
+    special = ("<|im_start|>", "<|im_end|>", *special)
+    tokens = {"bos_token": "<|im_start|>", "eos_token": eos_token, "pad_token": "<|im_end|>", "unk_token": end}
+    return _byte_level(transformers.GPT2Tokenizer, end, *special, **tokens, **names)
+
+
+def _deepseek_tokenizer() -> PreTrainedTokenizerBase:
+    begin, end, image = "<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<image_placeholder>"
+    tokens = {"bos_token": begin, "eos_token": end, "pad_token": end}
+    return _byte_level(transformers.PreTrainedTokenizerFast, begin, image, **tokens, image_token=image)
+
+
+def _save(
+    folder: Path,
+    model: PreTrainedModel,
+    processor: transformers.ProcessorMixin | PreTrainedTokenizerBase,
+    sentence: tuple,
+    settings: dict | None = None,
+    thought: tuple = (),
+) -> None:
+    """The snapshot: weights that say `sentence`, the processor, and the generation `settings`."""
+    tokenizer = getattr(processor, "tokenizer", processor)
+    _spread(model)
+    _lay_grammar(model, tokenizer, sentence, thought)
+    model.generation_config = transformers.GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **(settings or {}),
+    )
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    if processor is not tokenizer:
+        processor.image_processor.save_pretrained(folder)  # preprocessor_config.json, which most snapshots still have
+
+
+@torch.no_grad()
+def _spread(model: PreTrainedModel) -> None:
+    """Random weights large enough that a small change in the picture or the prompt changes the words.
+
+    The usual standard deviation of 0.02 says the same of every picture. Steep attention (3 for queries and keys) and vision (3) over a
+    tamer rest (1.5) tell frames of a pan of a few pixels apart; steeper ones drown the grammar.
+    """
+    decoder = {id(weight) for weight in model.get_decoder().parameters()}
+    for name, weight in model.named_parameters():
+        text = id(weight) in decoder or name.startswith("lm_head")
+        steep = any(part in name for part in ("q_proj", "k_proj", "q_norm", "k_norm")) or not text
+        gain = 3 if steep else 1.5
+        if "norm" in name:
+            weight.fill_(gain if text and steep else 1) if name.endswith("weight") else weight.zero_()
+        elif weight.dim() > 1:
+            fan_in = 1 if "embed" in name and "patch" not in name else weight[0].numel()
+            weight.normal_(std=gain / fan_in**0.5)
+        else:
+            weight.normal_(std=0.3)
+
+
+@torch.no_grad()
+def _lay_grammar(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentence: tuple, thought: tuple) -> None:
+    """Lets `model` speak in sentences: tuples of the words of which one is said next, `END` closing them.
+
+    A token's embedding raises the dimension of the slot that follows it, which no layer writes to, and the output weights of a word
+    read the dimensions of the slots it may stand in. All other tokens open the sentence (and a line break, `thought` if there is one).
+    """
+    slots = [*sentence, *thought]
+    embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
+    assert len(slots) <= SLOT_DIMS, f"{len(slots)} slots, {SLOT_DIMS} dimensions"
+    for layer in model.get_decoder().layers:
+        layer.self_attn.v_proj.weight[:, :SLOT_DIMS] = 0
+        layer.self_attn.o_proj.weight[:SLOT_DIMS] = 0
+        layer.mlp.down_proj.weight[:SLOT_DIMS] = 0
+    embedding[:, SLOT_DIMS:] *= 0.3 if hasattr(model.config, "vision_config") else 1
+    choices = output[:, SLOT_DIMS:].clone()
+    output.zero_()
+
+    def leads_to(token: int | slice, slot: int) -> None:
+        embedding[token, :SLOT_DIMS] = 0
+        embedding[token, slot] = 6
+
+    leads_to(slice(None), 0)
+    leads_to(_token("\n", tokenizer), len(sentence) % len(slots))
+    for index, words in enumerate(slots):
+        for token in (_token(word, tokenizer) for word in words):
+            output[token, index] = 30
+            output[token, SLOT_DIMS:] = 4 * choices[token]
+            leads_to(token, (index + 1) % len(slots))
+
+
+def _token(word: str, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The one token that `word` is, whatever the tokenizer writes for a space or a line break."""
+    if word == END:
+        return tokenizer.eos_token_id
+    vocab = tokenizer.get_vocab()
+    spellings = [word, word.replace(" ", "▁"), f"▁{word}", word.replace(" ", "Ġ").replace("\n", "Ċ")]
+    return next(vocab[spelling] for spelling in spellings if spelling in vocab)
