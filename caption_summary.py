@@ -27,7 +27,7 @@ from utils.arguments import (
 )
 from utils.attributes_caption import describe
 from utils.chat import Request, Sampling, ask, parse_json
-from utils.engines import ENGINES, add_engine_arguments, open_engine
+from utils.engines import ENGINES, add_engine_arguments, engine_settings, open_engine
 from utils.prompts import STYLES, prompt_text, schema_of
 from utils.row_processing import CLIP_COLUMNS, input_rows, process_rows
 from utils.workers import Ranks
@@ -158,31 +158,26 @@ def summarize_by_model(args: argparse.Namespace, rows: list[dict], done: dict) -
     prompt = prompt_text(args.summary_prompt or style.prompt, "--summary_prompt")
     # A prompt of the user's own has limits of its own.
     max_words = args.max_words or (None if args.summary_prompt else style.max_words)
-    schema, ranks, model = schema_of(style), Ranks(), args.summary_model_name
-    engine = open_engine(args, args.summarizer, model, "--summary_model_name", ranks)
+    schema, ranks = schema_of(style), Ranks()
+    model = (args.summarizer, args.summary_model_name, "--summary_model_name")
+    sampling = Sampling(args.max_new_tokens, args.temperature, args.seed, schema)
+    ends = {"remove_quotes": args.remove_quotes, "append_attributes": args.append_attributes}
     settings = {
-        "summarizer": args.summarizer, "model": model, "engine": engine.version, "rewrite": args.rewrite, "prompt": prompt,
-        "caption_column": args.caption_column, "max_words": max_words, "remove_quotes": args.remove_quotes,
-        "append_attributes": args.append_attributes, "max_new_tokens": args.max_new_tokens, "temperature": args.temperature,
-        "seed": args.seed, "answer_checks": " ".join(args.answer_checks), "version": 1,
+        "summarizer": args.summarizer, **engine_settings(args, *model), "rewrite": args.rewrite, "prompt": prompt,
+        "caption_column": args.caption_column, "max_words": max_words, **ends, "version": 1,
     }  # fmt: skip
-    answer = partial(
-        ask,
-        engine=engine,
-        requests=partial(
-            question, prompt=prompt, sampling=Sampling(args.max_new_tokens, args.temperature, args.seed, schema)
-        ),
-        columns=partial(
-            summary_columns,
-            model=model,
-            remove_quotes=args.remove_quotes,
-            append_attributes=args.append_attributes,
-            as_json=bool(schema),
-        ),
-        checks=checks_for(args.answer_checks, max_words, schema),
-    )
+
+    def answers(items):  # called where rows are due: a run with nothing left to do loads no model
+        return ask(
+            items,
+            open_engine(args, *model, ranks),
+            partial(question, prompt=prompt, sampling=sampling),
+            partial(summary_columns, model=args.summary_model_name, as_json=bool(schema), **ends),
+            checks_for(args.answer_checks, max_words, schema),
+        )
+
     read = partial(descriptions, column=args.caption_column)
-    process_rows(args, "summary", rows, settings, read, answer, patience=0, ranks=ranks, **done)
+    process_rows(args, "summary", rows, settings, read, answers, patience=0, ranks=ranks, **done)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from utils.arguments import (
 )
 from utils.attributes_caption import describe, main_colours
 from utils.chat import Request, Sampling, ask
-from utils.engines import ENGINES, add_engine_arguments, open_engine
+from utils.engines import ENGINES, add_engine_arguments, engine_settings, open_engine
 from utils.frame_indices import choose_frames
 from utils.prompts import prompt_text
 from utils.row_processing import CLIP_COLUMNS, input_rows, process_rows
@@ -166,30 +166,27 @@ def main() -> None:
 
 def caption_by_model(args: argparse.Namespace, choices: dict, done: dict) -> None:
     prompt = prompt_text(args.image_caption_prompt or f"{args.caption_unit}.txt", "--image_caption_prompt")
-    rows, ranks, model = input_rows(args), Ranks(), args.image_caption_model_name
-    at_once = args.num_sampled_frames if args.caption_unit == "clip" else 1
-    engine = open_engine(args, args.captioner, model, "--image_caption_model_name", ranks, pictures=at_once)
-    sampling = Sampling(args.max_new_tokens, args.temperature, args.seed)
+    model = (args.captioner, args.image_caption_model_name, "--image_caption_model_name")
     settings = {
-        "captioner": args.captioner, "model": model, "engine": engine.version, "unit": args.caption_unit, "prompt": prompt, **choices,
-        "max_pixels": args.max_pixels, "max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "seed": args.seed,
-        "answer_checks": " ".join(args.answer_checks), "version": 1,
+        "captioner": args.captioner, **engine_settings(args, *model), "unit": args.caption_unit, "prompt": prompt, **choices,
+        "max_pixels": args.max_pixels, "version": 1,
     }  # fmt: skip
-    read = partial(
-        read_pictures,
-        video_folder=args.video_folder,
-        max_pixels=args.max_pixels,
-        as_url=args.captioner == "openai",
-        **choices,
-    )
-    answer = partial(
-        ask,
-        engine=engine,
-        requests=partial(questions, unit=args.caption_unit, prompt=prompt, sampling=sampling),
-        columns=partial(caption_columns, model=model, prompt=prompt),
-        checks=checks_for(args.answer_checks),
-    )
-    process_rows(args, "caption", rows, settings, read, answer, patience=0, ranks=ranks, **done)
+    rows, ranks = input_rows(args), Ranks()
+    sampling = Sampling(args.max_new_tokens, args.temperature, args.seed)
+
+    def answers(items):  # called where rows are due: a run with nothing left to do loads no model
+        at_once = args.num_sampled_frames if args.caption_unit == "clip" else 1
+        return ask(
+            items,
+            open_engine(args, *model, ranks, pictures=at_once),
+            partial(questions, unit=args.caption_unit, prompt=prompt, sampling=sampling),
+            partial(caption_columns, model=args.image_caption_model_name, prompt=prompt),
+            checks_for(args.answer_checks),
+        )
+
+    shown = {"max_pixels": args.max_pixels, "as_url": args.captioner == "openai", **choices}
+    read = partial(read_pictures, video_folder=args.video_folder, **shown)
+    process_rows(args, "caption", rows, settings, read, answers, patience=0, ranks=ranks, **done)
 
 
 if __name__ == "__main__":

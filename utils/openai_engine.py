@@ -12,7 +12,6 @@ import os
 import threading
 from collections.abc import Iterable
 
-import httpx
 import openai
 
 from utils.arguments import RunError, UsageError
@@ -29,8 +28,6 @@ class OpenAIEngine:
 
     Raises: `UsageError` with a sentence where nobody answers there or the key is refused.
     """
-
-    version = "openai"
 
     def __init__(
         self,
@@ -80,7 +77,7 @@ class OpenAIEngine:
                 "TimeLimit", f"no answer within {self.request_seconds:g} seconds; --request_seconds allows more"
             )
         except openai.APIConnectionError as error:
-            if isinstance(error.__cause__, httpx.ConnectError):
+            if type(error.__cause__).__name__ == "ConnectError":  # of httpx or httpx2, whichever the client has
                 raise RunError(f"{self.url} no longer answers: {said(error)}") from None
             return self._failed("ServerError", f"the connection broke: {said(error)}")
         except openai.APIStatusError as error:

@@ -28,8 +28,6 @@ class TransformersEngine:
     Raises: `UsageError` with a sentence where the folder holds no such model.
     """
 
-    version = f"transformers {transformers.__version__}"
-
     def __init__(
         self,
         folder: Path,

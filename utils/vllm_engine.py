@@ -29,7 +29,7 @@ class VllmEngine:
             ) from None
         from PIL import Image
 
-        self.version, self.vllm, self.picture = f"vllm {vllm.__version__}", vllm, Image.fromarray
+        self.vllm, self.picture = vllm, Image.fromarray
         options = {"limit_mm_per_prompt": {"image": pictures}} | options if pictures else options
         try:
             self.llm = vllm.LLM(
