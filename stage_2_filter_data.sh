@@ -13,7 +13,12 @@ VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 score() { # a script, the file for its rows, its flags; on all clips
     script=$1 saved_path=$2
     shift 2
-    run "$script" --video_folder="$VIDEO_FOLDER" ${VIDEO_METADATA_PATH:+--video_metadata_path="$VIDEO_METADATA_PATH"} \
+    case $script in # those with a model that a GPU runs take all GPUs
+    compute_video_frame_quality.py) ranks=${NUM_PROCESSES:-$GPUS} ;;
+    compute_text_score.py) if [ "$TEXT_DETECTOR" = easyocr ]; then ranks=${NUM_PROCESSES:-$GPUS}; else ranks=1; fi ;;
+    *) ranks=1 ;;
+    esac
+    run_ranks "$ranks" "$script" --video_folder="$VIDEO_FOLDER" ${VIDEO_METADATA_PATH:+--video_metadata_path="$VIDEO_METADATA_PATH"} \
         --saved_path="$saved_path" "$@"
 }
 

@@ -1,17 +1,44 @@
 #!/bin/sh
 # Stage 3: caption the clips that passed stage 2 and write the training set: train_panda_70m.json in DATASET_FOLDER.
 #   sh stage_3_video_caption.sh
+#   CAPTIONER=vllm IMAGE_CAPTION_MODEL=Qwen2.5-VL-7B SUMMARIZER=none CAPTION_UNIT=clip FRAME_SAMPLE_METHOD=uniform NUM_SAMPLED_FRAMES=6 sh stage_3_video_caption.sh
+#   ENGINE_SERVER=vllm IMAGE_CAPTION_MODEL=llava-v1.6-vicuna-7b SUMMARY_MODEL=Qwen2.5-7B-Instruct sh stage_3_video_caption.sh
+# ENGINE_SERVER (vllm, sglang, lmdeploy, transformers) starts that server for each of the two models, and stops it.
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+if [ -n "${ENGINE_SERVER:-}" ]; then CAPTIONER=${CAPTIONER:-openai} SUMMARIZER=${SUMMARIZER:-openai}; fi
 . "$here/presets/choose.sh"
 
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
+# Engines in this process: one a GPU, or one a group of TENSOR_PARALLEL_SIZE GPUs.
+ranks() { # the engine
+    case $1 in
+    vllm) echo "${NUM_PROCESSES:-$((GPUS / ${TENSOR_PARALLEL_SIZE:-1}))}" ;;
+    transformers) echo "${NUM_PROCESSES:-$GPUS}" ;;
+    *) echo 1 ;;
+    esac
+}
 
-run caption_video_frame.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" \
-    --saved_path="$DATASET_FOLDER/frame_caption.jsonl" --captioner="$CAPTIONER" ${N_JOBS:+--n_jobs="$N_JOBS"}
+ask() { # the engine, the script, its flags: the same for both models
+    engine=$1 script=$2
+    shift 2
+    server=
+    if [ "$engine" = openai ]; then server=${ENGINE_SERVER:-}; fi
+    run_ranks "$(ranks "$engine")" "$script" "$@" ${server:+--engine_server="$server"} ${BASE_URL:+--base_url="$BASE_URL"} \
+        ${SERVER_ARGS:+--server_args="$SERVER_ARGS"} ${ENGINE_ARGS:+--engine_args="$ENGINE_ARGS"} ${CONCURRENCY:+--concurrency="$CONCURRENCY"} \
+        ${TENSOR_PARALLEL_SIZE:+--tensor_parallel_size="$TENSOR_PARALLEL_SIZE"} ${MAX_MODEL_LEN:+--max_model_len="$MAX_MODEL_LEN"} \
+        ${BATCH_SIZE:+--batch_size="$BATCH_SIZE"} ${SEED:+--seed="$SEED"} ${TEMPERATURE:+--temperature="$TEMPERATURE"} ${N_JOBS:+--n_jobs="$N_JOBS"}
+}
 
-run caption_summary.py --video_metadata_path="$DATASET_FOLDER/frame_caption.jsonl" \
-    --saved_path="$DATASET_FOLDER/summary_caption.jsonl" --summarizer="$SUMMARIZER"
+ask "$CAPTIONER" caption_video_frame.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" \
+    --saved_path="$DATASET_FOLDER/frame_caption.jsonl" --captioner="$CAPTIONER" ${IMAGE_CAPTION_MODEL:+--image_caption_model_name="$IMAGE_CAPTION_MODEL"} \
+    ${IMAGE_CAPTION_PROMPT:+--image_caption_prompt="$IMAGE_CAPTION_PROMPT"} ${CAPTION_UNIT:+--caption_unit="$CAPTION_UNIT"} \
+    ${FRAME_SAMPLE_METHOD:+--frame_sample_method="$FRAME_SAMPLE_METHOD"} ${NUM_SAMPLED_FRAMES:+--num_sampled_frames="$NUM_SAMPLED_FRAMES"}
+
+ask "$SUMMARIZER" caption_summary.py --video_metadata_path="$DATASET_FOLDER/frame_caption.jsonl" \
+    --saved_path="$DATASET_FOLDER/summary_caption.jsonl" --summarizer="$SUMMARIZER" ${SUMMARY_MODEL:+--summary_model_name="$SUMMARY_MODEL"} \
+    ${SUMMARY_PROMPT:+--summary_prompt="$SUMMARY_PROMPT"} ${REWRITE:+--rewrite="$REWRITE"} ${MAX_WORDS:+--max_words="$MAX_WORDS"} \
+    ${REMOVE_QUOTES:+--remove_quotes} ${APPEND_ATTRIBUTES:+--append_attributes}
 
 run export_dataset.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="$DATASET_FOLDER/summary_caption.jsonl" \
     --saved_path="$DATASET_FOLDER/train_panda_70m.json"

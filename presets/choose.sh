@@ -1,14 +1,23 @@
-# Sourced by the stage scripts, which set $here: where the data lies, which Python runs, and the preset.
+# Sourced by the stage scripts, which set $here: where the data lies, which Python runs, how many GPUs there are, and the preset.
 DATASET_FOLDER=${DATASET_FOLDER:-$here/datasets/panda_70m}
 if [ -z "${PYTHON:-}" ]; then
     if [ -x "$here/.venv/bin/python" ]; then PYTHON=$here/.venv/bin/python; else PYTHON=python3; fi
 fi
 export MIN_SECONDS="${MIN_SECONDS:-3}" MAX_SECONDS="${MAX_SECONDS:-10}"
+if [ -z "${GPUS:-}" ]; then # those that CUDA_VISIBLE_DEVICES leaves
+    GPUS=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU') || GPUS=0
+    if [ "$GPUS" -gt 0 ] && [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then GPUS=$(echo "$CUDA_VISIBLE_DEVICES" | tr , '\n' | grep -c .); fi
+fi
 
 PRESET=${PRESET:-auto}
 if [ "$PRESET" = auto ]; then
-    PRESET=embedded
-    echo "PRESET=auto takes embedded: nothing to download, no GPU needed"
+    if [ "$GPUS" -gt 0 ]; then
+        PRESET=gpu
+        echo "PRESET=auto takes gpu: there are $GPUS CUDA devices"
+    else
+        PRESET=embedded
+        echo "PRESET=auto takes embedded: there is no CUDA device, and nothing is downloaded"
+    fi
 fi
 if [ ! -f "$here/presets/$PRESET.sh" ]; then
     echo "PRESET=$PRESET: there is no presets/$PRESET.sh" >&2
@@ -17,10 +26,23 @@ fi
 . "$here/presets/$PRESET.sh"
 
 # Print a command, then run it with the flags that hold for all scripts; a failure ends the stage.
-run() {
+run() { # a script, its flags
     script=$1
     shift
     set -- "$PYTHON" "$here/$script" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
     echo "+ $*"
     "$@"
+}
+
+# The same as so many ranks, which share the rows; one is the script alone.
+run_ranks() { # how many, a script, its flags
+    ranks=$1 script=$2
+    shift 2
+    if [ "$ranks" -le 1 ]; then
+        run "$script" "$@"
+    else
+        set -- "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$ranks" "$here/$script" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
+        echo "+ $*"
+        "$@"
+    fi
 }

@@ -1,0 +1,17 @@
+# The full system, for NVIDIA GPUs: LAION's aesthetic predictor, EasyOCR, LLaVA-1.6 and a language model. Weights come from the hub (HF_ENDPOINT).
+METRICS=${METRICS:-AestheticScore}
+QUALITY_SCORE=${QUALITY_SCORE:-aesthetic_score} # the column that decides, of those that METRICS give; its file has its name
+QUALITY_THRESHOLD=${QUALITY_THRESHOLD:-4}
+TEXT_DETECTOR=${TEXT_DETECTOR:-easyocr}
+TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-0.02}
+MOTION_ESTIMATOR=${MOTION_ESTIMATOR:-dis}
+LOW_MOTION_SCORE_THRESHOLD=${LOW_MOTION_SCORE_THRESHOLD:-1.5}
+HIGH_MOTION_SCORE_THRESHOLD=${HIGH_MOTION_SCORE_THRESHOLD:-25}
+CUT_INSIDE_THRESHOLD=${CUT_INSIDE_THRESHOLD:-0.5}
+if [ -z "${ENGINE:-}" ]; then
+    if [ -x "$(dirname -- "$PYTHON")/vllm" ]; then ENGINE=vllm; else ENGINE=transformers; fi
+fi
+CAPTIONER=${CAPTIONER:-$ENGINE}
+SUMMARIZER=${SUMMARIZER:-$ENGINE}
+IMAGE_CAPTION_MODEL=${IMAGE_CAPTION_MODEL:-llava-v1.6-vicuna-7b}
+SUMMARY_MODEL=${SUMMARY_MODEL:-Qwen2.5-7B-Instruct}
