@@ -1,0 +1,209 @@
+"""What captioning costs beside the engine's own work: clips and tokens per second of caption_video_frame.py, and of the engine's library
+called bare on the same pictures and prompts, in turns in one process.
+
+    python benchmarks/stage_3.py --engine transformers
+    python benchmarks/stage_3.py --engine vllm --model Qwen/Qwen3-VL-8B-Instruct --clips 500 --max_new_tokens 128
+
+Without --model, a Qwen2.5-VL of 30 million random weights is made for the purpose. Every answer has --max_new_tokens tokens. The bare
+side has its pictures decoded before the clock starts; ours reads them from the clips meanwhile. For several runs in one process the
+model is loaded once; what the script does with rows and files is all there.
+"""
+
+import argparse
+import resource
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+from measure import ROOT, ratio, table
+
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+PROMPT = "Describe this image in one paragraph."
+
+
+def make_clips(folder: Path, count: int) -> None:
+    """`count` clips of 3 s, 640 x 360, that all look different."""
+    import av
+    import numpy as np
+
+    folder.mkdir()
+    for i in range(count):
+        rng = np.random.default_rng(i)
+        wide = rng.integers(0, 255, (45, 120, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+        with av.open(str(folder / f"clip-{i:05}.mp4"), "w") as out:
+            stream = out.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
+            stream.width, stream.height, stream.pix_fmt = 640, 360, "yuv420p"
+            for t in range(72):
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(wide[:, 4 * t : 4 * t + 640]), format="rgb24")
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+
+
+def make_model(folder: Path) -> Path:
+    """Qwen2.5-VL's classes with a language model of 6 layers of 512, random weights, no end-of-sequence token."""
+    import tiny_models
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    tiny_models.build("qwen2_5_vl", folder)
+    config = AutoConfig.from_pretrained(folder)
+    language = {
+        "hidden_size": 512,
+        "intermediate_size": 2048,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+    }
+    for name, value in {**language, "layer_types": ["full_attention"] * 6, "head_dim": 128}.items():
+        setattr(config.text_config, name, value)
+    rope = getattr(config.text_config, "rope_parameters", None) or {}
+    if "mrope_section" in rope:
+        config.text_config.rope_parameters = {**rope, "mrope_section": [16, 24, 24]}
+    config.vision_config.out_hidden_size = 512
+    model = AutoModelForImageTextToText.from_config(config)
+    model.generation_config.eos_token_id = None
+    model.save_pretrained(folder)
+    return folder
+
+
+def bare_transformers(engine, pictures: list, tokens: int) -> int:
+    from PIL import Image
+
+    made = 0
+    for start in range(0, len(pictures), engine.batch_size):
+        chats = [
+            [
+                {
+                    "role": "user",
+                    "content": [{"type": "image", "image": Image.fromarray(p)}, {"type": "text", "text": PROMPT}],
+                }
+            ]
+            for p in pictures[start : start + engine.batch_size]
+        ]
+        inputs = engine.processor.apply_chat_template(
+            chats,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True},
+        ).to(engine.device)
+        out = engine.model.generate(
+            **inputs,
+            do_sample=False,
+            max_new_tokens=tokens,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=engine.tokenizer.pad_token_id,
+        )
+        made += (out.shape[1] - inputs["input_ids"].shape[1]) * len(chats)
+    return made
+
+
+def bare_vllm(engine, pictures: list, tokens: int) -> int:
+    from PIL import Image
+
+    chats = [
+        [
+            {
+                "role": "user",
+                "content": [{"type": "image_pil", "image_pil": Image.fromarray(p)}, {"type": "text", "text": PROMPT}],
+            }
+        ]
+        for p in pictures
+    ]
+    params = engine.vllm.SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
+    return sum(len(out.outputs[0].token_ids) for out in engine.llm.chat(chats, params, use_tqdm=False))
+
+
+def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int:
+    """What caption_video_frame.py does between loading its model and its closing line."""
+    import caption_video_frame as script
+    from utils.chat import Sampling, ask
+    from utils.row_processing import input_rows, process_rows
+
+    flags = argparse.Namespace(
+        video_folder=str(clips), video_metadata_path=None, video_path_column="video_path", saved_path=str(saved_path), saved_freq=100,
+        overwrite=True, retry_errors=False, n_jobs=args.n_jobs, timeout_seconds=120.0,
+    )  # fmt: skip
+    sampling = Sampling(args.max_new_tokens)
+    read = partial(script.read_pictures, video_folder=str(clips), max_pixels=10**9, as_url=False, method="mid", count=1)
+    answers = partial(
+        ask, engine=engine, checks=[],
+        requests=partial(script.questions, unit="frame", prompt=PROMPT, sampling=sampling),
+        columns=partial(script.caption_columns, model="benchmark", prompt=PROMPT),
+    )  # fmt: skip
+    process_rows(flags, "caption", input_rows(flags), {}, read, answers, patience=0, done_word="captioned")
+    return args.clips * args.max_new_tokens
+
+
+def cpu_seconds() -> float:
+    return sum(
+        u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers")
+    parser.add_argument("--model", help="a folder or hub id (default: a model made for the purpose)")
+    parser.add_argument("--clips", type=int, default=12, help="clips a run, one frame each (default: 12)")
+    parser.add_argument("--max_new_tokens", type=int, default=32, help="of every answer (default: 32)")
+    parser.add_argument("--batch_size", type=int, default=1, help="of transformers (default: 1)")
+    parser.add_argument("--n_jobs", type=int, default=2, help="reading processes (default: 2)")
+    parser.add_argument("--runs", type=int, default=3, help="alternating runs (default: 3)")
+    args = parser.parse_args()
+
+    from caption_video_frame import read_pictures
+    from utils.weights import snapshot
+
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        make_clips(work / "clips", args.clips)
+        model = snapshot(args.model, "--model") if args.model else make_model(work / "model")
+        look = partial(
+            read_pictures, video_folder=str(work / "clips"), max_pixels=10**9, as_url=False, method="mid", count=1
+        )
+        pictures = [look({"video_path": path.name})["pictures"][0] for path in sorted((work / "clips").iterdir())]
+        if args.engine == "transformers":
+            from utils.transformers_engine import TransformersEngine
+
+            engine = TransformersEngine(model, "--model", pictures=True, batch_size=args.batch_size)
+            engine.ends = set()
+            bare = bare_transformers
+        else:
+            from utils.vllm_engine import VllmEngine
+
+            engine, bare = VllmEngine(model, "--model", pictures=1, max_model_len=4096), bare_vllm
+        sides = {
+            f"{args.engine}, bare": lambda run: bare(engine, pictures, args.max_new_tokens),
+            "caption_video_frame.py": lambda run: ours(engine, args, work / "clips", work / f"run-{run}.jsonl"),
+        }
+        seconds: dict[str, list[float]] = {side: [] for side in sides}
+        tokens = dict.fromkeys(sides, 0)
+        bare(engine, pictures[:1], args.max_new_tokens)  # warm
+        for run in range(args.runs):
+            for side, work_of in sides.items():
+                begun = perf_counter()
+                tokens[side] = work_of(run)
+                seconds[side].append(perf_counter() - begun)
+                print(f"run {run + 1} of {args.runs}: {side}: {seconds[side][-1]:.1f} s", file=sys.stderr)
+    reference = next(iter(seconds.values()))
+    rows = [
+        [
+            side,
+            f"{args.clips / median(spent):.2f}",
+            f"{tokens[side] / median(spent):.1f}",
+            f"{ratio(reference, spent):.3f}",
+        ]
+        for side, spent in seconds.items()
+    ]
+    print(table(["", "clips/s", "tokens/s", "÷ bare"], rows))
+
+
+if __name__ == "__main__":
+    main()
