@@ -33,7 +33,9 @@ def test_pictures_decide_the_words(tmp_path, family):
         pytest.importorskip("num2words", reason="the SmolVLM processor of transformers asks for it")
     folder = tiny_models.build(family, tmp_path / family)
     assert (folder / "model.safetensors").stat().st_size < 2e6
-    processor, model = AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    model, loaded = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
+    assert not loaded["missing_keys"] and not loaded["unexpected_keys"], loaded
 
     def describe(*pictures: Image.Image) -> str:
         images = [{"type": "image", "image": picture} for picture in pictures]

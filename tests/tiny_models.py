@@ -15,11 +15,13 @@ words and another one gets others.
 """
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -509,7 +511,7 @@ def _save(
     thought: tuple = (),
 ) -> None:
     """The snapshot: weights that say `sentence`, the processor, and the generation `settings`."""
-    tokenizer = getattr(processor, "tokenizer", processor)
+    tokenizer, vision = getattr(processor, "tokenizer", processor), getattr(model.config, "vision_config", None)
     _spread(model)
     _lay_grammar(model, tokenizer, sentence, thought)
     model.generation_config = transformers.GenerationConfig(
@@ -522,6 +524,15 @@ def _save(
     processor.save_pretrained(folder)
     if processor is not tokenizer:
         processor.image_processor.save_pretrained(folder)  # preprocessor_config.json, which most snapshots still have
+    if getattr(vision, "model_type", None) in ("clip_vision_model", "siglip_vision_model"):
+        _name_as_on_the_hub(folder / "model.safetensors")
+
+
+def _name_as_on_the_hub(path: Path) -> None:
+    """Puts back the level that CLIP and SigLIP towers lost in transformers 5: it reads both names, vLLM those of the hub only."""
+    tower = re.compile(r"^(vision_tower|model\.vision_model)\.")
+    weights = {tower.sub(r"\1.vision_model.", name): weight for name, weight in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
 
 
 @torch.no_grad()
