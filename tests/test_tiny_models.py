@@ -60,3 +60,17 @@ def test_prompts_decide_the_words(tmp_path, family):
         assert text.split("\n")[-1].startswith("In this video,") and text.endswith("."), text
     if family == "qwen3":
         assert answer(processor, model, "A dog", enable_thinking=False).startswith("In this video,")
+
+
+def test_a_bare_snapshot_answers_with_a_hand(tmp_path):
+    folder = tiny_models.build("sharegpt4v", tmp_path / "sharegpt4v-7b-hf")
+    processor, model = AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
+    content = [{"type": "image", "image": PICTURES[0]}, {"type": "text", "text": "Describe the picture."}]
+    with pytest.raises(ValueError, match="chat template"):
+        answer(processor, model, content)
+    processor.chat_template = tiny_models.VICUNA
+    with pytest.raises(TypeError, match="NoneType"):
+        answer(processor, model, content)
+    processor.patch_size, processor.num_additional_image_tokens = model.config.vision_config.patch_size, 1
+    processor.vision_feature_select_strategy = model.config.vision_feature_select_strategy
+    assert answer(processor, model, content).endswith(".")

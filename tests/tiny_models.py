@@ -1,7 +1,7 @@
 """Tiny checkpoints of the model families that caption and summarise, on disk as a hub snapshot lies there.
 
 `build(family, folder)` writes config.json, generation_config.json, model.safetensors, the tokenizer, the processor and the chat
-template of one family (`IMAGE_FAMILIES`, `TEXT_FAMILIES`): its configuration classes, special tokens and prompt format, with random
+template of one family (`IMAGE_FAMILIES`, `BARE_FAMILIES`, `TEXT_FAMILIES`): its configuration classes, special tokens and prompt format, with random
 weights of 2 layers and a tokenizer trained on the spot. What loads the real model loads these:
 
     folder = tiny_models.build("llava_next", tmp_path / "llava-v1.6-vicuna-7b-hf")
@@ -56,7 +56,7 @@ def build(family: str, folder: str | Path, seed: int = 0) -> Path:
     folder = Path(folder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        {**IMAGE_FAMILIES, **TEXT_FAMILIES}[family](folder)
+        {**IMAGE_FAMILIES, **BARE_FAMILIES, **TEXT_FAMILIES}[family](folder)
     return folder
 
 
@@ -104,6 +104,22 @@ def _llava(folder: Path) -> None:
         chat_template=VICUNA,
     )
     _save(folder, transformers.LlavaForConditionalGeneration(config), processor, CAPTION)
+
+
+def _sharegpt4v(folder: Path) -> None:
+    """ShareGPT4V-7B as its conversion to LlavaForConditionalGeneration lies on the hub, from before these files existed.
+
+    Without chat_template.jinja a request has no prompt (theirs is `VICUNA`), and without processor_config.json the processor does not
+    know its patches: set `patch_size` and `vision_feature_select_strategy` as in the model's configuration and
+    `num_additional_image_tokens` to 1.
+    """
+    _llava(folder)
+    (folder / "chat_template.jinja").unlink()
+    (folder / "processor_config.json").unlink()
+    for name in ("preprocessor_config.json", "tokenizer_config.json"):
+        settings = json.loads((folder / name).read_text()) | {"processor_class": "LlavaProcessor"}
+        settings.pop("image_token", None)
+        (folder / name).write_text(json.dumps(settings, indent=2))
 
 
 def _deepseek_vl(folder: Path) -> None:
@@ -307,6 +323,7 @@ IMAGE_FAMILIES: dict[str, Callable[[Path], None]] = {
     "internvl": _internvl,
     "smolvlm": _smolvlm,
 }
+BARE_FAMILIES: dict[str, Callable[[Path], None]] = {"sharegpt4v": _sharegpt4v}  # need a hand before they answer
 TEXT_FAMILIES: dict[str, Callable[[Path], None]] = {
     "llama": _llama,
     "mistral": _mistral,
