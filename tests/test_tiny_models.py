@@ -11,6 +11,15 @@ NOISE = np.random.default_rng(0).integers(0, 256, (180, 320, 3), dtype=np.uint8)
 PICTURES = [Image.new("RGB", (320, 180), "red"), Image.new("RGB", (320, 180), "blue"), Image.fromarray(NOISE)]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """More threads only wait for each other on matrices of 64 columns."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def answer(processor, model, content: str | list[dict], **template) -> str:
     """The text after greedy decoding of one request, which must end with the end-of-sequence token."""
     asked = processor.apply_chat_template(

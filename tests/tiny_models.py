@@ -1,17 +1,18 @@
 """Tiny checkpoints of the model families that caption and summarise, on disk as a hub snapshot lies there.
 
-`build(family, folder)` writes config.json, generation_config.json, model.safetensors, the tokenizer, the processor and the chat
-template of one family (`IMAGE_FAMILIES`, `BARE_FAMILIES`, `TEXT_FAMILIES`): its configuration classes, special tokens and prompt format, with random
-weights of 2 layers and a tokenizer trained on the spot. What loads the real model loads these:
+`build(family, folder)` writes config.json, generation_config.json, model.safetensors, the tokenizer, the processor and the
+chat template of one family (`IMAGE_FAMILIES`, `BARE_FAMILIES`, `TEXT_FAMILIES`): its configuration classes, special tokens and
+prompt format, with random weights of 2 layers and a tokenizer trained on the spot. What loads the real model loads these:
 
     folder = tiny_models.build("llava_next", tmp_path / "llava-v1.6-vicuna-7b-hf")
     AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
 
-Plain random weights say the same of every picture, in broken bytes, and never stop. So a small grammar is laid over the weights that
-embed and choose tokens: each word leads to the next slot of a sentence, every choice within a slot is left to the random network and
-so to the picture and the prompt, and the end-of-sequence token follows the full stop. A caption is 7 or 11 words ("A red dog chases behind its
-tower."; 9 or 13 tokens), a summary the same after "In this video,": as good as a digest of the request, for the same one gets the same
-words and another one gets others.
+Plain random weights say the same of every picture, in broken bytes, and never stop. So a small grammar is laid over the weights
+that embed and choose tokens: each word leads to the next slot of a sentence, every choice within a slot is left to the random
+network and so to the picture and the prompt, and the end-of-sequence token follows the full stop. A caption is 7 or 11 words
+("A red dog chases behind its tower."; 9 or 13 tokens), a summary the same after "In this video,": as good as a digest of the
+request, for the same one gets the same words and another one gets others. In float32, as saved, batches and vLLM say the same
+as one request at a time; in bfloat16 a word may differ.
 """
 
 import json
@@ -546,7 +547,7 @@ def _save(
 
 
 def _name_as_on_the_hub(path: Path) -> None:
-    """Puts back the level that CLIP and SigLIP towers lost in transformers 5: it reads both names, vLLM those of the hub only."""
+    """Puts back the level that CLIP and SigLIP towers lost in transformers 5: it reads both names, vLLM the hub's only."""
     tower = re.compile(r"^(vision_tower|model\.vision_model)\.")
     weights = {tower.sub(r"\1.vision_model.", name): weight for name, weight in load_file(path).items()}
     save_file(weights, path, metadata={"format": "pt"})
@@ -556,8 +557,9 @@ def _name_as_on_the_hub(path: Path) -> None:
 def _spread(model: PreTrainedModel) -> None:
     """Random weights large enough that a small change in the picture or the prompt changes the words.
 
-    The usual standard deviation of 0.02 says the same of every picture. Steep attention (3 for queries and keys) and vision (3) over a
-    tamer rest (1.5) tell frames of a pan of a few pixels apart; steeper ones drown the grammar.
+    The usual standard deviation of 0.02 says the same of every picture. Steep attention (3 for queries and keys) and vision (3)
+    over a tamer rest (1.5) tell frames of a slow pan apart: 15 of 16, where 1.5 throughout told 3 to 11; 3 throughout drowns
+    the grammar.
     """
     decoder = {id(weight) for weight in model.get_decoder().parameters()}
     for name, weight in model.named_parameters():
@@ -577,8 +579,9 @@ def _spread(model: PreTrainedModel) -> None:
 def _lay_grammar(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentence: tuple, thought: tuple) -> None:
     """Lets `model` speak in sentences: tuples of the words of which one is said next, `END` closing them.
 
-    A token's embedding raises the dimension of the slot that follows it, which no layer writes to, and the output weights of a word
-    read the dimensions of the slots it may stand in. All other tokens open the sentence (and a line break, `thought` if there is one).
+    A token's embedding raises the dimension of the slot that follows it, which no layer writes to, and the output weights of a
+    word read the dimensions of the slots it may stand in. All other tokens open the sentence, and a line break opens the
+    `thought` if there is one.
     """
     slots = [*sentence, *thought]
     embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
