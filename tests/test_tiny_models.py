@@ -83,3 +83,11 @@ def test_a_bare_snapshot_answers_with_a_hand(tmp_path):
     processor.patch_size, processor.num_additional_image_tokens = model.config.vision_config.patch_size, 1
     processor.vision_feature_select_strategy = model.config.vision_feature_select_strategy
     assert answer(processor, model, content).endswith(".")
+
+
+@pytest.mark.parametrize("family", ["llava_next", "deepseek_vl"])
+def test_text_that_is_no_list_of_parts_vanishes(tmp_path, family):
+    processor = AutoProcessor.from_pretrained(tiny_models.build(family, tmp_path / family))
+    parts = [{"type": "text", "text": "Describe the picture."}]
+    asked = [processor.apply_chat_template([{"role": "user", "content": c}]) for c in (parts, "Describe the picture.")]
+    assert "Describe" in asked[0] and "Describe" not in asked[1]

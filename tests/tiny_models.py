@@ -49,6 +49,7 @@ CAPTION = (FIRST, *CLAUSE)
 SUMMARY = (*OPENING, (" my", " some", " every", " your"), *CLAUSE)
 THOUGHT = (("<think>",), ("Okay",), (" so",), ("</think>",), ("\n\n",))  # Qwen3, unless told not to think
 
+HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # pixels from -1 to 1
 VISION = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
@@ -128,11 +129,17 @@ def _deepseek_vl(folder: Path) -> None:
     tokenizer = _deepseek_tokenizer()
     config = transformers.DeepseekVLConfig(
         text_config=_language("llama", tokenizer),
-        vision_config={"model_type": "siglip_vision_model", "image_size": 64, "patch_size": 16, **VISION},
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "image_size": 64,
+            "patch_size": 16,
+            "vision_use_head": False,
+            **VISION,
+        },
         image_token_id=tokenizer.image_token_id,
         tie_word_embeddings=False,
     )
-    pictures = transformers.DeepseekVLImageProcessor(size={"height": 64, "width": 64})
+    pictures = transformers.DeepseekVLImageProcessor(size={"height": 64, "width": 64}, **HALF)
     processor = transformers.DeepseekVLProcessor(pictures, tokenizer, num_image_tokens=16, chat_template=DEEPSEEK)
     _save(folder, transformers.DeepseekVLForConditionalGeneration(config), processor, CAPTION)
 
@@ -142,7 +149,13 @@ def _deepseek_vl_hybrid(folder: Path) -> None:
     tokenizer = _deepseek_tokenizer()
     config = transformers.DeepseekVLHybridConfig(
         text_config=_language("llama", tokenizer),
-        vision_config={"model_type": "siglip_vision_model", "image_size": 64, "patch_size": 16, **VISION},
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "image_size": 64,
+            "patch_size": 16,
+            "vision_use_head": False,
+            **VISION,
+        },
         high_res_vision_config={
             "model_type": "sam_vision_model",
             "hidden_size": 32,
@@ -159,7 +172,7 @@ def _deepseek_vl_hybrid(folder: Path) -> None:
         tie_word_embeddings=False,
     )
     pictures = transformers.DeepseekVLHybridImageProcessor(
-        size={"height": 64, "width": 64}, high_res_size={"height": 128, "width": 128}
+        size={"height": 64, "width": 64}, high_res_size={"height": 128, "width": 128}, **HALF
     )
     processor = transformers.DeepseekVLHybridProcessor(pictures, tokenizer, num_image_tokens=16, chat_template=DEEPSEEK)
     _save(folder, transformers.DeepseekVLHybridForConditionalGeneration(config), processor, CAPTION)
@@ -212,11 +225,10 @@ def _qwen3_vl(folder: Path) -> None:
         **_qwen_vision_ids(tokenizer),
     )
     size = {"shortest_edge": 64 * 64, "longest_edge": 128 * 128}
-    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     processor = transformers.Qwen3VLProcessor(
-        transformers.Qwen2VLImageProcessor(size=size, patch_size=16, **half),
+        transformers.Qwen2VLImageProcessor(size=size, patch_size=16, **HALF),
         tokenizer,
-        transformers.Qwen3VLVideoProcessor(size=size, patch_size=16, **half),
+        transformers.Qwen3VLVideoProcessor(size=size, patch_size=16, **HALF),
         chat_template=_chatml(image=QWEN_IMAGE),
     )
     settings = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8}
@@ -267,12 +279,11 @@ def _smolvlm(folder: Path) -> None:
         scale_factor=2,
         pad_token_id=tokenizer.pad_token_id,
     )
-    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     sizes = {"size": {"longest_edge": 128}, "max_image_size": {"longest_edge": 64}}
     processor = transformers.SmolVLMProcessor(
-        transformers.SmolVLMImageProcessor(**sizes, **half),
+        transformers.SmolVLMImageProcessor(**sizes, **HALF),
         tokenizer,
-        transformers.SmolVLMVideoProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, **half),
+        transformers.SmolVLMVideoProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, **HALF),
         image_seq_len=4,
         chat_template=SMOLVLM,
     )
@@ -333,82 +344,65 @@ TEXT_FAMILIES: dict[str, Callable[[Path], None]] = {
 }
 
 
-# Chat templates, in the families' formats. `content` is a string or a list of parts.
+# Chat templates, in the families' formats. As on the hub, those of LLaVA, DeepSeek-VL and SmolVLM read lists of parts only: a plain
+# string as content vanishes from their prompts without a word. The others take both.
 
-_CONTENT = """{%- macro text(content) -%}
-{%- if content is string -%}{{ content }}{%- else -%}
-{%- for part in content if part.type == 'text' -%}{{ part.text }}{%- endfor -%}
-{%- endif -%}
-{%- endmacro -%}
-{%- macro images(content, image) -%}
-{%- if content is not string -%}
-{%- for part in content if part.type == 'image' -%}{{ image }}{%- endfor -%}
-{%- endif -%}
-{%- endmacro -%}
-{%- macro parts(content, image) -%}
-{%- if content is string -%}{{ content }}{%- else -%}
-{%- for part in content -%}{{ image if part.type == 'image' else part.text }}{%- endfor -%}
-{%- endif -%}
-{%- endmacro -%}
-"""
-VICUNA = (
-    _CONTENT
-    + """{%- for message in messages -%}
-{%- if message.role == 'system' -%}{{ text(message.content) + ' ' }}
-{%- elif message.role == 'user' -%}{{ 'USER: ' + images(message.content, '<image>\\n') + text(message.content) + ' ' }}
-{%- else -%}{{ 'ASSISTANT: ' + text(message.content) + '</s>' }}
-{%- endif -%}
+VICUNA = """{%- for message in messages -%}
+{%- if message.role != 'system' -%}{{ 'USER: ' if message.role == 'user' else 'ASSISTANT: ' }}{%- endif -%}
+{%- for part in message.content if part.type == 'image' -%}{{ '<image>\\n' }}{%- endfor -%}
+{%- for part in message.content if part.type == 'text' -%}{{ part.text }}{%- endfor -%}
+{{ '</s>' if message.role == 'assistant' else ' ' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}
 """
-)
-DEEPSEEK = (
-    _CONTENT
-    + """{%- if messages[0].role != 'system' -%}
-{{ 'You are a helpful language and vision assistant.\\n\\n' }}
-{%- endif -%}
+DEEPSEEK = """{{- 'You are a helpful language and vision assistant.\\n\\n' -}}
 {%- for message in messages -%}
-{%- if message.role == 'system' -%}{{ text(message.content) + '\\n\\n' }}
-{%- else -%}
-{{ message.role | capitalize + ': ' + parts(message.content, '<image_placeholder>') }}
-{{- '\\n\\n' if message.role == 'user' else '<｜end▁of▁sentence｜>' }}
-{%- endif -%}
+{{ message.role | capitalize + ': ' }}
+{%- for part in message.content -%}
+{%- if part.type == 'image' -%}{{ '<image_placeholder>' }}{%- elif part.type == 'text' -%}{{ part.text }}{%- endif -%}
+{%- endfor -%}
+{{ '<｜end▁of▁sentence｜>' if message.role == 'assistant' else '\\n\\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ 'Assistant:' }}{%- endif -%}
 """
-)
-SMOLVLM = (
-    _CONTENT
-    + """{{- '<|im_start|>' -}}
+SMOLVLM = """{{- '<|im_start|>' -}}
 {%- for message in messages -%}
 {{ message.role | capitalize + (':' if message.content[0].type == 'image' else ': ') }}
-{{- parts(message.content, '<image>') + '<end_of_utterance>\\n' }}
+{%- for part in message.content -%}
+{%- if part.type == 'image' -%}{{ '<image>' }}{%- elif part.type == 'text' -%}{{ part.text }}{%- endif -%}
+{%- endfor -%}
+{{ '<end_of_utterance>\\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ 'Assistant:' }}{%- endif -%}
 """
-)
+_PARTS = """{%- if message.content is string -%}{{ message.content }}{%- else -%}
+{%- for part in message.content -%}
+{%- if part.type == 'image' -%}{{ 'IMAGE' }}{%- elif part.type == 'text' -%}{{ part.text }}{%- endif -%}
+{%- endfor -%}
+{%- endif -%}
+"""
 MISTRAL = (
-    _CONTENT
-    + """{{- '<s>' -}}
+    """{{- '<s>' -}}
 {%- for message in messages -%}
 {%- if (message.role == 'user') != (loop.index0 % 2 == 0) -%}
 {{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
 {%- endif -%}
-{%- if message.role == 'user' -%}{{ '[INST] ' + text(message.content) + ' [/INST]' }}
-{%- else -%}{{ ' ' + text(message.content) + '</s>' }}
-{%- endif -%}
+{{ '[INST] ' if message.role == 'user' else ' ' }}
+"""
+    + _PARTS
+    + """{{ ' [/INST]' if message.role == 'user' else '</s>' }}
 {%- endfor -%}
 """
 )
-
-
 CHATML = (
-    _CONTENT
-    + """{%- if 'SYSTEM' and messages[0].role != 'system' -%}
+    """{%- if 'SYSTEM' and messages[0].role != 'system' -%}
 {{ '<|im_start|>system\\nSYSTEM<|im_end|>\\n' }}
 {%- endif -%}
 {%- for message in messages -%}
-{{ '<|im_start|>' + message.role + '\\n' + parts(message.content, 'IMAGE') + '<|im_end|>\\n' }}
+{{ '<|im_start|>' + message.role + '\\n' }}
+"""
+    + _PARTS
+    + """{{ '<|im_end|>\\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}
 """
