@@ -11,6 +11,15 @@ NOISE = np.random.default_rng(0).integers(0, 256, (180, 320, 3), dtype=np.uint8)
 PICTURES = [Image.new("RGB", (320, 180), "red"), Image.new("RGB", (320, 180), "blue"), Image.fromarray(NOISE)]
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """More threads only wait for each other on matrices of 64 columns."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def answer(processor, model, content: str | list[dict], **template) -> str:
     """The text after greedy decoding of one request, which must end with the end-of-sequence token."""
     asked = processor.apply_chat_template(
@@ -33,7 +42,9 @@ def test_pictures_decide_the_words(tmp_path, family):
         pytest.importorskip("num2words", reason="the SmolVLM processor of transformers asks for it")
     folder = tiny_models.build(family, tmp_path / family)
     assert (folder / "model.safetensors").stat().st_size < 2e6
-    processor, model = AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(folder)
+    model, loaded = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
+    assert not loaded["missing_keys"] and not loaded["unexpected_keys"], loaded
 
     def describe(*pictures: Image.Image) -> str:
         images = [{"type": "image", "image": picture} for picture in pictures]
@@ -58,3 +69,25 @@ def test_prompts_decide_the_words(tmp_path, family):
         assert text.split("\n")[-1].startswith("In this video,") and text.endswith("."), text
     if family == "qwen3":
         assert answer(processor, model, "A dog", enable_thinking=False).startswith("In this video,")
+
+
+def test_a_bare_snapshot_answers_with_a_hand(tmp_path):
+    folder = tiny_models.build("sharegpt4v", tmp_path / "sharegpt4v-7b-hf")
+    processor, model = AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
+    content = [{"type": "image", "image": PICTURES[0]}, {"type": "text", "text": "Describe the picture."}]
+    with pytest.raises(ValueError, match="chat template"):
+        answer(processor, model, content)
+    processor.chat_template = tiny_models.VICUNA
+    with pytest.raises(TypeError, match="NoneType"):
+        answer(processor, model, content)
+    processor.patch_size, processor.num_additional_image_tokens = model.config.vision_config.patch_size, 1
+    processor.vision_feature_select_strategy = model.config.vision_feature_select_strategy
+    assert answer(processor, model, content).endswith(".")
+
+
+@pytest.mark.parametrize("family", ["llava_next", "deepseek_vl"])
+def test_text_that_is_no_list_of_parts_vanishes(tmp_path, family):
+    processor = AutoProcessor.from_pretrained(tiny_models.build(family, tmp_path / family))
+    parts = [{"type": "text", "text": "Describe the picture."}]
+    asked = [processor.apply_chat_template([{"role": "user", "content": c}]) for c in (parts, "Describe the picture.")]
+    assert "Describe" in asked[0] and "Describe" not in asked[1]

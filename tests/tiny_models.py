@@ -1,25 +1,28 @@
 """Tiny checkpoints of the model families that caption and summarise, on disk as a hub snapshot lies there.
 
-`build(family, folder)` writes config.json, generation_config.json, model.safetensors, the tokenizer, the processor and the chat
-template of one family (`IMAGE_FAMILIES`, `TEXT_FAMILIES`): its configuration classes, special tokens and prompt format, with random
-weights of 2 layers and a tokenizer trained on the spot. What loads the real model loads these:
+`build(family, folder)` writes config.json, generation_config.json, model.safetensors, the tokenizer, the processor and the
+chat template of one family (`IMAGE_FAMILIES`, `BARE_FAMILIES`, `TEXT_FAMILIES`): its configuration classes, special tokens and
+prompt format, with random weights of 2 layers and a tokenizer trained on the spot. What loads the real model loads these:
 
     folder = tiny_models.build("llava_next", tmp_path / "llava-v1.6-vicuna-7b-hf")
     AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
 
-Plain random weights say the same of every picture, in broken bytes, and never stop. So a small grammar is laid over the weights that
-embed and choose tokens: each word leads to the next slot of a sentence, every choice within a slot is left to the random network and
-so to the picture and the prompt, and the end-of-sequence token follows the full stop. A caption is 7 or 11 words ("A red dog chases behind its
-tower."; 9 or 13 tokens), a summary the same after "In this video,": as good as a digest of the request, for the same one gets the same
-words and another one gets others.
+Plain random weights say the same of every picture, in broken bytes, and never stop. So a small grammar is laid over the weights
+that embed and choose tokens: each word leads to the next slot of a sentence, every choice within a slot is left to the random
+network and so to the picture and the prompt, and the end-of-sequence token follows the full stop. A caption is 7 or 11 words
+("A red dog chases behind its tower."; 9 or 13 tokens), a summary the same after "In this video,": as good as a digest of the
+request, for the same one gets the same words and another one gets others. In float32, as saved, batches and vLLM say the same
+as one request at a time; in bfloat16 a word may differ.
 """
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -46,6 +49,7 @@ CAPTION = (FIRST, *CLAUSE)
 SUMMARY = (*OPENING, (" my", " some", " every", " your"), *CLAUSE)
 THOUGHT = (("<think>",), ("Okay",), (" so",), ("</think>",), ("\n\n",))  # Qwen3, unless told not to think
 
+HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # pixels from -1 to 1
 VISION = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
@@ -54,7 +58,7 @@ def build(family: str, folder: str | Path, seed: int = 0) -> Path:
     folder = Path(folder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        {**IMAGE_FAMILIES, **TEXT_FAMILIES}[family](folder)
+        {**IMAGE_FAMILIES, **BARE_FAMILIES, **TEXT_FAMILIES}[family](folder)
     return folder
 
 
@@ -104,16 +108,38 @@ def _llava(folder: Path) -> None:
     _save(folder, transformers.LlavaForConditionalGeneration(config), processor, CAPTION)
 
 
+def _sharegpt4v(folder: Path) -> None:
+    """ShareGPT4V-7B as its conversion to LlavaForConditionalGeneration lies on the hub, from before these files existed.
+
+    Without chat_template.jinja a request has no prompt (theirs is `VICUNA`), and without processor_config.json the processor does not
+    know its patches: set `patch_size` and `vision_feature_select_strategy` as in the model's configuration and
+    `num_additional_image_tokens` to 1.
+    """
+    _llava(folder)
+    (folder / "chat_template.jinja").unlink()
+    (folder / "processor_config.json").unlink()
+    for name in ("preprocessor_config.json", "tokenizer_config.json"):
+        settings = json.loads((folder / name).read_text()) | {"processor_class": "LlavaProcessor"}
+        settings.pop("image_token", None)
+        (folder / name).write_text(json.dumps(settings, indent=2))
+
+
 def _deepseek_vl(folder: Path) -> None:
     """DeepSeek-VL 1.3B: SigLIP over the picture padded to a square."""
     tokenizer = _deepseek_tokenizer()
     config = transformers.DeepseekVLConfig(
         text_config=_language("llama", tokenizer),
-        vision_config={"model_type": "siglip_vision_model", "image_size": 64, "patch_size": 16, **VISION},
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "image_size": 64,
+            "patch_size": 16,
+            "vision_use_head": False,
+            **VISION,
+        },
         image_token_id=tokenizer.image_token_id,
         tie_word_embeddings=False,
     )
-    pictures = transformers.DeepseekVLImageProcessor(size={"height": 64, "width": 64})
+    pictures = transformers.DeepseekVLImageProcessor(size={"height": 64, "width": 64}, **HALF)
     processor = transformers.DeepseekVLProcessor(pictures, tokenizer, num_image_tokens=16, chat_template=DEEPSEEK)
     _save(folder, transformers.DeepseekVLForConditionalGeneration(config), processor, CAPTION)
 
@@ -123,7 +149,13 @@ def _deepseek_vl_hybrid(folder: Path) -> None:
     tokenizer = _deepseek_tokenizer()
     config = transformers.DeepseekVLHybridConfig(
         text_config=_language("llama", tokenizer),
-        vision_config={"model_type": "siglip_vision_model", "image_size": 64, "patch_size": 16, **VISION},
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "image_size": 64,
+            "patch_size": 16,
+            "vision_use_head": False,
+            **VISION,
+        },
         high_res_vision_config={
             "model_type": "sam_vision_model",
             "hidden_size": 32,
@@ -140,7 +172,7 @@ def _deepseek_vl_hybrid(folder: Path) -> None:
         tie_word_embeddings=False,
     )
     pictures = transformers.DeepseekVLHybridImageProcessor(
-        size={"height": 64, "width": 64}, high_res_size={"height": 128, "width": 128}
+        size={"height": 64, "width": 64}, high_res_size={"height": 128, "width": 128}, **HALF
     )
     processor = transformers.DeepseekVLHybridProcessor(pictures, tokenizer, num_image_tokens=16, chat_template=DEEPSEEK)
     _save(folder, transformers.DeepseekVLHybridForConditionalGeneration(config), processor, CAPTION)
@@ -193,11 +225,10 @@ def _qwen3_vl(folder: Path) -> None:
         **_qwen_vision_ids(tokenizer),
     )
     size = {"shortest_edge": 64 * 64, "longest_edge": 128 * 128}
-    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     processor = transformers.Qwen3VLProcessor(
-        transformers.Qwen2VLImageProcessor(size=size, patch_size=16, **half),
+        transformers.Qwen2VLImageProcessor(size=size, patch_size=16, **HALF),
         tokenizer,
-        transformers.Qwen3VLVideoProcessor(size=size, patch_size=16, **half),
+        transformers.Qwen3VLVideoProcessor(size=size, patch_size=16, **HALF),
         chat_template=_chatml(image=QWEN_IMAGE),
     )
     settings = {"do_sample": True, "temperature": 0.7, "top_k": 20, "top_p": 0.8}
@@ -248,12 +279,11 @@ def _smolvlm(folder: Path) -> None:
         scale_factor=2,
         pad_token_id=tokenizer.pad_token_id,
     )
-    half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     sizes = {"size": {"longest_edge": 128}, "max_image_size": {"longest_edge": 64}}
     processor = transformers.SmolVLMProcessor(
-        transformers.SmolVLMImageProcessor(**sizes, **half),
+        transformers.SmolVLMImageProcessor(**sizes, **HALF),
         tokenizer,
-        transformers.SmolVLMVideoProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, **half),
+        transformers.SmolVLMVideoProcessor(size={"longest_edge": 64}, max_image_size={"longest_edge": 64}, **HALF),
         image_seq_len=4,
         chat_template=SMOLVLM,
     )
@@ -305,6 +335,7 @@ IMAGE_FAMILIES: dict[str, Callable[[Path], None]] = {
     "internvl": _internvl,
     "smolvlm": _smolvlm,
 }
+BARE_FAMILIES: dict[str, Callable[[Path], None]] = {"sharegpt4v": _sharegpt4v}  # need a hand before they answer
 TEXT_FAMILIES: dict[str, Callable[[Path], None]] = {
     "llama": _llama,
     "mistral": _mistral,
@@ -313,82 +344,65 @@ TEXT_FAMILIES: dict[str, Callable[[Path], None]] = {
 }
 
 
-# Chat templates, in the families' formats. `content` is a string or a list of parts.
+# Chat templates, in the families' formats. As on the hub, those of LLaVA, DeepSeek-VL and SmolVLM read lists of parts only: a plain
+# string as content vanishes from their prompts without a word. The others take both.
 
-_CONTENT = """{%- macro text(content) -%}
-{%- if content is string -%}{{ content }}{%- else -%}
-{%- for part in content if part.type == 'text' -%}{{ part.text }}{%- endfor -%}
-{%- endif -%}
-{%- endmacro -%}
-{%- macro images(content, image) -%}
-{%- if content is not string -%}
-{%- for part in content if part.type == 'image' -%}{{ image }}{%- endfor -%}
-{%- endif -%}
-{%- endmacro -%}
-{%- macro parts(content, image) -%}
-{%- if content is string -%}{{ content }}{%- else -%}
-{%- for part in content -%}{{ image if part.type == 'image' else part.text }}{%- endfor -%}
-{%- endif -%}
-{%- endmacro -%}
-"""
-VICUNA = (
-    _CONTENT
-    + """{%- for message in messages -%}
-{%- if message.role == 'system' -%}{{ text(message.content) + ' ' }}
-{%- elif message.role == 'user' -%}{{ 'USER: ' + images(message.content, '<image>\\n') + text(message.content) + ' ' }}
-{%- else -%}{{ 'ASSISTANT: ' + text(message.content) + '</s>' }}
-{%- endif -%}
+VICUNA = """{%- for message in messages -%}
+{%- if message.role != 'system' -%}{{ 'USER: ' if message.role == 'user' else 'ASSISTANT: ' }}{%- endif -%}
+{%- for part in message.content if part.type == 'image' -%}{{ '<image>\\n' }}{%- endfor -%}
+{%- for part in message.content if part.type == 'text' -%}{{ part.text }}{%- endfor -%}
+{{ '</s>' if message.role == 'assistant' else ' ' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ 'ASSISTANT:' }}{%- endif -%}
 """
-)
-DEEPSEEK = (
-    _CONTENT
-    + """{%- if messages[0].role != 'system' -%}
-{{ 'You are a helpful language and vision assistant.\\n\\n' }}
-{%- endif -%}
+DEEPSEEK = """{{- 'You are a helpful language and vision assistant.\\n\\n' -}}
 {%- for message in messages -%}
-{%- if message.role == 'system' -%}{{ text(message.content) + '\\n\\n' }}
-{%- else -%}
-{{ message.role | capitalize + ': ' + parts(message.content, '<image_placeholder>') }}
-{{- '\\n\\n' if message.role == 'user' else '<｜end▁of▁sentence｜>' }}
-{%- endif -%}
+{{ message.role | capitalize + ': ' }}
+{%- for part in message.content -%}
+{%- if part.type == 'image' -%}{{ '<image_placeholder>' }}{%- elif part.type == 'text' -%}{{ part.text }}{%- endif -%}
+{%- endfor -%}
+{{ '<｜end▁of▁sentence｜>' if message.role == 'assistant' else '\\n\\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ 'Assistant:' }}{%- endif -%}
 """
-)
-SMOLVLM = (
-    _CONTENT
-    + """{{- '<|im_start|>' -}}
+SMOLVLM = """{{- '<|im_start|>' -}}
 {%- for message in messages -%}
 {{ message.role | capitalize + (':' if message.content[0].type == 'image' else ': ') }}
-{{- parts(message.content, '<image>') + '<end_of_utterance>\\n' }}
+{%- for part in message.content -%}
+{%- if part.type == 'image' -%}{{ '<image>' }}{%- elif part.type == 'text' -%}{{ part.text }}{%- endif -%}
+{%- endfor -%}
+{{ '<end_of_utterance>\\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ 'Assistant:' }}{%- endif -%}
 """
-)
+_PARTS = """{%- if message.content is string -%}{{ message.content }}{%- else -%}
+{%- for part in message.content -%}
+{%- if part.type == 'image' -%}{{ 'IMAGE' }}{%- elif part.type == 'text' -%}{{ part.text }}{%- endif -%}
+{%- endfor -%}
+{%- endif -%}
+"""
 MISTRAL = (
-    _CONTENT
-    + """{{- '<s>' -}}
+    """{{- '<s>' -}}
 {%- for message in messages -%}
 {%- if (message.role == 'user') != (loop.index0 % 2 == 0) -%}
 {{ raise_exception('Conversation roles must alternate user/assistant/user/assistant/...') }}
 {%- endif -%}
-{%- if message.role == 'user' -%}{{ '[INST] ' + text(message.content) + ' [/INST]' }}
-{%- else -%}{{ ' ' + text(message.content) + '</s>' }}
-{%- endif -%}
+{{ '[INST] ' if message.role == 'user' else ' ' }}
+"""
+    + _PARTS
+    + """{{ ' [/INST]' if message.role == 'user' else '</s>' }}
 {%- endfor -%}
 """
 )
-
-
 CHATML = (
-    _CONTENT
-    + """{%- if 'SYSTEM' and messages[0].role != 'system' -%}
+    """{%- if 'SYSTEM' and messages[0].role != 'system' -%}
 {{ '<|im_start|>system\\nSYSTEM<|im_end|>\\n' }}
 {%- endif -%}
 {%- for message in messages -%}
-{{ '<|im_start|>' + message.role + '\\n' + parts(message.content, 'IMAGE') + '<|im_end|>\\n' }}
+{{ '<|im_start|>' + message.role + '\\n' }}
+"""
+    + _PARTS
+    + """{{ '<|im_end|>\\n' }}
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{ '<|im_start|>assistant\\n' }}{%- endif -%}
 """
@@ -509,7 +523,7 @@ def _save(
     thought: tuple = (),
 ) -> None:
     """The snapshot: weights that say `sentence`, the processor, and the generation `settings`."""
-    tokenizer = getattr(processor, "tokenizer", processor)
+    tokenizer, vision = getattr(processor, "tokenizer", processor), getattr(model.config, "vision_config", None)
     _spread(model)
     _lay_grammar(model, tokenizer, sentence, thought)
     model.generation_config = transformers.GenerationConfig(
@@ -522,14 +536,24 @@ def _save(
     processor.save_pretrained(folder)
     if processor is not tokenizer:
         processor.image_processor.save_pretrained(folder)  # preprocessor_config.json, which most snapshots still have
+    if getattr(vision, "model_type", None) in ("clip_vision_model", "siglip_vision_model"):
+        _name_as_on_the_hub(folder / "model.safetensors")
+
+
+def _name_as_on_the_hub(path: Path) -> None:
+    """Puts back the level that CLIP and SigLIP towers lost in transformers 5: it reads both names, vLLM the hub's only."""
+    tower = re.compile(r"^(vision_tower|model\.vision_model)\.")
+    weights = {tower.sub(r"\1.vision_model.", name): weight for name, weight in load_file(path).items()}
+    save_file(weights, path, metadata={"format": "pt"})
 
 
 @torch.no_grad()
 def _spread(model: PreTrainedModel) -> None:
     """Random weights large enough that a small change in the picture or the prompt changes the words.
 
-    The usual standard deviation of 0.02 says the same of every picture. Steep attention (3 for queries and keys) and vision (3) over a
-    tamer rest (1.5) tell frames of a pan of a few pixels apart; steeper ones drown the grammar.
+    The usual standard deviation of 0.02 says the same of every picture. Steep attention (3 for queries and keys) and vision (3)
+    over a tamer rest (1.5) tell frames of a slow pan apart: 15 of 16, where 1.5 throughout told 3 to 11; 3 throughout drowns
+    the grammar.
     """
     decoder = {id(weight) for weight in model.get_decoder().parameters()}
     for name, weight in model.named_parameters():
@@ -549,8 +573,9 @@ def _spread(model: PreTrainedModel) -> None:
 def _lay_grammar(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentence: tuple, thought: tuple) -> None:
     """Lets `model` speak in sentences: tuples of the words of which one is said next, `END` closing them.
 
-    A token's embedding raises the dimension of the slot that follows it, which no layer writes to, and the output weights of a word
-    read the dimensions of the slots it may stand in. All other tokens open the sentence (and a line break, `thought` if there is one).
+    A token's embedding raises the dimension of the slot that follows it, which no layer writes to, and the output weights of a
+    word read the dimensions of the slots it may stand in. All other tokens open the sentence, and a line break opens the
+    `thought` if there is one.
     """
     slots = [*sentence, *thought]
     embedding, output = model.get_input_embeddings().weight, model.get_output_embeddings().weight
