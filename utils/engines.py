@@ -15,6 +15,7 @@ from utils.answer_checks import CHECKS
 from utils.arguments import UsageError, at_least
 from utils.chat import Engine
 from utils.engine_server import SERVERS, EngineServer
+from utils.prompts import FOLDER as PROMPTS
 from utils.rows import read_rows
 from utils.weights import snapshot
 from utils.workers import Ranks
@@ -42,6 +43,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser, max_new_tokens: int) -
     )
     group.add_argument("--dtype", choices=["auto", "bfloat16", "float16", "float32"], default="auto",
                        help="auto: the weights' own on a GPU, float32 on a CPU; for vllm too")  # fmt: skip
+    group.add_argument("--chat_template", help="a Jinja file, for a model that brings none; for vllm too")
     group.add_argument(
         "--trust_remote_code", action="store_true", help="run code that comes with the model; for vllm too"
     )
@@ -92,7 +94,11 @@ def json_object(text: str) -> dict:
 def known_model(name: str) -> dict | None:
     """The row of the table that `name` stands for: its short name or another of its names."""
     wanted = name.lower()
-    names = {known.lower(): row for row in read_rows(TABLE) for known in (*row["ids"].values(), *row.get("also", []), row["alias"])}
+    names = {
+        known.lower(): row
+        for row in read_rows(TABLE)
+        for known in (*row["ids"].values(), *row.get("also", []), row["alias"])
+    }
     return None if Path(name).is_dir() else names.get(wanted)
 
 
@@ -164,8 +170,7 @@ def open_engine(args: argparse.Namespace, engine: str, name: str, flag: str, ran
             request_seconds=args.request_seconds, extra_body=args.extra_body,
         )  # fmt: skip
     folder = ranks.after_rank_0("model", lambda: snapshot(model, flag))
-    template = args.chat_template or PROMPTS / row["chat_template"] if (row := known_model(name)) and "chat_template" in row else None
-    template = Path(template).read_text(encoding="utf-8") if template else None
+    own = {"chat_template": template} if (template := _chat_template(args, name)) else {}
     if engine == "transformers":
         from utils.transformers_engine import TransformersEngine
 
@@ -176,15 +181,25 @@ def open_engine(args: argparse.Namespace, engine: str, name: str, flag: str, ran
             batch_size=args.batch_size,
             dtype=args.dtype,
             trust_remote_code=args.trust_remote_code,
+            **own,
         )
     from utils.vllm_engine import VllmEngine
 
-    given = {"max_model_len": args.max_model_len, "quantization": args.quantization}
+    given = {
+        "max_model_len": args.max_model_len, "quantization": args.quantization, "dtype": args.dtype, "seed": args.seed,
+        "trust_remote_code": args.trust_remote_code, "gpu_memory_utilization": args.gpu_memory_utilization,
+    }  # fmt: skip
     return VllmEngine(
-        folder, flag, pictures=pictures, tensor_parallel_size=args.tensor_parallel_size, dtype=args.dtype, seed=args.seed,
-        trust_remote_code=args.trust_remote_code, gpu_memory_utilization=args.gpu_memory_utilization,
-        **{name: value for name, value in given.items() if value is not None}, **args.engine_args,
+        folder, flag, pictures=pictures, tensor_parallel_size=args.tensor_parallel_size,
+        options={name: value for name, value in given.items() if value is not None} | args.engine_args, **own,
     )  # fmt: skip
+
+
+def _chat_template(args: argparse.Namespace, name: str) -> str | None:
+    """The user's template, or the table's for a model that brings none."""
+    file = (known_model(name) or {}).get("chat_template")
+    path = args.chat_template or (PROMPTS / file if file else None)
+    return Path(path).read_text(encoding="utf-8") if path else None
 
 
 def _start_server(args: argparse.Namespace, model: str, flag: str, ranks: Ranks) -> EngineServer:

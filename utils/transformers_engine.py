@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import transformers
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
@@ -23,7 +24,7 @@ class TransformersEngine:
     """A model of a local folder (hub snapshot) that answers `batch_size` requests at a time.
 
     `pictures` says whether it will be shown any. `dtype`: a name of `DTYPES`, or `auto`: the weights' own on a GPU,
-    float32 on a CPU.
+    float32 on a CPU. `chat_template`: in the place of the model's own.
 
     Raises: `UsageError` with a sentence where the folder holds no such model.
     """
@@ -37,41 +38,29 @@ class TransformersEngine:
         batch_size: int = 1,
         dtype: str = "auto",
         trust_remote_code: bool = False,
+        chat_template: str | None = None,
     ):
         self.device, self.batch_size = rank_device(), batch_size
-        trust = {"trust_remote_code": trust_remote_code}
         dtype = DTYPES.get(dtype) or ("auto" if self.device.type == "cuda" else torch.float32)
         try:
-            config = AutoConfig.from_pretrained(folder, **trust)
-            self.sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or (
-                "AutoModelForImageTextToText" in getattr(config, "auto_map", {})
-            )
-            if pictures and not self.sees:
-                raise UsageError(
-                    f"{flag} {folder}: {config.model_type} is no model that transformers shows pictures to without code of its own; "
-                    "--captioner vllm or openai may run it, or take Qwen2.5-VL-7B"
-                )
-            processor = AutoProcessor if self.sees else AutoTokenizer
-            self.processor = processor.from_pretrained(folder, **trust)
-            model = AutoModelForImageTextToText if self.sees else AutoModelForCausalLM
-            self.model = model.from_pretrained(folder, dtype=dtype, **trust).to(self.device).eval()
+            self.sees, self.processor, model = _load(folder, pictures, dtype, trust_remote_code)
         except (
             OSError,
             ValueError,
             KeyError,
             ImportError,
-        ) as error:  # what transformers raises for files that are missing or none
-            if isinstance(error, UsageError):
-                raise
-            raise UsageError(
-                f"{flag} {folder}: transformers cannot load it: {str(error).strip().split(chr(10))[0]}"
-            ) from None
+            RuntimeError,
+            SafetensorError,
+        ) as error:  # files that are missing or none
+            reason = str(error).strip().split("\n")[0]
+            raise UsageError(f"{flag} {folder}: transformers cannot load it: {reason}") from None
+        self.model = model.to(self.device).eval()
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
-        if not isinstance(self.tokenizer, transformers.PreTrainedTokenizerBase):
-            raise UsageError(f"{flag} {folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
-        if not (getattr(self.processor, "chat_template", None) or self.tokenizer.chat_template):
+        if chat_template:
+            self.processor.chat_template = chat_template
+        if not self.processor.chat_template:
             raise UsageError(
-                f"{flag} {folder}: its tokenizer has no chat template, so it is no model that answers; take an instruct model"
+                f"{flag} {folder}: it has no chat template; give its format with --chat_template, or take a model that answers (instruct, chat)"
             )
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token is None:
@@ -108,8 +97,9 @@ class TransformersEngine:
         if sampling.schema:
             drawn["logits_processor"] = [_json_processor(self, sampling.schema)]
         out = self.model.generate(
-            **inputs, **drawn, max_new_tokens=sampling.max_new_tokens, pad_token_id=self.tokenizer.pad_token_id
-        )
+            **inputs, **drawn, max_new_tokens=sampling.max_new_tokens, pad_token_id=self.tokenizer.pad_token_id,
+            repetition_penalty=1.0,  # where the folder sets one, it would hold for greedy words too, in this engine alone
+        )  # fmt: skip
         new = out[:, inputs["input_ids"].shape[1] :].tolist()
         return [(request, self.answer(tokens)) for request, tokens in zip(batch, new, strict=True)]
 
@@ -117,6 +107,35 @@ class TransformersEngine:
         end = next((i for i, token in enumerate(tokens) if token in self.ends), None)
         text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
         return Answer(text, cut=end is None, tokens=len(tokens[:end]))
+
+
+def _load(folder: Path, pictures: bool, dtype: torch.dtype | str, trust_remote_code: bool):
+    """Whether the model of `folder` sees, its processor or tokenizer, and the model.
+
+    Raises: what transformers raises, and `ValueError` for what it only warns of.
+    """
+    trust = {"trust_remote_code": trust_remote_code}
+    config = AutoConfig.from_pretrained(folder, **trust)
+    own_code = getattr(config, "auto_map", {}) if trust_remote_code else {}
+    sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or "AutoModelForImageTextToText" in own_code
+    if pictures and not sees:
+        raise ValueError(
+            f"{config.model_type} is no model that it shows pictures to; take Qwen2.5-VL-7B, or see whether vllm runs it"
+        )
+    processor = (AutoProcessor if sees else AutoTokenizer).from_pretrained(folder, **trust)
+    if not isinstance(getattr(processor, "tokenizer", processor), transformers.PreTrainedTokenizerBase):
+        raise ValueError("the folder holds no tokenizer (tokenizer.json, tokenizer_config.json)")
+    if getattr(processor, "patch_size", 0) is None:  # LLaVA's folders from before processors had a file of their own
+        processor.patch_size = config.vision_config.patch_size
+        processor.vision_feature_select_strategy = config.vision_feature_select_strategy
+        processor.num_additional_image_tokens = 1
+    kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    model, found = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True, **trust)
+    if found["missing_keys"]:  # which would stay random, and answer
+        raise ValueError(
+            f"the weights lack {len(found['missing_keys'])} of the model's tensors, such as {min(found['missing_keys'])}"
+        )
+    return sees, processor, model
 
 
 def _picture(picture) -> dict:

@@ -13,12 +13,21 @@ from utils.workers import Failure
 class VllmEngine:
     """A model of a local folder (hub snapshot), on `tensor_parallel_size` GPUs of this rank's own.
 
-    `pictures`: the most that one request shows; `options` go to `vllm.LLM` as they are.
+    `pictures`: the most that one request shows; `chat_template`: for a model that brings none; `options` go to `vllm.LLM` as they are.
 
     Raises: `UsageError` with a sentence where vLLM is not installed or cannot run the model.
     """
 
-    def __init__(self, folder: Path, flag: str, *, pictures: int, tensor_parallel_size: int = 1, **options):
+    def __init__(
+        self,
+        folder: Path,
+        flag: str,
+        *,
+        pictures: int,
+        tensor_parallel_size: int = 1,
+        chat_template: str | None = None,
+        options: dict | None = None,
+    ):
         _own_gpus(tensor_parallel_size)
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         try:
@@ -30,7 +39,8 @@ class VllmEngine:
         from PIL import Image
 
         self.vllm, self.picture = vllm, Image.fromarray
-        options = {"limit_mm_per_prompt": {"image": pictures}} | options if pictures else options
+        options = ({"limit_mm_per_prompt": {"image": pictures}} if pictures else {}) | (options or {})
+        self.chat_template = chat_template
         try:
             self.llm = vllm.LLM(
                 str(folder),
