@@ -113,15 +113,16 @@ def snapshot(repository: str, flag: str) -> Path:
     Raises: `UsageError` with a sentence: what was wanted, where to put it.
     """
     import huggingface_hub
+    from huggingface_hub import constants
     from huggingface_hub.errors import HTTPError
 
     if Path(repository).is_dir():
         return Path(repository)
-    place = f"{huggingface_hub.constants.ENDPOINT}/{repository}"
+    place = f"{constants.ENDPOINT}/{repository}"
     leave_out = ["*.pth", "*.pt", "*.onnx", "*.gguf", "*.msgpack", "*.h5", "original/*", "consolidated*"]
     try:
-        if not huggingface_hub.constants.HF_HUB_OFFLINE:
-            _probe(huggingface_hub.constants.ENDPOINT)
+        if not constants.HF_HUB_OFFLINE:
+            _probe(constants.ENDPOINT)
         # Not what the cache has first, as of single files: a download that was interrupted leaves a folder there.
         return Path(huggingface_hub.snapshot_download(repository, ignore_patterns=leave_out))
     except (OSError, HTTPError, ValueError) as error:
