@@ -2,12 +2,14 @@
 
 from collections import deque
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 import transformers
 from PIL import Image
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
@@ -43,31 +45,23 @@ class TransformersEngine:
         self.device, self.batch_size = rank_device(), batch_size
         trust = {"trust_remote_code": trust_remote_code}
         dtype = DTYPES.get(dtype) or ("auto" if self.device.type == "cuda" else torch.float32)
-        try:
-            config = AutoConfig.from_pretrained(folder, **trust)
-            self.sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or (
-                "AutoModelForImageTextToText" in getattr(config, "auto_map", {})
-            )
-            if pictures and not self.sees:
-                raise UsageError(
-                    f"{flag} {folder}: {config.model_type} is no model that transformers shows pictures to without code of its own; "
-                    "--captioner vllm or openai may run it, or take Qwen2.5-VL-7B"
-                )
-            processor = AutoProcessor if self.sees else AutoTokenizer
-            self.processor = processor.from_pretrained(folder, **trust)
-            model = AutoModelForImageTextToText if self.sees else AutoModelForCausalLM
-            self.model = model.from_pretrained(folder, dtype=dtype, **trust).to(self.device).eval()
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            ImportError,
-        ) as error:  # what transformers raises for files that are missing or none
-            if isinstance(error, UsageError):
-                raise
+        load = partial(_load, folder, flag)
+        config = load("config.json", AutoConfig, **trust)
+        self.sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or (
+            "AutoModelForImageTextToText" in getattr(config, "auto_map", {})
+        )
+        if pictures and not self.sees:
             raise UsageError(
-                f"{flag} {folder}: transformers cannot load it: {str(error).strip().split(chr(10))[0]}"
-            ) from None
+                f"{flag} {folder}: {config.model_type} is no model that transformers shows pictures to; if it sees by code of its own, "
+                "--captioner vllm or openai may run it; else take one that sees, such as Qwen2.5-VL-7B"
+            )
+        self.processor = load("tokenizer or processor", AutoProcessor if self.sees else AutoTokenizer, **trust)
+        kind = AutoModelForImageTextToText if self.sees else AutoModelForCausalLM
+        model, found = load("weights", kind, dtype=dtype, output_loading_info=True, **trust)
+        # transformers fills what is missing with random numbers, and such a model answers without complaint.
+        if missing := sorted(found["missing_keys"]):
+            raise UsageError(f"{flag} {folder}: its weights lack {len(missing)} tensors, such as {missing[0]}")
+        self.model = model.to(self.device).eval()
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         if not isinstance(self.tokenizer, transformers.PreTrainedTokenizerBase):
             raise UsageError(f"{flag} {folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
@@ -119,6 +113,20 @@ class TransformersEngine:
         end = next((i for i, token in enumerate(tokens) if token in self.ends), None)
         text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
         return Answer(text, cut=end is None, tokens=len(tokens[:end]))
+
+
+def _load(folder: Path, flag: str, what: str, kind: type, **options):
+    """What `kind`, a class of transformers, makes of `folder`.
+
+    Raises: `UsageError` for files that are missing or are none.
+    """
+    try:
+        return kind.from_pretrained(folder, **options)
+    except (
+        OSError, ValueError, KeyError, ImportError, RuntimeError, EOFError, SafetensorError, UnpicklingError,
+    ) as error:  # fmt: skip
+        told = " ".join(str(error).split())[:300]
+        raise UsageError(f"{flag} {folder}: transformers cannot load its {what}: {told}") from None
 
 
 def _picture(picture) -> dict:
