@@ -12,7 +12,6 @@ one text of all frames); attributes, what was measured, for caption_summary.py.
 """
 
 import argparse
-import base64
 import io
 from functools import partial
 
@@ -78,11 +77,11 @@ def frame_attributes(frames: list[np.ndarray]) -> dict:
     return {"brightness": round(float(luma), 4), "main_colours": main_colours(frames)}
 
 
-def read_pictures(row: dict, max_pixels: int, as_url: bool, **choices) -> dict:
+def read_pictures(row: dict, max_pixels: int, as_jpeg: bool, **choices) -> dict:
     """The sampled frames of one clip as its model takes them, with `indices` and `seconds`."""
     indices, seconds, frames = frames_of(row, **choices)
     pictures = [fit_pixels(frame_to_array(frame, "rgb24"), max_pixels) for frame in frames]
-    return {"indices": indices, "seconds": seconds, "pictures": [data_url(p) for p in pictures] if as_url else pictures}
+    return {"indices": indices, "seconds": seconds, "pictures": [jpeg(p) for p in pictures] if as_jpeg else pictures}
 
 
 def fit_pixels(picture: np.ndarray, max_pixels: int) -> np.ndarray:
@@ -93,11 +92,11 @@ def fit_pixels(picture: np.ndarray, max_pixels: int) -> np.ndarray:
     return picture if scale == 1 else np.array(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
-def data_url(picture: np.ndarray) -> str:
-    """The picture as a JPEG without chroma subsampling, quality 95, in the form that servers take."""
+def jpeg(picture: np.ndarray) -> bytes:
+    """The picture as a server is sent it: a JPEG without chroma subsampling, quality 95."""
     out = io.BytesIO()
     Image.fromarray(picture).save(out, "JPEG", quality=95, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(out.getvalue()).decode()
+    return out.getvalue()
 
 
 def questions(row: dict, got: dict, unit: str, prompt: str, sampling: Sampling) -> list[Request]:
@@ -184,7 +183,7 @@ def caption_by_model(args: argparse.Namespace, choices: dict, done: dict) -> Non
             checks_for(args.answer_checks),
         )
 
-    shown = {"max_pixels": args.max_pixels, "as_url": args.captioner == "openai", **choices}
+    shown = {"max_pixels": args.max_pixels, "as_jpeg": args.captioner == "openai", **choices}
     read = partial(read_pictures, video_folder=args.video_folder, **shown)
     process_rows(args, "caption", rows, settings, read, answers, patience=0, ranks=ranks, **done)
 

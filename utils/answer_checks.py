@@ -64,7 +64,7 @@ def not_json(answer: Answer, schema: dict) -> tuple[str, None] | None:
     return None if whole else ("the answer is no JSON object with the keys asked for", None)
 
 
-CHECKS = {"empty": empty, "cut": cut, "refusal": refusal, "loop": loop}
+CHECKS = {"cut": cut, "empty": empty, "refusal": refusal, "loop": loop}
 
 
 def checks_for(names: Sequence[str], max_words: int | None = None, schema: dict | None = None) -> list[Check]:

@@ -32,7 +32,8 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One question. `content`: a list of texts (str) and pictures (what the engine's `picture` made of a frame).
+    """One question. `content`: a list of texts (str) and pictures, as the engine takes them: uint8 arrays (H, W, 3),
+    or JPEG files (bytes) for a server.
     `earlier`: the answers to it that were no good, each with what is wrong, as told to the model.
     """
 
@@ -140,7 +141,7 @@ def _second_try(request: Request, answer: Answer, checks: Sequence[Check]) -> Re
         return None
     reason, told = wrong
     if request.tries > 1:
-        return Failure("BadAnswer", f"{reason}, and so was one before it; it begins {answer.text[:80]!r}")
+        return Failure("BadAnswer", f"{reason}, and the one before was no better; it begins {answer.text[:80]!r}")
     warmer = max(request.sampling.temperature, RETRY_TEMPERATURE)
     return replace(
         request,
@@ -169,8 +170,11 @@ def messages(request: Request, picture_part: Callable[[Any], dict], parts_always
 
 
 def spoken(text: str) -> str:
-    """`text` without the thoughts that reasoning models put before their answer, and without blank ends."""
-    return re.sub(r"^\s*<think>.*?(</think>|$)", "", text, flags=re.DOTALL).strip()
+    """`text` without the thoughts that reasoning models put before their answer (some templates open them in the
+    question), without half a character, as servers that stream may leave one at the end, and without blank ends.
+    """
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return re.sub(r"^(.*</think>|\s*<think>.*)", "", text, flags=re.DOTALL).strip()
 
 
 def parse_json(text: str) -> Any:

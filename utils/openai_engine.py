@@ -7,7 +7,9 @@ rows that were on their way are asked again by the next.
 """
 
 import asyncio
+import base64
 import concurrent.futures
+import json
 import os
 import threading
 from collections.abc import Iterable
@@ -39,9 +41,15 @@ class OpenAIEngine:
         request_seconds: float = 300.0,
         extra_body: dict | None = None,
     ):
-        address = {"base_url": base_url or None, "api_key": os.environ.get("OPENAI_API_KEY") or "none"}
-        self.url = _look(openai.OpenAI(**address, max_retries=1, timeout=30))
-        self.client = openai.AsyncOpenAI(**address, max_retries=max_retries, timeout=request_seconds)
+        address = {"base_url": base_url or None, "api_key": _key() or "none"}
+        try:
+            first = openai.OpenAI(**address, max_retries=1, timeout=30)
+        except ValueError as error:  # of an address that is none
+            raise UsageError(f"--base_url {base_url}: {error}") from None
+        self.url = _look(first)
+        self.client = openai.AsyncOpenAI(
+            **address, max_retries=max_retries, timeout=request_seconds, http_client=_Client(timeout=request_seconds)
+        )
         self.model, self.extra_body, self.request_seconds = model, extra_body or {}, request_seconds
         self.most, self.at_once = 2 * concurrency, asyncio.Semaphore(concurrency)
         self.open: dict[concurrent.futures.Future, Request] = {}
@@ -84,27 +92,35 @@ class OpenAIEngine:
             if error.status_code < 500 and error.status_code != 429:
                 return Failure("RequestRefused", f"the server refuses it ({error.status_code}): {said(error)}")
             return self._failed("ServerError", f"the server failed ({error.status_code}): {said(error)}")
-        except (openai.APIError, ValueError) as error:  # an answer in no JSON
+        except (openai.APIError, json.JSONDecodeError, UnicodeDecodeError) as error:
             return self._failed("ServerError", f"the server's answer cannot be read: {said(error)}")
-        if not getattr(got, "choices", None) or not got.choices[0].message:
-            return self._failed("ServerError", f"the server's answer holds no text: {str(got)[:80]!r}")
+        try:  # the client checks nothing of what a server makes up
+            choice = got.choices[0]
+            text = choice.message.content or ""
+        except (AttributeError, IndexError, KeyError, TypeError):
+            text = None
+        if not isinstance(text, str):
+            return self._failed("ServerError", f"the server's answer holds no text: {_line(got)[:200]}")
         self.failed_on_end = 0
-        choice, tokens = got.choices[0], got.usage.completion_tokens if got.usage else 0
-        return Answer(choice.message.content or "", cut=choice.finish_reason == "length", tokens=tokens)
+        tokens = getattr(getattr(got, "usage", None), "completion_tokens", 0)
+        return Answer(text, cut=getattr(choice, "finish_reason", "") == "length", tokens=tokens)
 
     async def _send(self, request: Request) -> openai.types.chat.ChatCompletion:
-        sampling, form = request.sampling, {}
+        sampling = request.sampling
+        fields = {
+            "max_tokens": sampling.max_new_tokens,
+            "temperature": sampling.temperature,
+            "seed": request.seed() & 0x7FFFFFFF,
+        }
         if sampling.schema:
             schema = {"name": "caption", "schema": sampling.schema, "strict": True}
-            form["response_format"] = {"type": "json_schema", "json_schema": schema}
+            fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+        # What --extra_body names is the user's to set; null leaves a field out that a server does not know.
+        fields |= self.extra_body
         return await self.client.chat.completions.create(
             model=self.model,
             messages=messages(request, _picture),
-            max_tokens=sampling.max_new_tokens,
-            temperature=sampling.temperature,
-            seed=request.seed() & 0x7FFFFFFF,
-            extra_body=self.extra_body,
-            **form,
+            extra_body={name: value for name, value in fields.items() if value is not None},
         )
 
     def _failed(self, kind: str, message: str) -> Failure:
@@ -115,7 +131,33 @@ class OpenAIEngine:
         return Failure(kind, message)
 
 
-def _picture(url: str) -> dict:
+class _Client(openai.DefaultAsyncHttpxClient):
+    """Bounds a request as a whole: its own limit, which is tried again, is of each wait for the next bytes, and so
+    none for a server that sends a byte now and then.
+    """
+
+    async def send(self, request, **options):
+        try:
+            return await asyncio.wait_for(super().send(request, **options), self.timeout.read + 1)
+        except asyncio.TimeoutError:
+            raise openai.APITimeoutError(request=request) from None
+
+
+def _key() -> str:
+    """The key of `OPENAI_API_KEY`.
+
+    Raises: `UsageError` for one that no header can carry; without it, the HTTP library's message would show the key.
+    """
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not key.isascii() or not key.isprintable():
+        raise UsageError(
+            "OPENAI_API_KEY holds characters that are part of no key (a line break, or a letter beyond ASCII)"
+        )
+    return key
+
+
+def _picture(jpeg: bytes) -> dict:
+    url = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
     return {"type": "image_url", "image_url": {"url": url}}
 
 
@@ -142,4 +184,10 @@ def said(error: Exception) -> str:
     """The server's own words, or the cause of a broken connection, in a line."""
     body = getattr(error, "body", None)
     words = body.get("message") if isinstance(body, dict) else None
-    return str(words or error.__cause__ or error).strip().split("\n")[0][:300]
+    return _line(words or error.__cause__ or error)
+
+
+def _line(words: object) -> str:
+    """The first line of `words`, without the key, which some servers repeat."""
+    text = str(words).strip().split("\n")[0]
+    return (text.replace(_key(), "***") if _key() else text)[:300]

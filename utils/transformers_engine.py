@@ -2,8 +2,9 @@
 
 from collections import deque
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 import transformers
@@ -42,23 +43,34 @@ class TransformersEngine:
     ):
         self.device, self.batch_size = rank_device(), batch_size
         dtype = DTYPES.get(dtype) or ("auto" if self.device.type == "cuda" else torch.float32)
-        try:
-            self.sees, self.processor, model = _load(folder, pictures, dtype, trust_remote_code)
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            ImportError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:  # files that are missing or none
-            reason = str(error).strip().split("\n")[0]
-            raise UsageError(f"{flag} {folder}: transformers cannot load it: {reason}") from None
+        trust, load = {"trust_remote_code": trust_remote_code}, partial(_load, folder, flag)
+        config = load("config.json", AutoConfig, **trust)
+        self.sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or (
+            "AutoModelForImageTextToText" in getattr(config, "auto_map", {})
+        )
+        if pictures and not self.sees:
+            raise UsageError(
+                f"{flag} {folder}: {config.model_type} is no model that transformers shows pictures to; if it sees by code of its own, "
+                "--captioner vllm or openai may run it; else take one that sees, such as Qwen2.5-VL-7B"
+            )
+        self.processor = load("tokenizer or processor", AutoProcessor if self.sees else AutoTokenizer, **trust)
+        # LLaVA's folders from before processors had a file of their own.
+        if getattr(self.processor, "patch_size", 0) is None:
+            self.processor.patch_size = config.vision_config.patch_size
+            self.processor.vision_feature_select_strategy = config.vision_feature_select_strategy
+            self.processor.num_additional_image_tokens = 1
+        kind = AutoModelForImageTextToText if self.sees else AutoModelForCausalLM
+        model, found = load("weights", kind, dtype=dtype, output_loading_info=True, **trust)
+        # transformers fills what is missing with random numbers, and such a model answers without complaint.
+        if missing := sorted(found["missing_keys"]):
+            raise UsageError(f"{flag} {folder}: its weights lack {len(missing)} tensors, such as {missing[0]}")
         self.model = model.to(self.device).eval()
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
+        if not isinstance(self.tokenizer, transformers.PreTrainedTokenizerBase):
+            raise UsageError(f"{flag} {folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
         if chat_template:
             self.processor.chat_template = chat_template
-        if not self.processor.chat_template:
+        if not (self.processor.chat_template or self.tokenizer.chat_template):
             raise UsageError(
                 f"{flag} {folder}: it has no chat template; give its format with --chat_template, or take a model that answers (instruct, chat)"
             )
@@ -109,33 +121,18 @@ class TransformersEngine:
         return Answer(text, cut=end is None, tokens=len(tokens[:end]))
 
 
-def _load(folder: Path, pictures: bool, dtype: torch.dtype | str, trust_remote_code: bool):
-    """Whether the model of `folder` sees, its processor or tokenizer, and the model.
+def _load(folder: Path, flag: str, what: str, kind: type, **options):
+    """What `kind`, a class of transformers, makes of `folder`.
 
-    Raises: what transformers raises, and `ValueError` for what it only warns of.
+    Raises: `UsageError` for files that are missing or are none.
     """
-    trust = {"trust_remote_code": trust_remote_code}
-    config = AutoConfig.from_pretrained(folder, **trust)
-    own_code = getattr(config, "auto_map", {}) if trust_remote_code else {}
-    sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or "AutoModelForImageTextToText" in own_code
-    if pictures and not sees:
-        raise ValueError(
-            f"{config.model_type} is no model that it shows pictures to; take Qwen2.5-VL-7B, or see whether vllm runs it"
-        )
-    processor = (AutoProcessor if sees else AutoTokenizer).from_pretrained(folder, **trust)
-    if not isinstance(getattr(processor, "tokenizer", processor), transformers.PreTrainedTokenizerBase):
-        raise ValueError("the folder holds no tokenizer (tokenizer.json, tokenizer_config.json)")
-    if getattr(processor, "patch_size", 0) is None:  # LLaVA's folders from before processors had a file of their own
-        processor.patch_size = config.vision_config.patch_size
-        processor.vision_feature_select_strategy = config.vision_feature_select_strategy
-        processor.num_additional_image_tokens = 1
-    kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-    model, found = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True, **trust)
-    if found["missing_keys"]:  # which would stay random, and answer
-        raise ValueError(
-            f"the weights lack {len(found['missing_keys'])} of the model's tensors, such as {min(found['missing_keys'])}"
-        )
-    return sees, processor, model
+    try:
+        return kind.from_pretrained(folder, **options)
+    except (
+        OSError, ValueError, KeyError, ImportError, RuntimeError, EOFError, SafetensorError, UnpicklingError,
+    ) as error:  # fmt: skip
+        told = " ".join(str(error).split())[:300]
+        raise UsageError(f"{flag} {folder}: transformers cannot load its {what}: {told}") from None
 
 
 def _picture(picture) -> dict:

@@ -1,0 +1,308 @@
+"""Captions and summaries by transformers in this process: every family speaks of the picture it is shown, the same at each run; a
+folder that is no model is said to be none; and what an answer must be.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache, partial
+
+import pytest
+import tiny_models
+import torch
+from conftest import ROOT, numbered_frame, write_video
+from safetensors.torch import load_file, save_file
+
+import caption_summary
+import caption_video_frame
+from caption_video_frame import caption_columns, questions, read_pictures
+from utils.answer_checks import CHECKS, checks_for, count_words
+from utils.arguments import UsageError
+from utils.chat import Answer, Request, Sampling, ask, spoken
+from utils.prompts import STYLES, schema_of
+from utils.rows import read_rows
+from utils.transformers_engine import TransformersEngine
+from utils.workers import Failure
+
+CLIPS = [f"clip {i}.mp4" for i in range(7)]
+SENTENCE = re.compile(rf"({'|'.join(tiny_models.FIRST)})( \w+){{6}}( \w+){{0,4}}\.")
+SUMMARY = re.compile(r"In this video, (my|some|every|your)( \w+){6,10}\.")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Tiny models gain nothing from more, and lose much beside other work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A folder of 7 clips of a second, with keyframes at 0, 8 and 16."""
+    folder = tmp_path_factory.mktemp("clips")
+    for i, clip in enumerate(CLIPS):
+        frames = (numbered_frame(140 * i + j) for j in range(24))
+        write_video(folder / clip, frames, keyframes=(0, 8, 16), options={"forced-idr": "1", "sc_threshold": "0"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """`model(family)`: the folder of its tiny checkpoint, made once."""
+    folder = tmp_path_factory.mktemp("models")
+    return cache(lambda family: tiny_models.build(family, folder / family))
+
+
+def engine_of(folder, pictures=True, **options) -> TransformersEngine:
+    return TransformersEngine(folder, "--flag", pictures=pictures, **options)
+
+
+def captions(engine, folder, unit="frame", method="uniform", count=2, which=CLIPS[:2], **sampling) -> list:
+    """The texts of each clip, or its `Failure`, in the clips' order."""
+    read = partial(read_pictures, video_folder=folder, max_pixels=10**6, as_jpeg=False, method=method, count=count)
+    rows = [{"video_path": clip} for clip in which]
+    ask_for = partial(questions, unit=unit, prompt="Describe the picture.", sampling=Sampling(32, **sampling))
+    columns = partial(caption_columns, model="tiny", prompt="")
+    made = ask(((row, read(row)) for row in rows), engine, ask_for, columns, checks_for(list(CHECKS)))
+    by_clip = {row["video_path"]: got for row, got in made}
+    return [by_clip[clip]["sampled_frame_caption"] for clip in which]
+
+
+def tell(engine, texts, sampling, checks=()) -> list[str | Failure]:
+    """The answers to `texts`, in their order."""
+    rows = [({"video_path": str(i)}, text) for i, text in enumerate(texts)]
+    made = ask(
+        rows,
+        engine,
+        lambda row, text: [Request(row["video_path"], 0, [text], sampling)],
+        lambda *got: got[2][0],
+        checks,
+    )
+    by_key = {row["video_path"]: got for row, got in made}
+    return [by_key[str(i)] for i in range(len(texts))]
+
+
+@pytest.mark.parametrize("family", tiny_models.IMAGE_FAMILIES)
+def test_every_family_speaks_of_its_pictures_the_same_at_each_run(model, clips, family):
+    engine = engine_of(model(family))
+    greedy = captions(engine, clips)
+    assert greedy == captions(engine, clips)
+    texts = [text for clip in greedy for text in clip]
+    assert all(SENTENCE.fullmatch(text) for text in texts) and len(set(texts)) >= 3, texts
+    together = captions(engine, clips, "clip", count=3)
+    assert [len(clip) for clip in together] == [1, 1] and together[0] != together[1], together
+    drawn = captions(engine, clips, temperature=0.8, seed=1)
+    assert drawn != captions(engine, clips, temperature=0.8, seed=2)
+    # alone, a clip gets the words that it gets among others
+    assert captions(engine, clips, which=CLIPS[1:2], temperature=0.8, seed=1) == drawn[1:]
+
+
+@pytest.mark.parametrize("family", ["llava_next", "qwen3_vl"])
+def test_requests_of_one_batch_keep_their_answers(model, clips, family):
+    alone, together = (captions(engine_of(model(family), batch_size=size), clips, which=CLIPS[:3]) for size in (1, 4))
+    assert alone == together
+
+
+@pytest.mark.parametrize("family", tiny_models.TEXT_FAMILIES)
+def test_every_family_sums_up(model, family):
+    engine = engine_of(model(family), pictures=False)
+    sampling = Sampling(48)
+    texts = [f'Sum it up:\n\n1. A {what} in a street.\n2. "Two" of them.' for what in ("dog", "car", "boat")]
+    said = tell(engine, texts, sampling)
+    assert all(SUMMARY.fullmatch(text) for text in said) and len(set(said)) >= 2, said
+    # Too long: asked again within the conversation, which each family's template must take.
+    (failure,) = tell(engine, texts[:1], sampling, checks_for([], max_words=3))
+    assert re.match(r"the answer has \d+ words where 3 are asked for", failure.message)
+
+
+def test_json_keeps_to_its_schema_whatever_the_model_says(model):
+    schema = schema_of(STYLES["json"])
+    # A random network does not end a string of its own accord, and so the schema does.
+    short = {**schema, "properties": {name: {"type": "string", "maxLength": 12} for name in schema["properties"]}}
+    for family in ("llama", "qwen3"):
+        engine = engine_of(model(family), pictures=False)
+        for temperature in (0.0, 1.5):
+            sampling = Sampling(400, temperature, schema=short)
+            for text in tell(engine, ["A dog.", "A boat."], sampling, checks_for(list(CHECKS), schema=schema)):
+                assert list(json.loads(text)) == schema["required"]
+        (cut,) = tell(engine, ["A dog."], Sampling(24, schema=schema), checks_for(["cut"]))
+        assert cut.message.startswith("the answer was cut") and 'it begins \'{"subject": "' in cut.message
+
+
+# Folders that are no model
+
+
+def weights(change):
+    """A fault of the folder: `change(tensors, name)` of one of its tensors."""
+
+    def of(folder):
+        tensors = load_file(folder / "model.safetensors")
+        change(tensors, next(name for name in tensors if name.endswith(LAYER)))
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+    return of
+
+
+def without(*names):
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+LAYER = "layers.1.mlp.down_proj.weight"
+BROKEN = {
+    "without tokenizer": (without("tokenizer.json", "tokenizer_config.json"), "cannot load its tokenizer"),
+    "without weights": (without("model.safetensors"), "cannot load its weights: Error no file named model.safetensors"),
+    "without config": (without("config.json"), "cannot load its config.json: Unrecognized model"),
+    "without processor": (without("processor_config.json", "preprocessor_config.json"), "cannot load its tokenizer or processor"),
+    "without template": (without("chat_template.jinja"), "no chat template"),
+    "text for weights": (lambda folder: (folder / "model.safetensors").write_text("none"), "cannot load its weights"),
+    "half the weights": (lambda folder: os.truncate(folder / "model.safetensors", 9999), "cannot load its weights"),
+    "a tensor too few": (weights(lambda tensors, name: tensors.pop(name)), LAYER),
+    "a tensor too small": (weights(lambda tensors, name: tensors.update({name: tensors[name][1:].clone()})), "cannot load its weights"),
+    "text for config": (lambda folder: (folder / "config.json").write_text("none"), "cannot load its config.json"),
+    "of tomorrow": (lambda folder: (folder / "config.json").write_text('{"model_type": "gpt9"}'), "has model type `gpt9`"),
+    "empty": (lambda folder: [file.unlink() for file in folder.iterdir()], "cannot load its config.json"),
+}  # fmt: skip
+
+
+def usage_error(monkeypatch, script, *flags) -> str:
+    monkeypatch.setattr(sys, "argv", ["x.py", *map(str, flags)])
+    with pytest.raises(UsageError) as error:
+        script.main()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_folder_that_is_no_model_is_wrong_usage(model, clips, tmp_path, monkeypatch, fault):
+    folder = shutil.copytree(model("llava_next"), tmp_path / "model")
+    change, told = BROKEN[fault]
+    change(folder)
+    said = usage_error(
+        monkeypatch, caption_video_frame, "--video_folder", clips, "--captioner", "transformers", "--image_caption_model_name", folder,
+        "--saved_path", tmp_path / "rows.jsonl",
+    )  # fmt: skip
+    assert said.startswith(f"--image_caption_model_name {folder}: ") and told in said
+    assert not list(tmp_path.glob("rows*"))
+
+
+def test_a_name_that_is_nothing_is_wrong_usage(clips, monkeypatch):
+    flags = ["--video_folder", clips, "--captioner", "transformers", "--image_caption_model_name"]
+    said = usage_error(monkeypatch, caption_video_frame, *flags, "no-such-model")
+    assert "no folder, no hub id (owner/name) and none of the names known: llava-v1.6-vicuna-7b" in said
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert "no/such-model is wanted" in usage_error(monkeypatch, caption_video_frame, *flags, "no/such-model")
+
+
+def test_a_model_that_only_reads_cannot_be_shown_pictures(model, clips, run_script):
+    ended = run_script(
+        "caption_video_frame.py", "--video_folder", clips, "--captioner", "transformers",
+        "--image_caption_model_name", model("llama"), code=2,
+    )  # fmt: skip
+    assert "llama is no model that transformers shows pictures to" in ended.stderr
+    assert "Traceback" not in ended.stderr and ended.stderr.count("error: ") == 1
+
+
+# The scripts
+
+
+def test_ranks_give_the_rows_of_one_process_and_a_summary_follows(model, clips, tmp_path, run_script):
+    flags = [
+        "--video_folder", clips, "--captioner", "transformers", "--image_caption_model_name", model("qwen2_5_vl"), "--n_jobs", 1,
+        "--frame_sample_method", "keyframe", "--num_sampled_frames", 2, "--temperature", 0.8,
+    ]  # fmt: skip
+    script = str(ROOT / "caption_video_frame.py")
+    said = run_script(script, *flags, "--saved_path", "one.jsonl", OMP_NUM_THREADS="1")
+    assert "7 rows in = 7 captioned + 0 errors + 0 filtered -> one.jsonl" in said.stdout
+    rows = read_rows(tmp_path / "one.jsonl")
+    assert [row["video_path"] for row in rows] == CLIPS
+    assert all(set(row["sampled_frame_idx"]) <= {0, 8, 16} and len(row["sampled_frame_caption"]) == 2 for row in rows)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    command = [*launch, script, *map(str, flags), "--saved_path", str(tmp_path / "two.jsonl")]
+    ranks = subprocess.run(
+        command, capture_output=True, text=True, timeout=200, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert ranks.returncode == 0, ranks.stdout + ranks.stderr
+    assert (tmp_path / "two.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+
+    for row in rows[1:]:
+        row["attributes"] = {"motion_score": 7.25, "camera_motion": "pan right"}
+    (tmp_path / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_script(
+        "caption_summary.py", "--video_metadata_path", "one.jsonl", "--summarizer", "transformers", "--n_jobs", 1,
+        "--summary_model_name", model("llama"), "--append_attributes", "--remove_quotes",
+    )  # fmt: skip
+    texts = [row["summary_caption"] for row in read_rows(tmp_path / "summary_caption.jsonl")]
+    assert len(texts) == 7 and SUMMARY.fullmatch(texts[0])
+    for text in texts[1:]:
+        caption, _, added = text.partition(" Camera motion: ")
+        assert SUMMARY.fullmatch(caption) and added == "pan right. Motion score: 7.2."
+
+
+def test_quotes_are_removed_and_attributes_added():
+    columns = caption_summary.summary_columns
+    row = {"attributes": {"motion_score": 3, "camera_motion": "static"}}
+    text = 'A sign "says" “hi”, it\'s a 「dog」.'
+    assert columns(row, [], [text], "m", True, True, False) == {
+        "summary_model": "m", "summary_caption": "A sign says hi, it's a dog. Camera motion: static. Motion score: 3.0.",
+    }  # fmt: skip
+    assert columns({"attributes": None}, [], [text], "m", False, True, False)["summary_caption"] == text
+
+
+# What an answer must be
+
+
+GOOD = [
+    "A dog runs.",
+    "Sorry seems to be written on a sign that a man holds.",
+    "I cannot is the title of the book on the table.",
+    "A band plays: la la la, la la la.",
+    "A man says no, no, no, no and no while the crowd walks by.",
+    "红色的狗在跑。",
+    "Red, red, red, blue.",
+    "视频中，一只狗在草地上奔跑，然后停下来。",
+    "A row of houses, " * 2 + "and the sea.",
+]
+BAD = {
+    "empty": ["", "  \n", "...", "“”", "。", "-"],
+    "refusal": [
+        "I'm sorry, but I can't assist with that.", "I’m very sorry, I cannot.", "Sorry, I can't.", "I cannot describe this image.",
+        "I can’t help with it.", "I'm unable to see images.", "Unfortunately, I am no judge.", "As an AI language model, I",
+        "**I apologize**, but", "抱歉，我不能", "对不起，", "我无法描述这张图片。", "作为一个人工智能，",
+    ],
+    "loop": [
+        "A dog" + " runs and runs" * 20, "no " * 30, "ha" * 40, "。狗在跑" * 15, "-" * 60, "The sky is blue.\n" * 6,
+        "A man. " + "He walks to the door, opens it, looks out and goes back to his chair. " * 5, "!?" + "a b " * 30 + "!!",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_a_good_answer_passes_every_check(text):
+    assert not [check(Answer(text)) for check in checks_for(list(CHECKS), max_words=20) if check(Answer(text))]
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BAD.items() for text in texts])
+def test_a_bad_answer_is_told(name, text):
+    assert CHECKS[name](Answer(spoken(text)))
+
+
+def test_an_answer_that_the_limit_cut_is_told():
+    assert CHECKS["cut"](Answer("A dog", cut=True)) and not CHECKS["cut"](Answer("A dog"))
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("", 0), ("A dog's well-known tail.", 4), ("视频中，一只狗。", 8), ("狗 dog 狗", 3), ("a\n b\t c", 3)]
+)  # fmt: skip
+def test_words_are_counted_and_characters_where_there_are_no_spaces(text, count):
+    assert count_words(text) == count
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"subject": 1', "A dog.", '"{}"', '```json\n{"subject": ""}\n```'])
+def test_what_is_no_object_with_all_keys_is_no_json_answer(text):
+    (check,) = checks_for([], schema=schema_of(STYLES["json"]))
+    assert check(Answer(text))

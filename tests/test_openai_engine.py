@@ -1,0 +1,538 @@
+"""The openai engine against a server that says what it sees, late, out of order, wrongly or not at all: each caption is its own
+clip's, what may pass is tried again, and what does not is an error row that says why.
+"""
+
+import base64
+import contextlib
+import io
+import itertools
+import json
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from conftest import ROOT, SCRIPT_VARIABLES, numbered_frame, read_index, write_video
+from PIL import Image
+
+import caption_summary
+from caption_video_frame import caption_columns, jpeg, questions, read_pictures
+from utils.answer_checks import CHECKS, checks_for
+from utils.arguments import RunError, UsageError
+from utils.chat import Request, Sampling, ask
+from utils.openai_engine import OpenAIEngine
+from utils.prompts import STYLES, schema_of
+from utils.rows import read_rows
+from utils.workers import Failure
+
+KEY = "sk-a-key-that-nobody-may-see"
+FRAMES = 12  # of a clip; clip n holds the frames numbered from 12 n on
+CLIPS = 30
+
+
+class Server(ThreadingHTTPServer):
+    """A chat server that answers with the numbers of the frames it is shown, or with `says[first number]`.
+
+    `faults[number]` are what it does instead, one a request, to those that show that frame. `requests` are the bodies that came.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}/v1"
+        self.requests, self.faults, self.says, self.delay, self.keys = [], {}, {}, lambda: 0, set()
+        self.models = (200, {"object": "list", "data": []})
+        self.connections = []
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def die(self):
+        """As a process that is killed: nobody listens any more, and what was under way breaks off."""
+        self.shutdown()
+        self.server_close()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):  # closed already
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def shown(self) -> list[int]:
+        """The first frame of each request, in the order they came."""
+        return [next(iter(numbers(body)), -1) for body in self.requests]
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def setup(self):
+        super().setup()
+        self.server.connections.append(self.connection)
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        status, body = self.server.models
+        self.reply(status, body)
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.keys.add(self.headers["Authorization"])
+        self.server.requests.append(body)
+        seen = numbers(body)
+        faults = self.server.faults.get(seen[0] if seen else -1)
+        time.sleep(self.server.delay())
+        if faults:
+            return faults.pop(0)(self)
+        self.say(self.server.says.get(seen[0] if seen else -1) or "The picture shows " + " and ".join(map(str, seen)))
+
+    def say(self, text, finish_reason="stop"):
+        message = {"role": "assistant", "content": text}
+        self.reply(200, {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason}]})
+
+    def reply(self, status, body, **headers):
+        self.raw(status, json.dumps(body).encode(), **headers)
+
+    def raw(self, status, data, claim=None, **headers):
+        self.send_response(status)
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": claim or len(data),
+            **headers,
+        }.items():
+            self.send_header(name.replace("_", "-"), str(value))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def numbers(body: dict) -> list[int]:
+    """The numbers that the pictures of a request carry, in their order."""
+    parts = [
+        part for message in body["messages"] if isinstance(message["content"], list) for part in message["content"]
+    ]
+    urls = [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+    pictures = [Image.open(io.BytesIO(base64.b64decode(url.partition(";base64,")[2]))) for url in urls]
+    return [read_index(np.asarray(picture)) for picture in pictures]
+
+
+def half(handler):
+    handler.raw(200, b'{"choices": [{"mess', claim=5000)
+    handler.close_connection = True
+
+
+def drip(handler):
+    """A byte every now and then: no wait for the next is long, and the answer never ends."""
+    handler.raw(200, b" ", claim=5000)
+    for _ in range(40):
+        time.sleep(0.1)
+        handler.wfile.write(b" ")
+
+
+def refuse(status, words, **headers):
+    return lambda handler: handler.reply(status, {"error": {"message": words}}, **headers)
+
+
+LOOP = "A dog runs" + " and the dog barks at a tree" * 9
+# What the server does, whether it is asked again, and what the row says if it does it always.
+FAULTS = {
+    "429": (refuse(429, "slow down", Retry_After="0.2"), True, "ServerError", "the server failed (429): slow down"),
+    "500": (refuse(500, "out of memory"), True, "ServerError", "the server failed (500): out of memory"),
+    "hang": (lambda handler: time.sleep(2), True, "TimeLimit", "--request_seconds allows more"),
+    "half": (half, True, "ServerError", "the connection broke"),
+    "drip": (drip, False, "TimeLimit", "--request_seconds allows more"),
+    "400": (refuse(400, "the prompt is too long"), False, "RequestRefused", "(400): the prompt is too long"),
+    "no JSON": (lambda handler: handler.raw(200, b"<html>Busy"), False, "ServerError", "cannot be read"),
+    "a page": (
+        lambda handler: handler.raw(200, b"<html>Busy", Content_Type="text/html"), False, "ServerError", "holds no text: <html>",
+    ),
+    "bytes": (lambda handler: handler.raw(200, b'{"choices": "\xff"}'), False, "ServerError", "cannot be read"),
+    "cut": (lambda handler: handler.say("A dog runs over the", "length"), True, "BadAnswer", "cut at --max_new_tokens"),
+    "cut in thought": (lambda handler: handler.say("<think> So, a", "length"), True, "BadAnswer", "cut at --max_new_tokens"),
+    "empty": (lambda handler: handler.say(" \n"), True, "BadAnswer", "the answer is empty"),
+    "null": (lambda handler: handler.say(None), True, "BadAnswer", "the answer is empty"),
+    "refusal": (lambda handler: handler.say("I’m sorry, but I can't help."), True, "BadAnswer", "the answer is a refusal, and the one before was no better; it begins"),
+    "loop": (lambda handler: handler.say(LOOP), True, "BadAnswer", "the answer repeats itself"),
+}  # fmt: skip
+NO_ANSWERS = [
+    {}, [], None, 5, {"choices": []}, {"choices": None}, {"choices": "text"}, {"choices": [None]}, {"choices": [{}]},
+    {"choices": [{"message": None}]}, {"choices": [{"message": "text"}]}, {"choices": [{"message": {"content": ["text"]}}]},
+    {"error": {"message": "overloaded"}},
+]  # fmt: skip
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    one = Server()
+    yield one
+    one.shutdown()
+    one.server_close()
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """A folder of 30 clips, each frame with a number that no other frame has."""
+    folder = tmp_path_factory.mktemp("clips")
+    for clip in range(CLIPS):
+        write_video(folder / name(clip), (numbered_frame(FRAMES * clip + i) for i in range(FRAMES)))
+    return folder
+
+
+def name(clip: int) -> str:
+    return f"clip {clip:02}.mp4"
+
+
+def engine_of(server: Server, **options) -> OpenAIEngine:
+    return OpenAIEngine("tiny", **{"base_url": server.url, "max_retries": 2, "request_seconds": 0.5, **options})
+
+
+def caption(engine, folder, which, unit="frame", count=2, prompt="What is it?", sampling=None) -> dict:
+    """Rows (columns or `Failure`) by name, of the clips `which`, as the script makes them without its processes."""
+    rows = ({"video_path": name(clip)} for clip in which)
+    read = partial(read_pictures, video_folder=folder, max_pixels=10**6, as_jpeg=True, method="uniform", count=count)
+    ask_for = partial(questions, unit=unit, prompt=prompt, sampling=sampling or Sampling(64))
+    columns = partial(caption_columns, model="tiny", prompt=prompt)
+    stream = ask(((row, read(row)) for row in rows), engine, ask_for, columns, checks_for(list(CHECKS)))
+    return {row["video_path"]: made for row, made in stream}
+
+
+def tell(engine, text="Say it.", sampling=None, checks=(), key="a", pictures=()) -> str | Failure:
+    """The answer to one request."""
+    question = Request(key, 0, [*pictures, text], sampling or Sampling(64))
+    ((_, made),) = ask(
+        [({"video_path": key}, None)], engine, lambda *_: [question], lambda row, got, texts: texts[0], checks
+    )
+    return made
+
+
+def picture(number: int) -> bytes:
+    return jpeg(np.repeat(numbered_frame(number)[..., None], 3, 2))
+
+
+def run(script: str, *flags, **environment) -> subprocess.Popen:
+    given = {k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES} | environment
+    command = [sys.executable, str(ROOT / script), *map(str, flags)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=given)
+
+
+def captioning(server, folder, saved, *flags, **environment) -> subprocess.Popen:
+    asked = ["--captioner", "openai", "--base_url", server.url, "--image_caption_model_name", "tiny", "--n_jobs", 1]
+    return run(
+        "caption_video_frame.py", "--video_folder", folder, "--saved_path", saved, "--frame_sample_method", "first", *asked,
+        *flags, **environment,
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen, code: int = 0) -> str:
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code and "Traceback" not in output, output
+    assert KEY not in output
+    return output
+
+
+# Whose answer it is
+
+
+@pytest.mark.parametrize("unit", ["frame", "clip"])
+def test_every_caption_is_its_own_clips_whatever_fails_and_whenever_it_comes(server, clips, unit):
+    chance = random.Random(unit)
+    server.delay = lambda: chance.uniform(0, 0.15)
+    passing = ("429", "500", "half", "cut", "empty", "refusal", "loop", "hang")
+    lasting = ("400", "no JSON", "500", "cut", "loop")
+    for clip, kind in zip(chance.sample(range(CLIPS), 13), (*passing, *lasting)):
+        server.faults[FRAMES * clip] = [FAULTS[kind][0]] * (1 if len(server.faults) < len(passing) else 9)
+    failing = {name(number // FRAMES) for number, faults in server.faults.items() if len(faults) == 9}
+    made = caption(engine_of(server, concurrency=8), clips, range(CLIPS), unit, count=3 if unit == "clip" else 2)
+    assert len(made) == CLIPS and {key for key, got in made.items() if isinstance(got, Failure)} == failing
+    assert list(made) != sorted(made), "the answers came in order: nothing is proved"
+    for clip in range(CLIPS):
+        if name(clip) not in failing:
+            got = made[name(clip)]
+            shown = [FRAMES * clip + index for index in got["sampled_frame_idx"]]
+            together = ["The picture shows " + " and ".join(map(str, shown))]
+            assert got["sampled_frame_caption"] == (
+                together if unit == "clip" else [f"The picture shows {i}" for i in shown]
+            )
+
+
+def test_a_clip_is_shown_whole_with_its_times_and_prompts_arrive_as_they_are(server, clips):
+    prompt = 'Say "what" it\'s:\n\n\t{"a": 1}\\n </script> 影片 🎬'
+    caption(engine_of(server), clips, [3], "clip", count=3, prompt=prompt)
+    (message,) = server.requests[0]["messages"]
+    texts = [part["text"] for part in message["content"] if part["type"] == "text"]
+    assert texts == ["0.0 s:", "0.2 s:", "0.3 s:", prompt] and numbers(server.requests[0]) == [36, 40, 44]
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_fault_is_tried_again_or_is_the_rows_error(server, kind):
+    fault, again, error, words = FAULTS[kind]
+    engine, checks = engine_of(server), checks_for(list(CHECKS))
+    server.faults = {1: [fault], 2: [fault] * 9}
+    once, always = (tell(engine, pictures=[picture(number)], checks=checks) for number in (1, 2))
+    assert once == "The picture shows 1" if again else once.error == error
+    assert always.error == error and words in always.message and KEY not in always.message
+    asked_again = 2 if error == "BadAnswer" else 3 if again else 1
+    assert Counter(server.shown()) == {1: 1 + again, 2: asked_again}
+    sent = [(body["temperature"], body["seed"]) for body in server.requests if numbers(body) == [2]]
+    if error == "BadAnswer":
+        assert [temperature for temperature, _ in sent] == [0, 0.7] and sent[0][1] != sent[1][1]
+    else:
+        assert len(set(sent)) == 1
+
+
+@pytest.mark.parametrize("body", NO_ANSWERS, ids=str)
+def test_an_answer_without_a_text_is_an_error_row(server, body):
+    server.faults[-1] = [lambda handler: handler.reply(200, body)]
+    failure = tell(engine_of(server))
+    assert failure.error == "ServerError" and "holds no text" in failure.message
+
+
+def test_one_row_in_twenty_is_its_own_fault_and_twenty_on_end_are_the_servers(server):
+    engine = engine_of(server, max_retries=0, concurrency=1)
+    for _ in range(19):
+        server.faults[-1] = [FAULTS["500"][0]]
+        assert tell(engine).error == "ServerError"
+    assert tell(engine) == "The picture shows"
+    server.faults[-1] = [FAULTS["500"][0]] * 20
+    with pytest.raises(RunError, match="20 requests on end have failed; the last: the server failed"):
+        [tell(engine) for _ in range(20)]
+
+
+def test_half_an_emoji_becomes_one_that_can_be_written(server):
+    server.says[-1] = "A dog \ud83d\ude00 runs \ud83d"
+    assert tell(engine_of(server)) == "A dog 😀 runs \ufffd"
+
+
+@pytest.mark.parametrize("thought", ["<think>So, a dog?\n</think>\n\n", "So, a dog?</think>\n", ""])
+def test_thoughts_are_no_part_of_the_caption(server, thought):
+    server.says[-1] = thought + "A dog.\n"
+    assert tell(engine_of(server)) == "A dog."
+
+
+# What is asked
+
+
+def test_the_same_seed_sends_the_same_seeds_and_another_sends_others(server, clips):
+    def seeds(seed: int, concurrency: int) -> dict:
+        server.requests.clear()
+        caption(engine_of(server, concurrency=concurrency), clips, range(4), sampling=Sampling(64, 0.7, seed))
+        assert {(body["temperature"], body["max_tokens"]) for body in server.requests} == {(0.7, 64)}
+        return {numbers(body)[0]: body["seed"] for body in server.requests}
+
+    first = seeds(1, 8)
+    assert first == seeds(1, 2) and len(set(first.values())) == 8
+    assert not set(first.values()) & set(seeds(2, 8).values())
+
+
+def test_extra_body_adds_changes_and_leaves_out_fields(server):
+    extra = {
+        "chat_template_kwargs": {"enable_thinking": False},
+        "max_tokens": None,
+        "max_completion_tokens": 9,
+        "seed": 4,
+    }
+    tell(engine_of(server, extra_body=extra))
+    (body,) = server.requests
+    assert {key: body[key] for key in body if key not in ("messages", "model")} == {
+        "chat_template_kwargs": {"enable_thinking": False}, "max_completion_tokens": 9, "seed": 4, "temperature": 0,
+    }  # fmt: skip
+
+
+def test_too_many_words_are_asked_for_again_with_the_earlier_answer(server):
+    long = "In this video, " + " ".join(f"word{i}" for i in range(100))
+    server.faults[-1] = [lambda handler: handler.say(long)]
+    server.says[-1] = "In this video, a dog runs."
+    checks = checks_for(list(CHECKS), STYLES["summary"].max_words)
+    assert tell(engine_of(server), "Sum it up:\n\n1. A dog", checks=checks) == "In this video, a dog runs."
+    said = [(message["role"], message["content"]) for message in server.requests[1]["messages"]]
+    assert said == [
+        ("user", "Sum it up:\n\n1. A dog"),
+        ("assistant", long),
+        ("user", "That has 103 words. Say it in at most 100 words."),
+    ]
+    server.says[-1] = long
+    assert tell(engine_of(server), checks=checks).message.startswith("the answer has 103 words where 100 are asked for")
+
+
+def test_json_is_asked_for_by_its_schema_and_checked(server):
+    schema = schema_of(STYLES["json"])
+    whole = dict.fromkeys(schema["required"], 'A dog\'s "bark"\n')
+    server.faults[-1] = [lambda handler: handler.say("Here it is: {}")]
+    server.says[-1] = json.dumps(whole, indent=1)
+    checks = checks_for(list(CHECKS), schema=schema)
+    text = tell(engine_of(server), sampling=Sampling(64, schema=schema), checks=checks)
+    assert json.loads(text) == whole and len(server.requests) == 2
+    asked = server.requests[0]["response_format"]
+    assert asked == {"type": "json_schema", "json_schema": {"name": "caption", "schema": schema, "strict": True}}
+    columns = caption_summary.summary_columns({}, [], [text], "tiny", False, False, True)
+    assert json.loads(columns["summary_caption"]) == whole and "\n" not in columns["summary_caption"]
+
+
+# Before and at the end
+
+
+def test_a_wrong_key_ends_before_any_work(server, clips, tmp_path):
+    server.models = (401, {"error": {"message": f"Incorrect API key: {KEY}"}})
+    output = ended(captioning(server, clips, tmp_path / "rows.jsonl"), 2)
+    assert "refuses the key in OPENAI_API_KEY: Incorrect API key: ***" in output and not server.requests
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_a_key_that_only_the_chat_refuses_ends_the_run_without_error_rows(server, clips, tmp_path):
+    server.faults = {FRAMES * clip: [refuse(401, f"No credit on {KEY}")] for clip in range(CLIPS)}
+    output = ended(captioning(server, clips, tmp_path / "rows.jsonl"), 1)
+    assert "stopped: " in output and "refuses the key in OPENAI_API_KEY: No credit on ***" in output
+    assert not read_rows(tmp_path / "rows.jsonl") if (tmp_path / "rows.jsonl").exists() else True
+    assert not (tmp_path / "rows.errors.jsonl").exists()
+    assert server.keys == {f"Bearer {KEY}"}
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY in path.read_text()]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return found.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    "url", [f"http://127.0.0.1:{free_port()}/v1", "localhost:8000/v1", "http://no such host/v1", "http://127.0.0.1:99999/v1"]
+)  # fmt: skip
+def test_an_address_where_nobody_answers_is_wrong_usage(server, url):
+    with pytest.raises(UsageError, match=f"--base_url {re.escape(url[:9])}"):
+        engine_of(server, base_url=url)
+
+
+@pytest.mark.parametrize("key", ["sk-änderung", "sk-two\nlines"])
+def test_a_key_that_no_header_can_carry_is_wrong_usage_and_is_not_shown(server, monkeypatch, key):
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(UsageError, match="OPENAI_API_KEY") as error:
+        engine_of(server)
+    assert key not in str(error.value) and error.value.__cause__ is None
+
+
+def test_a_key_file_with_a_line_end_is_a_key(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY + "\n")
+    tell(engine_of(server))
+    assert server.keys == {f"Bearer {KEY}"}
+
+
+def test_an_unknown_model_and_a_path_without_a_chat_end_the_run(server):
+    server.models = (404, {"detail": "Not Found"})
+    server.faults[-1] = [refuse(404, "The model `tiny` does not exist")]
+    with pytest.raises(RunError, match=r"no model 'tiny', or no chat .*: The model `tiny` does not exist"):
+        tell(engine_of(server))
+
+
+# Killed, and gone on with
+
+
+NASTY = {
+    0: 'He said: "</script><b>it\'s</b>" & left \\ a \\n comma, a {brace}',
+    1: "A dog 🐕‍🦺 runs,\nthen\r\nstops.\n\n影片中，一只狗。\u2028\x85\u0000 end",
+    2: " ".join(f"word{i}" for i in range(10_000)),
+    3: '["looks", "like", "JSON"]',
+    4: "true",
+}
+
+
+def test_captions_of_any_text_reach_the_training_set_whole(server, clips, tmp_path):
+    (tmp_path / "list.txt").write_text("".join(name(clip) + "\n" for clip in NASTY))
+    (tmp_path / "prompt.txt").write_text('\nWhat\'s "it"?\nAnswer:\n', encoding="utf-8")
+    server.says = {FRAMES * clip: text for clip, text in NASTY.items()}
+    flags = ["--video_metadata_path", tmp_path / "list.txt", "--image_caption_prompt", tmp_path / "prompt.txt"]
+    frames, summary = tmp_path / "frames.jsonl", tmp_path / "summary.csv"
+    ended(captioning(server, clips, frames, *flags))
+    assert {body["messages"][0]["content"][-1]["text"] for body in server.requests} == {'What\'s "it"?\nAnswer:'}
+    assert [row["sampled_frame_caption"] for row in read_rows(frames)] == [[text] for text in NASTY.values()]
+    ended(run("caption_summary.py", "--video_metadata_path", frames, "--saved_path", summary, "--summarizer", "none"))
+    trained = tmp_path / "train.json"
+    ended(run("export_dataset.py", "--video_metadata_path", summary, "--video_folder", clips, "--saved_path", trained))
+    assert json.loads(trained.read_text(encoding="utf-8")) == [
+        {"file_path": name(clip), "text": text, "type": "video"} for clip, text in NASTY.items()
+    ]
+
+
+def rows_when(saved, count: int) -> list[dict]:
+    """The rows of a file, once they are `count` or more."""
+    for _ in range(600):
+        if saved.exists() and len(read_rows(saved)) >= count:
+            return read_rows(saved)
+        time.sleep(0.05)
+    raise AssertionError(f"{saved} never had {count} rows")
+
+
+def test_after_sigkill_only_the_missing_clips_are_asked_again(server, clips, tmp_path):
+    few = [name(clip) for clip in range(16)]
+    (tmp_path / "list.txt").write_text("".join(clip + "\n" for clip in few))
+    flags = [
+        "--video_metadata_path",
+        tmp_path / "list.txt",
+        "--saved_freq",
+        1,
+        "--concurrency",
+        4,
+        "--temperature",
+        0.7,
+    ]
+    ended(captioning(server, clips, tmp_path / "whole.jsonl", *flags))
+    asked = {numbers(body)[0]: body["seed"] for body in server.requests}
+    server.delay = lambda: 0.2
+    process = captioning(server, clips, tmp_path / "rows.jsonl", *flags)
+    rows_when(tmp_path / "rows.jsonl", 5)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    there = {row["video_path"] for row in read_rows(tmp_path / "rows.jsonl")}
+    assert 5 <= len(there) < len(few)
+    server.requests.clear()
+    server.delay = lambda: 0
+    ended(captioning(server, clips, tmp_path / "rows.jsonl", *flags))
+    assert (tmp_path / "rows.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    again = Counter(name(number // FRAMES) for number in server.shown())
+    assert again == {clip: 1 for clip in few if clip not in there}
+    assert {numbers(body)[0]: body["seed"] for body in server.requests}.items() <= asked.items()
+
+
+def test_a_server_that_dies_half_way_costs_no_row(server, clips, tmp_path):
+    server.delay = lambda: 0.1
+    flags = ["--concurrency", 4, "--max_retries", 1]
+    process = captioning(server, clips, tmp_path / "rows.jsonl", *flags, "--saved_freq", 1)
+    rows_when(tmp_path / "rows.jsonl", 8)
+    server.die()
+    output = ended(process, 1)
+    assert re.search(r"stopped: http://127\S+ no longer answers: .*\nwhat is done is saved", output)
+    assert not (tmp_path / "rows.errors.jsonl").exists()
+    saved = read_rows(tmp_path / "rows.jsonl")
+    assert 8 <= len(saved) < CLIPS
+    another = Server()
+    assert f"{CLIPS} rows in = {CLIPS} captioned + 0 errors" in ended(
+        captioning(another, clips, tmp_path / "rows.jsonl", *flags)
+    )
+    assert len(another.requests) == CLIPS - len(saved)
+    rows = read_rows(tmp_path / "rows.jsonl")
+    assert [row["sampled_frame_caption"] for row in rows] == [[f"The picture shows {FRAMES * i}"] for i in range(CLIPS)]
+    another.die()
+
+
+def test_an_interrupt_ends_at_once_though_the_server_hangs(server, clips, tmp_path):
+    server.delay = itertools.chain([0, 0], itertools.repeat(20)).__next__
+    process = captioning(server, clips, tmp_path / "rows.jsonl", "--concurrency", 1)
+    for _ in range(400):
+        if len(server.requests) >= 3:
+            break
+        time.sleep(0.05)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert "interrupted; what is done is saved" in ended(process, 130)
+    assert time.monotonic() - began < 5 and len(read_rows(tmp_path / "rows.jsonl")) == 2
