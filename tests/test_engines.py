@@ -1,0 +1,178 @@
+"""The table of models, and servers that a run starts, asks and stops."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import tiny_models
+from conftest import ROOT, numbered_frame, write_video
+
+from utils import engines
+from utils.arguments import UsageError
+from utils.engine_server import SERVERS
+from utils.engines import hub_id
+from utils.prompts import FOLDER, STYLES, prompt_text
+from utils.rows import read_rows
+
+TABLE = read_rows(engines.TABLE)
+
+
+def test_the_table_is_whole():
+    aliases = [row["alias"] for row in TABLE]
+    assert len(set(aliases)) == len(aliases)
+    assert set(aliases) >= {"llava-v1.6-vicuna-7b", "Qwen-VL", "ShareGPT4V-7B", "deepseek-vl-7b-chat"}
+    assert set(aliases) >= {"Qwen2.5-VL-7B", "Qwen3-VL-8B", "InternVL3-8B", "SmolVLM2-500M", "Qwen2.5-7B-Instruct"}
+    for row in TABLE:
+        assert row["licence"] and row["gib"] > 0 and row["billions"] > 0 and row["task"] in ("caption", "summary")
+        assert row["ids"].keys() <= {*engines.ENGINES, *SERVERS}
+        # A sentence about an engine that cannot run it needs a reason.
+        assert "note" in row or row["ids"].keys() >= {"transformers", "vllm", "sglang", "lmdeploy"}
+        assert "chat_template" not in row or (FOLDER / row["chat_template"]).is_file()
+
+
+def test_a_name_becomes_the_id_that_its_engine_takes(tmp_path):
+    assert hub_id("llava-v1.6-vicuna-7b", "vllm", "--m") == "llava-hf/llava-v1.6-vicuna-7b-hf"
+    assert hub_id("liuhaotian/llava-v1.6-vicuna-7b", "transformers", "--m") == "llava-hf/llava-v1.6-vicuna-7b-hf"
+    assert hub_id("llava-v1.6-vicuna-7b", "sglang", "--m") == "liuhaotian/llava-v1.6-vicuna-7b"
+    assert hub_id("qwen2.5-vl-7b", "openai", "--m") == "Qwen/Qwen2.5-VL-7B-Instruct"
+    assert hub_id("somebody/model", "vllm", "--m") == "somebody/model"
+    assert hub_id(str(tmp_path), "vllm", "--m") == str(tmp_path)
+    assert hub_id("gpt-4o", "openai", "--m") == "gpt-4o"
+
+
+@pytest.mark.parametrize(
+    "name, engine, told",
+    [
+        ("Qwen-VL", "vllm", ["vllm cannot run it (", "vLLM ran it up to 0.23", "; openai can, or take Qwen2.5-VL-7B"]),
+        ("deepseek-vl-7b-chat", "vllm", ["vllm cannot run it (", "; transformers or lmdeploy can"]),
+        ("SmolVLM2-500M", "sglang", ["sglang cannot run it (", "; vllm or transformers can"]),
+        ("lava", "transformers", ["no folder, no hub id", "none of the names known: llava-v1.6-vicuna-7b, "]),
+        ("./missing/folder", "vllm", ["no folder"]),
+    ],
+)
+def test_a_model_that_an_engine_cannot_run_is_a_sentence(name, engine, told):
+    with pytest.raises(UsageError) as error:
+        hub_id(name, engine, "--image_caption_model_name")
+    assert all(part in str(error.value) for part in ["--image_caption_model_name " + name, *told])
+
+
+def test_every_style_has_its_prompt():
+    for style in STYLES.values():
+        assert prompt_text(style.prompt, "--summary_prompt")
+    assert prompt_text("What is 'this'?\nSay it.", "--p") == "What is 'this'?\nSay it."
+    for wrong in ("missing.txt", " \n"):
+        with pytest.raises(UsageError, match="--p"):
+            prompt_text(wrong, "--p")
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    for name, first in (("a", 5), ("b", 500)):
+        write_video(folder / f"{name}.mp4", (numbered_frame(first + i) for i in range(24)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_models.build("qwen2_5_vl", tmp_path_factory.mktemp("models") / "tiny qwen")
+
+
+def command(clip, model, saved_path, *more):
+    return [
+        sys.executable, str(ROOT / "caption_video_frame.py"), "--video_folder", clip, "--saved_path", saved_path, "--captioner", "openai",
+        "--image_caption_model_name", model, "--n_jobs", "1", "--max_retries", "0", *more,
+    ]  # fmt: skip
+
+
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""}
+
+
+def left_of(model) -> list[psutil.Process]:
+    """Server processes that hold the model of these tests."""
+    return [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if "serve" in (line := p.info["cmdline"] or []) and str(model) in line
+    ]
+
+
+def test_a_run_starts_its_server_asks_it_and_stops_it(clip, model, tmp_path):
+    served = command(clip, model, tmp_path / "rows.jsonl", "--engine_server", "transformers")
+    ran = subprocess.run(served, env=ENVIRONMENT, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 captioned + 0 errors" in ran.stdout and "transformers is ready after" in ran.stdout
+    here = command(clip, model, tmp_path / "here.jsonl")
+    here[here.index("openai")] = "transformers"
+    subprocess.run(here, env=ENVIRONMENT, check=True, capture_output=True)
+    texts = [
+        [row["sampled_frame_caption"] for row in read_rows(tmp_path / name)] for name in ("rows.jsonl", "here.jsonl")
+    ]
+    assert len(texts[0]) == 2 and all(text for (text,) in texts[0] + texts[1]) and texts[0][0] != texts[0][1]
+    assert not left_of(model)
+    again = subprocess.run(served, env=ENVIRONMENT, capture_output=True, text=True)
+    assert "0 due" in again.stdout and "is ready" not in again.stdout  # no server for nothing
+
+
+def test_a_killed_run_leaves_no_server(clip, model, tmp_path):
+    run = subprocess.Popen(
+        command(clip, model, tmp_path / "rows.jsonl", "--engine_server", "transformers"),
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+    )
+    began = time.monotonic()
+    while not left_of(model) and time.monotonic() < began + 60:
+        time.sleep(0.2)
+    assert left_of(model)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    while left_of(model) and time.monotonic() < began + 120:
+        time.sleep(0.2)
+    assert not left_of(model)
+
+
+@pytest.mark.parametrize(
+    "server, more, code, told",
+    [
+        ("vllm", (), 2, "--engine_server vllm: there is no program vllm"),
+        ("transformers", ("--server_args=--no-such-flag",), 1, "transformers ended before it was ready"),
+        ("transformers", ("--server_seconds", "1"), 1, "was not ready after 1 seconds"),
+        (
+            "transformers",
+            ("--captioner", "transformers"),
+            2,
+            "starts a server, which --captioner or --summarizer openai asks",
+        ),
+    ],
+)
+def test_a_server_that_does_not_come_is_a_sentence(clip, model, tmp_path, server, more, code, told):
+    environment = {**ENVIRONMENT, "PATH": "/usr/bin:/bin"}
+    run = command(clip, model, tmp_path / "rows.jsonl", "--engine_server", server, *more)
+    ran = subprocess.run(run, env=environment, capture_output=True, text=True)
+    assert ran.returncode == code and told in ran.stderr and "Traceback" not in ran.stderr
+    assert not (tmp_path / "rows.jsonl").exists() and not left_of(model)
+
+
+def test_stage_3_takes_everything_from_the_environment(clip, model, tmp_path):
+    rows = '{"video_path": "a.mp4", "motion_score": 3.21, "camera_motion": "pan left"}\n{"video_path": "b.mp4"}\n'
+    (tmp_path / "train.jsonl").write_text(rows)
+    environment = {
+        **ENVIRONMENT, "DATASET_FOLDER": str(tmp_path), "VIDEO_FOLDER": str(clip), "PYTHON": sys.executable, "GPUS": "0", "PRESET": "cpu",
+        "IMAGE_CAPTION_MODEL": str(model), "NUM_SAMPLED_FRAMES": "2", "CAPTION_UNIT": "frame", "SUMMARIZER": "transformers",
+        "SUMMARY_MODEL": str(tiny_models.build("qwen2", tmp_path / "llm")), "APPEND_ATTRIBUTES": "1", "SEED": "3",
+    }  # fmt: skip
+    ran = subprocess.run(
+        ["sh", str(ROOT / "stage_3_video_caption.sh")], env=environment, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    first, second = read_rows(tmp_path / "summary_caption.jsonl")
+    assert first["summary_caption"].startswith("In this video") and first["summary_caption"].endswith(
+        " Camera motion: pan left. Motion score: 3.2."
+    )
+    assert "Camera motion" not in second["summary_caption"]
+    assert [len(row["sampled_frame_caption"]) for row in read_rows(tmp_path / "frame_caption.jsonl")] == [2, 2]
+    assert (tmp_path / "train_panda_70m.json").is_file()
