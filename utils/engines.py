@@ -114,7 +114,7 @@ def hub_id(name: str, engine: str, flag: str) -> str:
             return ids[engine]
         if engine == "openai":  # however its server was started, most call it by its id
             return next(iter(ids.values()))
-        able = [other for other in (*ENGINES, *SERVERS) if other in ids]
+        able = [other for other in dict.fromkeys([*ENGINES, *SERVERS]) if other in ids]
         raise UsageError(
             f"{flag} {name}: {engine} cannot run it ({row['note']}); {' or '.join(able)} can, or take Qwen2.5-VL-7B"
         )
