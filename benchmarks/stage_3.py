@@ -131,7 +131,7 @@ def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int
         overwrite=True, retry_errors=False, n_jobs=args.n_jobs, timeout_seconds=120.0,
     )  # fmt: skip
     sampling = Sampling(args.max_new_tokens)
-    read = partial(script.read_pictures, video_folder=str(clips), max_pixels=10**9, as_url=False, method="mid", count=1)
+    read = partial(script.read_pictures, video_folder=str(clips), max_pixels=10**9, as_jpeg=False, method="mid", count=1)
     answers = partial(
         ask, engine=engine, checks=[],
         requests=partial(script.questions, unit="frame", prompt=PROMPT, sampling=sampling),
@@ -166,7 +166,7 @@ def main() -> None:
         make_clips(work / "clips", args.clips)
         model = snapshot(args.model, "--model") if args.model else make_model(work / "model")
         look = partial(
-            read_pictures, video_folder=str(work / "clips"), max_pixels=10**9, as_url=False, method="mid", count=1
+            read_pictures, video_folder=str(work / "clips"), max_pixels=10**9, as_jpeg=False, method="mid", count=1
         )
         pictures = [look({"video_path": path.name})["pictures"][0] for path in sorted((work / "clips").iterdir())]
         if args.engine == "transformers":
