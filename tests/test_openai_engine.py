@@ -81,8 +81,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        status, body = self.server.models
-        self.reply(status, body)
+        self.reply(*self.server.models) if isinstance(self.server.models, tuple) else self.server.models(self)
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -304,14 +303,14 @@ def test_an_answer_without_a_text_is_an_error_row(server, body):
     assert failure.error == "ServerError" and "holds no text" in failure.message
 
 
-def test_one_row_in_twenty_is_its_own_fault_and_twenty_on_end_are_the_servers(server):
+@pytest.mark.parametrize(("kind", "words"), [("500", "the server failed"), ("400", "the server refuses it")])
+def test_nineteen_failures_are_rows_and_twenty_on_end_are_the_servers_fault(server, kind, words):
     engine = engine_of(server, max_retries=0, concurrency=1)
-    for _ in range(19):
-        server.faults[-1] = [FAULTS["500"][0]]
-        assert tell(engine).error == "ServerError"
+    server.faults[-1] = [FAULTS[kind][0]] * 19
+    assert all(isinstance(tell(engine), Failure) for _ in range(19))
     assert tell(engine) == "The picture shows"
-    server.faults[-1] = [FAULTS["500"][0]] * 20
-    with pytest.raises(RunError, match="20 requests on end have failed; the last: the server failed"):
+    server.faults[-1] = [FAULTS[kind][0]] * 20
+    with pytest.raises(RunError, match=f"20 requests on end have failed; the last: {words}"):
         [tell(engine) for _ in range(20)]
 
 
@@ -403,6 +402,16 @@ def test_a_key_that_only_the_chat_refuses_ends_the_run_without_error_rows(server
     assert not (tmp_path / "rows.errors.jsonl").exists()
     assert server.keys == {f"Bearer {KEY}"}
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY in path.read_text()]
+
+
+PAGE = {"Content_Type": "text/html"}
+
+
+@pytest.mark.parametrize("data", [b"<html>", b"", b"[]", b"null", b'"\xff"'])
+@pytest.mark.parametrize("headers", [{}, PAGE], ids=["json", "page"])
+def test_a_server_without_a_list_of_models_may_answer_all_the_same(server, data, headers):
+    server.models = lambda handler: handler.raw(200, data, **headers)
+    assert tell(engine_of(server)) == "The picture shows"
 
 
 def free_port() -> int:

@@ -66,7 +66,12 @@ def add_engine_arguments(parser: argparse.ArgumentParser, max_new_tokens: int) -
         "--max_retries", type=at_least(0), default=6, help="tries after a 429, 5xx, time-out or broken connection"
     )
     group.add_argument("--request_seconds", type=at_least(0.1, float), default=300.0, help="time limit of one request")
-    group.add_argument("--extra_body", type=json_object, default={}, help="more fields of the request, a JSON object")
+    group.add_argument(
+        "--extra_body",
+        type=json_object,
+        default={},
+        help="more fields of the request, a JSON object; null leaves one out",
+    )
 
 
 def json_object(text: str) -> dict:
