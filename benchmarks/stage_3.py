@@ -131,7 +131,9 @@ def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int
         overwrite=True, retry_errors=False, n_jobs=args.n_jobs, timeout_seconds=120.0,
     )  # fmt: skip
     sampling = Sampling(args.max_new_tokens)
-    read = partial(script.read_pictures, video_folder=str(clips), max_pixels=10**9, as_jpeg=False, method="mid", count=1)
+    read = partial(
+        script.read_pictures, video_folder=str(clips), max_pixels=10**9, as_jpeg=False, method="mid", count=1
+    )
     answers = partial(
         ask, engine=engine, checks=[],
         requests=partial(script.questions, unit="frame", prompt=PROMPT, sampling=sampling),

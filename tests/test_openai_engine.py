@@ -54,7 +54,7 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}/v1"
         self.requests, self.faults, self.says, self.delay, self.keys = [], {}, {}, lambda: 0, set()
         self.models = (200, {"object": "list", "data": []})
-        self.connections = []
+        self.connections, self.busy, self.most_at_once = [], set(), 0
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     def die(self):
@@ -81,8 +81,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
-        status, body = self.server.models
-        self.reply(status, body)
+        self.reply(*self.server.models) if isinstance(self.server.models, tuple) else self.server.models(self)
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -90,7 +89,10 @@ class Handler(BaseHTTPRequestHandler):
         self.server.requests.append(body)
         seen = numbers(body)
         faults = self.server.faults.get(seen[0] if seen else -1)
+        self.server.busy.add(self)
+        self.server.most_at_once = max(self.server.most_at_once, len(self.server.busy))
         time.sleep(self.server.delay())
+        self.server.busy.discard(self)
         if faults:
             return faults.pop(0)(self)
         self.say(self.server.says.get(seen[0] if seen else -1) or "The picture shows " + " and ".join(map(str, seen)))
@@ -255,6 +257,7 @@ def test_every_caption_is_its_own_clips_whatever_fails_and_whenever_it_comes(ser
     made = caption(engine_of(server, concurrency=8), clips, range(CLIPS), unit, count=3 if unit == "clip" else 2)
     assert len(made) == CLIPS and {key for key, got in made.items() if isinstance(got, Failure)} == failing
     assert list(made) != sorted(made), "the answers came in order: nothing is proved"
+    assert 2 < server.most_at_once <= 8
     for clip in range(CLIPS):
         if name(clip) not in failing:
             got = made[name(clip)]
@@ -300,14 +303,14 @@ def test_an_answer_without_a_text_is_an_error_row(server, body):
     assert failure.error == "ServerError" and "holds no text" in failure.message
 
 
-def test_one_row_in_twenty_is_its_own_fault_and_twenty_on_end_are_the_servers(server):
+@pytest.mark.parametrize(("kind", "words"), [("500", "the server failed"), ("400", "the server refuses it")])
+def test_nineteen_failures_are_rows_and_twenty_on_end_are_the_servers_fault(server, kind, words):
     engine = engine_of(server, max_retries=0, concurrency=1)
-    for _ in range(19):
-        server.faults[-1] = [FAULTS["500"][0]]
-        assert tell(engine).error == "ServerError"
+    server.faults[-1] = [FAULTS[kind][0]] * 19
+    assert all(isinstance(tell(engine), Failure) for _ in range(19))
     assert tell(engine) == "The picture shows"
-    server.faults[-1] = [FAULTS["500"][0]] * 20
-    with pytest.raises(RunError, match="20 requests on end have failed; the last: the server failed"):
+    server.faults[-1] = [FAULTS[kind][0]] * 20
+    with pytest.raises(RunError, match=f"20 requests on end have failed; the last: {words}"):
         [tell(engine) for _ in range(20)]
 
 
@@ -401,6 +404,16 @@ def test_a_key_that_only_the_chat_refuses_ends_the_run_without_error_rows(server
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY in path.read_text()]
 
 
+PAGE = {"Content_Type": "text/html"}
+
+
+@pytest.mark.parametrize("data", [b"<html>", b"", b"[]", b"null", b'"\xff"'])
+@pytest.mark.parametrize("headers", [{}, PAGE], ids=["json", "page"])
+def test_a_server_without_a_list_of_models_may_answer_all_the_same(server, data, headers):
+    server.models = lambda handler: handler.raw(200, data, **headers)
+    assert tell(engine_of(server)) == "The picture shows"
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as found:
         return found.getsockname()[1]
@@ -448,12 +461,12 @@ NASTY = {
 
 
 def test_captions_of_any_text_reach_the_training_set_whole(server, clips, tmp_path):
-    (tmp_path / "list.txt").write_text("".join(name(clip) + "\n" for clip in NASTY))
+    (tmp_path / "list.txt").write_text("missing.mp4\n" + "".join(name(clip) + "\n" for clip in NASTY))
     (tmp_path / "prompt.txt").write_text('\nWhat\'s "it"?\nAnswer:\n', encoding="utf-8")
     server.says = {FRAMES * clip: text for clip, text in NASTY.items()}
     flags = ["--video_metadata_path", tmp_path / "list.txt", "--image_caption_prompt", tmp_path / "prompt.txt"]
     frames, summary = tmp_path / "frames.jsonl", tmp_path / "summary.csv"
-    ended(captioning(server, clips, frames, *flags))
+    assert "6 rows in = 5 captioned + 1 errors" in ended(captioning(server, clips, frames, *flags))
     assert {body["messages"][0]["content"][-1]["text"] for body in server.requests} == {'What\'s "it"?\nAnswer:'}
     assert [row["sampled_frame_caption"] for row in read_rows(frames)] == [[text] for text in NASTY.values()]
     ended(run("caption_summary.py", "--video_metadata_path", frames, "--saved_path", summary, "--summarizer", "none"))
@@ -462,6 +475,24 @@ def test_captions_of_any_text_reach_the_training_set_whole(server, clips, tmp_pa
     assert json.loads(trained.read_text(encoding="utf-8")) == [
         {"file_path": name(clip), "text": text, "type": "video"} for clip, text in NASTY.items()
     ]
+
+
+def test_a_summary_sends_what_its_flags_say(server, tmp_path):
+    rows = [{"video_path": f"{i}.mp4", "sampled_frame_caption": ["A dog.", 'A\n"cat".']} for i in range(3)]
+    (tmp_path / "frames.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    whole = json.dumps(dict.fromkeys(schema_of(STYLES["json"])["required"], "一只狗 🐕"), ensure_ascii=False)
+    server.says[-1] = whole.replace(": ", " :\n")
+    flags = [
+        "--summarizer", "openai", "--base_url", server.url, "--summary_model_name", "tiny", "--rewrite", "json",
+        "--summary_prompt", "Sum it up.", "--temperature", 0.7, "--max_new_tokens", 99, "--extra_body", '{"top_p": 0.9}',
+    ]  # fmt: skip
+    saved = tmp_path / "summary.jsonl"
+    ended(run("caption_summary.py", "--video_metadata_path", tmp_path / "frames.jsonl", "--saved_path", saved, *flags))
+    assert [row["summary_caption"] for row in read_rows(saved)] == [whole] * 3
+    for body in server.requests:
+        assert body["messages"] == [{"role": "user", "content": 'Sum it up.\n\n1. A dog.\n2. A\n"cat".'}]
+        assert (body["model"], body["temperature"], body["max_tokens"], body["top_p"]) == ("tiny", 0.7, 99, 0.9)
+        assert body["response_format"]["json_schema"]["schema"] == schema_of(STYLES["json"])
 
 
 def rows_when(saved, count: int) -> list[dict]:

@@ -77,7 +77,12 @@ def add_engine_arguments(parser: argparse.ArgumentParser, max_new_tokens: int) -
     )
     group.add_argument("--server_args", default="", help="more of its flags, as one text: '--max-model-len 8192'")
     group.add_argument("--server_seconds", type=at_least(1, float), default=1800.0, help="time limit of its start")
-    group.add_argument("--extra_body", type=json_object, default={}, help="more fields of the request, a JSON object")
+    group.add_argument(
+        "--extra_body",
+        type=json_object,
+        default={},
+        help="more fields of the request, a JSON object; null leaves one out",
+    )
 
 
 def json_object(text: str) -> dict:

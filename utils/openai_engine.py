@@ -2,8 +2,8 @@
 serve`, a cloud.
 
 The `openai` client sends, and tries again with growing pauses what may pass (429, 5xx, time-outs, broken connections).
-A request that the server refuses is that row's error; a server that is gone, or fails everyone, ends the run, and the
-rows that were on their way are asked again by the next.
+A request that the server refuses is that row's error; a server that is gone, or fails or refuses everyone, ends the
+run, and the rows that were on their way are asked again by the next.
 """
 
 import asyncio
@@ -90,7 +90,7 @@ class OpenAIEngine:
             return self._failed("ServerError", f"the connection broke: {said(error)}")
         except openai.APIStatusError as error:
             if error.status_code < 500 and error.status_code != 429:
-                return Failure("RequestRefused", f"the server refuses it ({error.status_code}): {said(error)}")
+                return self._failed("RequestRefused", f"the server refuses it ({error.status_code}): {said(error)}")
             return self._failed("ServerError", f"the server failed ({error.status_code}): {said(error)}")
         except (openai.APIError, json.JSONDecodeError, UnicodeDecodeError) as error:
             return self._failed("ServerError", f"the server's answer cannot be read: {said(error)}")
@@ -168,7 +168,7 @@ def _look(client: openai.OpenAI) -> str:
     """
     url = str(client.base_url)
     try:
-        client.models.list()
+        client.models.with_raw_response.list()  # raw: what it says does not matter, and may be a web page
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         raise UsageError(f"{url} refuses the key in OPENAI_API_KEY: {said(error)}") from None
     except openai.APIConnectionError as error:
