@@ -29,6 +29,7 @@ VIDEO_EXTENSIONS = {
 # addresses.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,ogg,h264,hevc,m4v,ivf,obu,mxf,nut,rm,dv,yuv4mpegpipe"
 MAX_PIXELS = 8192 * 8192  # of one frame: twice 8K; a header may claim more and take all memory
+MAX_ASPECT = 32  # long side over short, as shown: what scales to a short side would make a long one of any length
 
 
 # FFmpeg's words go into error rows (`said`), not onto the terminal.
@@ -126,6 +127,12 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height == 0 or width * height > MAX_PIXELS:
                 raise VideoError(f"{path!r}: a picture of {width}x{height} pixels is outside 1 to {MAX_PIXELS} pixels")
+            aspect = width * pixel_aspect(stream) / height
+            if not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+                raise VideoError(
+                    f"{path!r}: a picture of {width}x{height} pixels, shown {float(aspect):.3g} times as wide as high, is too narrow; "
+                    f"up to {MAX_ASPECT}:1 is read"
+                )
             stream.codec_context.thread_count = 1
             yield container, stream
     except av.FFmpegError as error:
@@ -344,10 +351,14 @@ def frame_to_array(
     return np.ascontiguousarray(array)
 
 
+def pixel_aspect(stream: av.VideoStream) -> Fraction:
+    """Width of a pixel over its height."""
+    return stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+
+
 def display_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
     """Width and height of a frame as a player shows it, in pixels: square ones, upright."""
-    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
-    size = (round(frame.width * aspect), frame.height)
+    size = (round(frame.width * pixel_aspect(stream)), frame.height)
     return size[::-1] if display_transform(frame)[0] % 2 else size
 
 
