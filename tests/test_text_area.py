@@ -96,7 +96,13 @@ def test_text_reads_its_area(detector, size, name, percent, angle, light):
     assert 0.75 * truth < read < 1.6 * truth
 
 
-@pytest.mark.parametrize("name", ["coffee", "chelsea", "rocket", "astronaut", "brick", "grass", "gravel"])
+@pytest.mark.parametrize("text, percent, angle", [("SUBSCRIBE", 20, 0), ("Chapter 12", 14, 20), ("Hello", 16, 0)])
+def test_large_letters_are_found_again_at_a_small_size(detector, text, percent, angle):
+    frame, corners = with_text(photograph("coffee"), text, SIZE[1] * percent // 100, angle, True)
+    assert text_area_share(detector(frame)[0], SIZE) > 0.8 * text_area_share([corners], SIZE)
+
+
+@pytest.mark.parametrize("name", ["coffee", "chelsea", "rocket", "astronaut", "brick", "grass", "gravel", "coins"])
 def test_photographs_without_text_stay_under_the_threshold(detector, name):
     photo = getattr(data, name)()
     frame = photograph(name) if photo.ndim == 3 else cv2.cvtColor(photo, cv2.COLOR_GRAY2RGB)
