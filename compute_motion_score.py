@@ -58,8 +58,8 @@ def motion_columns(row: dict, video_folder: str | None, estimator: str, short_si
             interval = max(1, int((stream.average_rate or 25) / 2))
             every = (frame for i, (frame, _) in enumerate(sampled(frames, stream, inf, known)) if i % interval == 0)
             grays = (prepare(frame_to_array(frame, "rgb24"), short_side) for frame in every)
-            return {"motion_score": farneback_score(at_least_two(grays, path))} | known
-        samples = at_least_two(small_samples(frames, stream, short_side, sampling_fps, known), path)
+            return {"motion_score": farneback_score(at_least_two(grays, path, known))} | known
+        samples = at_least_two(small_samples(frames, stream, short_side, sampling_fps, known), path, known)
         for_frames, for_times = tee(samples)  # read in step: one frame waits at most
         columns = measure_motion((gray for gray, _ in for_frames), (seconds for _, seconds in for_times))
     return {name: round(value, 5) for name, value in columns.items()} | {"camera_motion": camera_name(columns)} | known
@@ -78,13 +78,16 @@ def small_samples(
         yield frame_to_array(frame, "gray", short_side_size(frame, stream, short_side) if short_side else None), seconds
 
 
-def at_least_two(frames: Iterator, path: str) -> Iterator:
+def at_least_two(frames: Iterator, path: str, known: dict) -> Iterator:
     """The same frames. Raises: `VideoError` when they end before the second."""
     count = 0
     for count, frame in enumerate(frames, 1):  # noqa: B007
         yield frame
     if count < 2:
-        raise VideoError(f"{path!r} gives {count} sampled frame, and motion needs two")
+        raise VideoError(
+            f"{path!r} is over after {known['duration']:.3g} seconds, before a second frame is sampled, and motion needs two; "
+            "take longer clips, or a higher --sampling_fps"
+        )
 
 
 def sampled(

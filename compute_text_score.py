@@ -131,7 +131,7 @@ def main() -> None:
         detector = RapidTextDetector(getattr(args, "box_threshold", BOX_THRESHOLD), threads=args.n_jobs)
         boxes_in = partial(rapidocr_boxes, detector=detector)
         thresholds = {"detector": detector.model_path.name, "box_threshold": detector.box_threshold}
-        settings = {**choices, **thresholds, "version": 1}
+        settings = {**choices, **thresholds, "version": 2}
         sides = {"short_side": SHORT_SIDE}
     read = partial(read_frames, video_folder=args.video_folder, **choices, **sides)
     process_rows(args, "text", rows, settings, read, in_batches(partial(text_columns, boxes_in=boxes_in)))

@@ -34,7 +34,7 @@ from utils.arguments import (
 from utils.frame_fit import FrameFit
 from utils.frame_indices import choose_frames
 from utils.row_processing import digest, in_batches, input_rows, process_rows
-from utils.technical_score import technical_columns
+from utils.technical_score import BLOCK, technical_columns
 from utils.video_utils import VideoError, frame_to_array, keyframe_indices, locate, sample_frames
 from utils.workers import Ranks
 
@@ -72,6 +72,11 @@ def read_clip(
     pictures = [frame_to_array(frame, "rgb24") for frame in frames]
     columns = {"sample_frame_idx": indices}
     if "TechnicalScore" in metrics:
+        if min(pictures[0].shape[:2]) < BLOCK:
+            height, width = pictures[0].shape[:2]
+            raise VideoError(
+                f"{path!r}: a picture of {width}x{height} pixels is too small for TechnicalScore: {BLOCK} each way are wanted"
+            )
         columns |= {name: round(value, 4) for name, value in technical_columns(pictures).items()}
     if not fits:
         return columns

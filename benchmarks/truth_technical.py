@@ -73,7 +73,9 @@ def main() -> None:
     named = [
         (name, frame) for name, frame in named if measure_frame(frame)["technical_score"] >= 1
     ]  # black has no less
-    print("\n| worse by | frames | falls at every step | mean score at each step | exceptions |\n|---|---|---|---|---|")
+    print(
+        "\n| worse by | frames | falls at every step | largest rise | mean score at each step | exceptions |\n|---|---|---|---|---|---|"
+    )
     for kind, steps in STEPS.items():
         scores = [[measure_frame(worsened(frame, kind, s))["technical_score"] for s in steps] for _, frame in named]
         broken = [
@@ -81,8 +83,12 @@ def main() -> None:
             for (name, _), row in zip(named, scores, strict=True)
             if any(b >= a for a, b in zip(row, row[1:], strict=False))
         ]
+        rise = max(0, np.diff(scores).max())
         means = ", ".join(f"{s:g}: {m:.1f}" for s, m in zip(steps, np.mean(scores, 0), strict=True))
-        print(f"| {kind} | {len(named)} | {len(named) - len(broken)} | {means} | {'; '.join(broken)} |", flush=True)
+        print(
+            f"| {kind} | {len(named)} | {len(named) - len(broken)} | {rise:.2f} | {means} | {'; '.join(broken)} |",
+            flush=True,
+        )
     print("\n| size | CPU ms a frame |\n|---|---|")
     for size in ((640, 360), (1280, 720), (1920, 1080), (3840, 2160)):
         frame = cv2.resize(named[-1][1], size)

@@ -1,6 +1,8 @@
 """Print the errors of the text area on text of known area drawn over photographs, on frames without text, and the cost.
 
-python -m benchmarks.truth_text --video_folder VIDEOS
+    python -m benchmarks.truth_text --video_folder VIDEOS
+
+Chinese text needs a font: Debian's fonts-wqy-microhei or fonts-noto-cjk, or --chinese_font; without one it is left out, and that is said.
 """
 
 import argparse
@@ -24,6 +26,15 @@ LINES = (
     "Breaking news at nine",
 )
 
+CHINESE = ("立即订阅", "今天的天气真好", "第十二章：新的希望", "欢迎收看晚间新闻", "请勿在车厢内吸烟")
+CHINESE_FONTS = ("wqy-microhei.ttc", "NotoSansCJK-Regular.ttc", "wqy-zenhei.ttc")
+
+
+def chinese_font() -> Path | None:
+    """A font with Chinese characters, where Debian's packages put it."""
+    fonts = {path.name: path for path in Path("/usr/share/fonts").rglob("*.ttc")}
+    return next((fonts[name] for name in CHINESE_FONTS if name in fonts), None)
+
 
 def backgrounds(size: tuple[int, int]) -> dict[str, np.ndarray]:
     """Photographs that fill `size` (width, height), RGB."""
@@ -39,8 +50,8 @@ def draw_line(
     frame: np.ndarray, text: str, height: int, angle: float, centre: tuple[float, float], light: bool, font: str
 ) -> np.ndarray:
     """Draw a line of text and return the corners (4, 2) of its ink's rectangle. height: of the font, pixels."""
-    if font == "pil":
-        face = ImageFont.load_default(size=height)
+    if font != "opencv":
+        face = ImageFont.load_default(size=height) if font == "pil" else ImageFont.truetype(font, height)
         _, _, right, bottom = face.getbbox(text)
         ink = Image.new("L", (int(right + 4), int(bottom + 4)))
         ImageDraw.Draw(ink).text((0, 0), text, fill=255, font=face)
@@ -67,19 +78,22 @@ def draw_line(
     return corners @ matrix[:, :2].T + matrix[:, 2]
 
 
-def cases(size: tuple[int, int]) -> Iterator[tuple[dict, np.ndarray, float]]:
+def cases(size: tuple[int, int], chinese: Path | None = None) -> Iterator[tuple[dict, np.ndarray, float]]:
+    """Labels, frame and true share; Latin text, or Chinese in the font given."""
     rng = np.random.default_rng(0)
+    lines = CHINESE if chinese else LINES
     for name, photo in backgrounds(size).items():
         for percent in (2.5, 4, 8):
             for angle in (0, 15, 30, 45, 60, 90):
                 light, font = bool(rng.integers(2)), ("pil", "opencv")[rng.integers(2)]
-                frame, text = photo.copy(), LINES[rng.integers(len(LINES))]
+                font = str(chinese) if chinese else font
+                frame, text = photo.copy(), lines[rng.integers(len(lines))]
                 height = round(percent / 100 * size[1])
                 truth = [draw_line(frame, text, height, angle, (size[0] * 0.5, size[1] * 0.5), light, font)]
                 side = size[0] * 0.22
                 if angle in (0, 90) and percent < 8:
                     spot = (size[0] * 0.5, size[1] * 0.2) if angle == 0 else (side, size[1] * 0.5)
-                    truth.append(draw_line(frame, LINES[0], height, angle, spot, light, font))
+                    truth.append(draw_line(frame, lines[0], height, angle, spot, light, font))
                 share = text_area_share(truth, size)
                 labels = {
                     "size": f"{size[0]}x{size[1]}",
@@ -87,9 +101,28 @@ def cases(size: tuple[int, int]) -> Iterator[tuple[dict, np.ndarray, float]]:
                     "height %": percent,
                     "angle": angle,
                     "ink": "light" if light else "dark",
-                    "font": font,
+                    "font": Path(font).stem,
                 }
                 yield labels, frame, share
+
+
+def print_errors(rows: list[tuple[dict, float, float]], title: str) -> None:
+    """A table of read over true area: of all rows (labels, true share, share read) and of each label's."""
+    print(
+        f"| {title} | frames | true area, mean | read / true, median | 5 %–95 % | under half |\n|---|---|---|---|---|---|"
+    )
+    groups = [("all", None)] + [
+        (f"{key} {value}", (key, value)) for key in rows[0][0] for value in dict.fromkeys(r[0][key] for r in rows)
+    ]
+    for group, want in groups:
+        chosen = [(truth, read) for labels, truth, read in rows if want is None or labels[want[0]] == want[1]]
+        ratio = np.array([read / truth for truth, read in chosen])
+        spread = "–".join(f"{p:.2f}" for p in np.percentile(ratio, (5, 95)))
+        area = np.mean([truth for truth, _ in chosen])
+        print(
+            f"| {group} | {len(chosen)} | {area:.4f} | {np.median(ratio):.2f} | {spread} | {int((ratio < 0.5).sum())} |"
+        )
+    print()
 
 
 def main() -> None:
@@ -97,6 +130,9 @@ def main() -> None:
     parser.add_argument("--video_folder", type=Path)
     parser.add_argument("--short_side", type=int, default=736)
     parser.add_argument("--box_threshold", type=float, default=0.6)
+    parser.add_argument(
+        "--chinese_font", type=Path, default=chinese_font(), help="a .ttc or .ttf with Chinese characters"
+    )
     args = parser.parse_args()
     cv2.setNumThreads(1)
     detector = RapidTextDetector(short_side=args.short_side, box_threshold=args.box_threshold)
@@ -104,23 +140,15 @@ def main() -> None:
     def share_of(frame: np.ndarray) -> float:
         return text_area_share(detector(frame)[0], (frame.shape[1], frame.shape[0]))
 
-    rows = [
-        (labels, truth, share_of(frame)) for size in ((640, 360), (1920, 1080)) for labels, frame, truth in cases(size)
-    ]
-    print(
-        "| text | frames | true area, mean | read / true, median | 5 %–95 % | under half |\n|---|---|---|---|---|---|"
-    )
-    groups = [("all", None)] + [
-        (f"{key} {value}", (key, value)) for key in rows[0][0] for value in dict.fromkeys(r[0][key] for r in rows)
-    ]
-    for title, want in groups:
-        chosen = [(truth, read) for labels, truth, read in rows if want is None or labels[want[0]] == want[1]]
-        ratio = np.array([read / truth for truth, read in chosen])
-        spread = "–".join(f"{p:.2f}" for p in np.percentile(ratio, (5, 95)))
-        area = np.mean([truth for truth, _ in chosen])
-        print(
-            f"| {title} | {len(chosen)} | {area:.4f} | {np.median(ratio):.2f} | {spread} | {int((ratio < 0.5).sum())} |"
-        )
+    if not args.chinese_font:
+        print("left out: Chinese text (install fonts-wqy-microhei or fonts-noto-cjk, or give --chinese_font)\n")
+    for chinese in (None, args.chinese_font)[: 1 + bool(args.chinese_font)]:
+        rows = [
+            (labels, truth, share_of(frame))
+            for size in ((640, 360), (1920, 1080))
+            for labels, frame, truth in cases(size, chinese)
+        ]
+        print_errors(rows, "Chinese text" if chinese else "Latin text")
     print("\n| without text | share read |\n|---|---|")
     plain = backgrounds((1280, 720)) | {
         n: cv2.cvtColor(getattr(data, n)(), cv2.COLOR_GRAY2RGB) for n in ("brick", "grass", "gravel", "coins")

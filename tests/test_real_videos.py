@@ -8,6 +8,7 @@ import pytest
 from compute_motion_score import motion_columns
 from cutscene_detect import detect_shots
 from utils.clip_writer import decoded_times
+from utils.video_utils import decode, open_video, sample_frames
 
 SHARED = Path(__file__).parents[2] / "shared"
 pytestmark = pytest.mark.skipif(not (SHARED / "videos").is_dir(), reason=f"no real videos at {SHARED / 'videos'}")
@@ -36,3 +37,17 @@ def test_every_marked_cut_is_found_on_its_frame_and_no_other(name):
     gradual = {f for f in found if any(span["start"] - 3 <= f <= span["end"] + 3 for span in label["gradual"])}
     assert found - gradual == set(label["cuts"])
     assert bool(gradual) == bool(label["gradual"])
+
+
+SAMPLED = [*sorted((SHARED / "videos").glob("[fs]*_*")), SHARED / "videos" / "ms_roadtrip_vp9_10bit_3s.webm"]
+
+
+@pytest.mark.parametrize("path", SAMPLED, ids=lambda path: path.stem)
+def test_sampled_frames_are_those_of_their_index_and_equal_those_of_a_whole_decode(path):
+    indices, _, frames = sample_frames(str(path), lambda count: range(3, count, 1 + count // 9))
+    with open_video(str(path)) as (container, stream):
+        whole = {i: frame for i, frame in enumerate(decode(container, stream)) if i in indices}
+    for i, frame in zip(indices, frames, strict=True):
+        assert (
+            frame.pts == whole[i].pts and (frame.to_ndarray(format="gray") == whole[i].to_ndarray(format="gray")).all()
+        )

@@ -1,5 +1,7 @@
 """The area of boxes, exactly, and of text of known area drawn over photographs, closely."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from skimage import data
 from utils.text_area import RapidTextDetector, boxes_of, bundled_model, text_area_share
 
 SIZE = (1280, 720)
+CHINESE_FONTS = ("wqy-microhei.ttc", "wqy-zenhei.ttc", "NotoSansCJK-Regular.ttc")
 
 
 def rectangle(left, top, right, bottom):
@@ -71,9 +74,9 @@ def photograph(name, size=SIZE):
     return cv2.resize(photo, None, fx=scale, fy=scale)[: size[1], : size[0]].copy()
 
 
-def with_text(frame, text, height, angle, light):
+def with_text(frame, text, height, angle, light, face=None):
     """The frame with a line of text across its middle, and the corners (4, 2) of the ink's rectangle."""
-    font = ImageFont.load_default(size=height)
+    font = ImageFont.truetype(str(face), height) if face else ImageFont.load_default(size=height)
     canvas = Image.new("L", tuple(int(side) + 4 for side in font.getbbox(text)[2:]))
     ImageDraw.Draw(canvas).text((0, 0), text, fill=255, font=font)
     ink = np.asarray(canvas)
@@ -96,7 +99,24 @@ def test_text_reads_its_area(detector, size, name, percent, angle, light):
     assert 0.75 * truth < read < 1.6 * truth
 
 
-@pytest.mark.parametrize("name", ["coffee", "chelsea", "rocket", "astronaut", "brick", "grass", "gravel"])
+@pytest.mark.parametrize("percent, angle, light", [(4, 0, True), (8, 45, True), (6, 90, False)])
+def test_chinese_text_reads_its_area(detector, percent, angle, light):
+    fonts = [path for path in Path("/usr/share/fonts").rglob("*.ttc") if path.name in CHINESE_FONTS]
+    if not fonts:
+        pytest.skip("no Chinese font is installed (Debian: fonts-wqy-microhei or fonts-noto-cjk)")
+    text, height = "今天的天气真好", SIZE[1] * percent // 100
+    frame, corners = with_text(photograph("coffee"), text, height, angle, light, fonts[0])
+    read, truth = text_area_share(detector(frame)[0], SIZE), text_area_share([corners], SIZE)
+    assert 0.9 * truth < read < 1.7 * truth
+
+
+@pytest.mark.parametrize("text, percent, angle", [("SUBSCRIBE", 20, 0), ("Chapter 12", 14, 20), ("Hello", 16, 0)])
+def test_large_letters_are_found_again_at_a_small_size(detector, text, percent, angle):
+    frame, corners = with_text(photograph("coffee"), text, SIZE[1] * percent // 100, angle, True)
+    assert text_area_share(detector(frame)[0], SIZE) > 0.8 * text_area_share([corners], SIZE)
+
+
+@pytest.mark.parametrize("name", ["coffee", "chelsea", "rocket", "astronaut", "brick", "grass", "gravel", "coins"])
 def test_photographs_without_text_stay_under_the_threshold(detector, name):
     photo = getattr(data, name)()
     frame = photograph(name) if photo.ndim == 3 else cv2.cvtColor(photo, cv2.COLOR_GRAY2RGB)

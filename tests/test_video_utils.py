@@ -1,10 +1,19 @@
 """Which videos there are, and frames read by index."""
 
+import av
 import pytest
-from conftest import read_index, write_numbered
+from conftest import read_index, read_video, write_numbered
 
 from utils.arguments import UsageError
-from utils.video_utils import frame_to_array, get_video_path_list, sample_frames
+from utils.video_utils import (
+    decode_needed,
+    frame_to_array,
+    get_video_path_list,
+    is_hidden,
+    open_video,
+    packet_times,
+    sample_frames,
+)
 
 
 def test_a_folder_is_searched_in_all_its_depth_and_in_natural_order(tmp_path, monkeypatch):
@@ -59,3 +68,26 @@ def test_frames_are_those_of_their_index(ending, tmp_path):
     assert indices == [0, 30, 31, 59]
     assert [read_index(frame_to_array(frame, "rgb24")) for frame in frames] == indices
     assert seconds == pytest.approx([i / 24 for i in indices], abs=2e-3)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_what_no_wanted_frame_needs_stays_undecoded_and_the_pictures_are_the_same(codec, tmp_path):
+    path = write_numbered(tmp_path / "a.mp4", 96, codec=codec, options={"preset": "medium", "bf": "3"})
+    whole = read_video(path)[1]
+    for wanted in ([0, 24, 48, 72], range(5, 96, 7), [95]):
+        _, _, frames = sample_frames(str(path), lambda count, wanted=wanted: wanted)
+        assert all((frame_to_array(f, "rgb24") == whole[i]).all() for i, f in zip(wanted, frames, strict=True))
+    with open_video(str(path)) as (container, stream):
+        times, _ = packet_times(container, stream)
+        decoded = [frame.pts for frame in decode_needed(container, stream, {times[50]})]
+    assert times[50] in decoded and len(decoded) < 80
+
+
+def test_hidden_frames_of_vp8_and_vp9_are_not_counted():
+    key, shown, hidden, superframe = (
+        bytes([first, 0, last]) for first, last in ((0x92, 0), (0x96, 0), (0x94, 0), (0x94, 0xC9))
+    )
+    told = [is_hidden(av.Packet(data), "libvpx-vp9") for data in (key, shown, hidden, superframe)]
+    assert told == [False, False, True, False]
+    assert is_hidden(av.Packet(b"\x01"), "vp8") and not is_hidden(av.Packet(b"\x11"), "vp8")
+    assert not is_hidden(av.Packet(hidden), "h264")

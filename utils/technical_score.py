@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 
 SHORT_SIDE = 480  # pixels, of the frame on which sharpness, exposure, contrast and colour are measured
-DEFAULT_THRESHOLD = 4.0  # of 57 frames of real clips it drops fades, night, motion blur and blocks; see scores_notes.md
+DEFAULT_THRESHOLD = 4.0  # of 57 frames of real clips it drops fades, night, motion blur and blocks; see docs/scores.md
 BLOCK = 16  # pixels
 VISIBLE = 1.0  # gray levels of |LoG| that count as detail
 CLEAN_NOISE = 1.0  # gray levels; what decoded video holds without visible noise

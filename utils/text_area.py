@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from shapely import MultiPoint, box, union_all
+from shapely.geometry.base import BaseGeometry
 
 SHORT_SIDE = 736  # pixels, PP-OCR's own choice
 LONGEST_SIDE = 2560  # pixels, for panoramas
@@ -23,6 +24,12 @@ UNCLIP_RATIO = (
 )
 TALL = 0.12  # of the short side: from here on a line must be twice as long as high. Eyes, wheels and cups are not, and
 # what is lost, a short word in large letters, covers less than 0.02 of a 16:9 frame up to 0.13
+LARGE = (
+    0.1  # of the short side: a box from here on must be found again at SMALL_SIDE, where letters that large still are
+)
+# letters, while rows of coins, hedges and planes are not what they were
+SMALL_SIDE = 256  # pixels
+FOUND_AGAIN = 0.4  # of a large box's area; true text in large letters has 0.7 and more, what is none mostly 0
 TALLEST = 0.4  # of the short side: the network paints frames that hold no text, but broad shapes, with one such box
 
 
@@ -35,8 +42,12 @@ def text_area_share(polygons: Sequence[np.ndarray] | np.ndarray, frame_size: tup
     width, height = frame_size
     if width <= 0 or height <= 0:
         raise ValueError(f"frame_size must be positive, got {frame_size}")
-    hulls = [MultiPoint(corners).convex_hull for corners in np.asarray(polygons, float).reshape(-1, 4, 2)]
-    return float(union_all(hulls).intersection(box(0, 0, width, height)).area / (width * height))
+    return float(union_all(hulls_of(polygons)).intersection(box(0, 0, width, height)).area / (width * height))
+
+
+def hulls_of(polygons: Sequence[np.ndarray] | np.ndarray) -> list[BaseGeometry]:
+    """Each (4, 2) of `polygons` as a convex shape, whatever the order of its corners."""
+    return [MultiPoint(corners).convex_hull for corners in np.asarray(polygons, float).reshape(-1, 4, 2)]
 
 
 class RapidTextDetector:
@@ -73,8 +84,20 @@ class RapidTextDetector:
         beyond its edge, and their scores (N,), 0–1."""
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise ValueError(f"frame must be uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
+        polygons, scores = self._boxes_at(frame, self.short_side)
+        limit = LARGE * min(frame.shape[:2])
+        large = [min(cv2.minAreaRect(polygon)[1]) > limit for polygon in polygons]
+        if any(large):
+            again = union_all(hulls_of(self._boxes_at(frame, SMALL_SIDE)[0]))
+            shares = [again.intersection(hull).area / hull.area for hull in hulls_of(polygons)]
+            kept = [not is_large or share > FOUND_AGAIN for is_large, share in zip(large, shares)]
+            polygons, scores = polygons[kept], scores[kept]
+        return polygons, scores
+
+    def _boxes_at(self, frame: np.ndarray, short_side: int) -> tuple[np.ndarray, np.ndarray]:
+        """The boxes and scores that the network gives when it sees the frame at `short_side` pixels."""
         height, width = frame.shape[:2]
-        scale = min(self.short_side / min(height, width), LONGEST_SIDE / max(height, width))
+        scale = min(short_side / min(height, width), LONGEST_SIDE / max(height, width))
         size = tuple(max(32, round(side * scale / 32) * 32) for side in (width, height))  # strides of the network
         resized = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         network_input = resized[..., ::-1].astype(np.float32).transpose(2, 0, 1)[None] / 127.5 - 1  # BGR, -1 to 1

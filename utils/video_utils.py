@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 
@@ -29,6 +29,7 @@ VIDEO_EXTENSIONS = {
 # addresses.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,ogg,h264,hevc,m4v,ivf,obu,mxf,nut,rm,dv,yuv4mpegpipe"
 MAX_PIXELS = 8192 * 8192  # of one frame: twice 8K; a header may claim more and take all memory
+MAX_ASPECT = 32  # long side over short, as shown: what scales to a short side would make a long one of any length
 
 
 # FFmpeg's words go into error rows (`said`), not onto the terminal.
@@ -126,6 +127,12 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height == 0 or width * height > MAX_PIXELS:
                 raise VideoError(f"{path!r}: a picture of {width}x{height} pixels is outside 1 to {MAX_PIXELS} pixels")
+            aspect = width * pixel_aspect(stream) / height
+            if not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+                raise VideoError(
+                    f"{path!r}: a picture of {width}x{height} pixels, shown {float(aspect):.3g} times as wide as high, is too narrow; "
+                    f"up to {MAX_ASPECT}:1 is read"
+                )
             stream.codec_context.thread_count = 1
             yield container, stream
     except av.FFmpegError as error:
@@ -200,13 +207,13 @@ def packet_times(
     not tell.
 
     Reads the whole file once (0.002 CPU-seconds per second of video) and rewinds it. Packets that an edit list discards
-    are not shown; VP9's invisible ones share their PTS with the next.
+    are not shown, nor are VP8's and VP9's hidden frames, which others are predicted from.
     """
     shown, keyframes = [], []
     if not packets_tell_times(container):
         return None
     for packet in container.demux(stream):
-        if packet.size == 0 or packet.is_discard:
+        if packet.size == 0 or packet.is_discard or is_hidden(packet, stream.codec_context.name):
             continue
         if packet.pts is None:
             shown.clear()
@@ -218,14 +225,29 @@ def packet_times(
     return (np.unique(np.array(shown, np.int64)), np.unique(np.array(keyframes, np.int64))) if shown else None
 
 
+def is_hidden(packet: av.Packet, codec: str) -> bool:
+    """Whether a packet holds nothing but a frame that VP8 (RFC 6386, 9.1) or VP9 (bitstream specification, 6.2) never shows.
+
+    Some files give such a packet a PTS of its own. A VP9 superframe, whose last byte says so, ends with a shown frame.
+    """
+    data = memoryview(packet)
+    if codec.endswith("vp8"):
+        return not data[0] >> 4 & 1
+    if not codec.endswith("vp9") or data[-1] & 0xE0 == 0xC0:
+        return False
+    bits = data[0] << 1 if data[0] >> 4 & 3 == 3 else data[0]  # profile 3 has a reserved bit first
+    shown_before, shown = bits >> 3 & 1, bits >> 1 & 1
+    return not shown_before and not shown
+
+
 def sample_frames(
     path: str, choose: Callable[[int], Sequence[int]]
 ) -> tuple[list[int], list[float], list[av.VideoFrame]]:
     """The frames with the indices `choose(number of frames)`: their indices (rising, each once), times in seconds, and
     the frames.
 
-    Seeks where a keyframe lies between two wanted frames, decodes on where none does. Where packets and frames disagree
-    (no PTS, damaged index), the video is decoded from its start and counted.
+    Seeks where a keyframe lies between two wanted frames, decodes on where none does, and leaves out what no other frame
+    needs. Where packets and frames disagree (no PTS, damaged index), the video is decoded from its start and counted.
 
     Raises: `VideoError`.
     """
@@ -261,13 +283,25 @@ def _frames_at(container, stream, wanted: np.ndarray, keyframes: np.ndarray) -> 
         if position is None or (len(before) and before[-1] > position):
             if len(before):
                 container.seek(int(before[-1]), stream=stream, backward=True)
-            decoded = container.decode(stream)
+            decoded = decode_needed(container, stream, set(wanted.tolist()))
         frame = next((f for f in decoded if f.pts is not None and f.pts >= pts), None)
         if frame is None or frame.pts != pts:
             return None
         position = frame.pts
         frames.append(frame)
     return frames
+
+
+def decode_needed(
+    container: av.container.InputContainer, stream: av.VideoStream, wanted: Collection[int]
+) -> Iterator[av.VideoFrame]:
+    """The frames whose PTS are `wanted`, and those that others are predicted from; packets must tell their times.
+
+    The rest, most B frames, stays undecoded: the same pictures for a third less (H.264 by x264's own settings).
+    """
+    for packet in container.demux(stream):
+        stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+        yield from packet.decode()
 
 
 def keyframe_indices(path: str) -> list[int]:
@@ -317,10 +351,14 @@ def frame_to_array(
     return np.ascontiguousarray(array)
 
 
+def pixel_aspect(stream: av.VideoStream) -> Fraction:
+    """Width of a pixel over its height."""
+    return stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or Fraction(1)
+
+
 def display_size(frame: av.VideoFrame, stream: av.VideoStream) -> tuple[int, int]:
     """Width and height of a frame as a player shows it, in pixels: square ones, upright."""
-    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
-    size = (round(frame.width * aspect), frame.height)
+    size = (round(frame.width * pixel_aspect(stream)), frame.height)
     return size[::-1] if display_transform(frame)[0] % 2 else size
 
 
