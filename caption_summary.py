@@ -24,6 +24,7 @@ from utils.arguments import (
     at_least,
     run,
     script_parser,
+    true_or_false,
 )
 from utils.attributes_caption import describe
 from utils.chat import Request, Sampling, ask, parse_json
@@ -129,7 +130,14 @@ def main() -> None:
     parser.add_argument(
         "--max_words", type=at_least(1), help="of an answer; a longer one is asked for again (default: the style's)"
     )
-    parser.add_argument("--remove_quotes", action="store_true", help="take quotation marks out of the captions")
+    parser.add_argument(
+        "--remove_quotes",
+        type=true_or_false,
+        nargs="?",
+        const=True,
+        default=False,
+        help="take quotation marks out of the captions",
+    )
     parser.add_argument(
         "--append_attributes", action="store_true", help="add camera motion and motion score, as measured, to the text"
     )

@@ -150,6 +150,10 @@ def main() -> None:
     parser.add_argument(
         "--max_pixels", type=at_least(28 * 28), default=1280 * 28 * 28, help="of a picture; larger ones are shrunk"
     )
+    parser.add_argument(
+        "--output_dir",
+        help="EasyAnimate's folder of marks for what is done; the rows tell that here, and it is not used",
+    )
     add_engine_arguments(parser, max_new_tokens=256)
     args = parser.parse_args()
     choices = {"method": args.frame_sample_method, "count": args.num_sampled_frames}

@@ -1,6 +1,6 @@
-"""Draw the clips next to each default threshold, for docs/scores.md: the nearest that are dropped, then the nearest that are kept.
+"""Draw the clips next to each default threshold: the nearest that are dropped, then the nearest that are kept.
 
-    python -m benchmarks.threshold_strips DATASET_FOLDER docs/pictures
+    python -m benchmarks.threshold_strips DATASET_FOLDER OUT
 
 DATASET_FOLDER is one that stage_2_filter_data.sh has gone over with all scores. A column is a clip: the frame in its middle and,
 under it, the one half a second later.

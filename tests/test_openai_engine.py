@@ -195,7 +195,7 @@ def name(clip: int) -> str:
 
 
 def engine_of(server: Server, **options) -> OpenAIEngine:
-    return OpenAIEngine("tiny", **{"base_url": server.url, "max_retries": 2, "request_seconds": 0.5, **options})
+    return OpenAIEngine(["tiny"], **{"base_url": server.url, "max_retries": 2, "request_seconds": 0.5, **options})
 
 
 def caption(engine, folder, which, unit="frame", count=2, prompt="What is it?", sampling=None) -> dict:

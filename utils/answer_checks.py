@@ -54,7 +54,13 @@ def too_long(answer: Answer, most: int) -> tuple[str, str] | None:
 
 def count_words(text: str) -> int:
     """Words between spaces; each Chinese or Japanese character is one."""
-    return len(re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+", text))
+    return len(
+        [
+            w
+            for w in re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+", text)
+            if any(map(str.isalnum, w))
+        ]
+    )
 
 
 def not_json(answer: Answer, schema: dict) -> tuple[str, None] | None:

@@ -36,6 +36,13 @@ def at_least(low: float, kind: type = int) -> Callable[[str], float]:
     return number
 
 
+def true_or_false(text: str) -> bool:
+    """An argparse type, for flags that EasyAnimate's users write with a value: `--remove_quotes True`."""
+    if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() in ("true", "1", "yes")
+
+
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("input")
     group.add_argument("--video_folder", help="folder of the videos, searched in all its depth; or one video")

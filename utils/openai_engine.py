@@ -11,6 +11,7 @@ import base64
 import concurrent.futures
 import json
 import os
+import re
 import threading
 from collections.abc import Iterable
 
@@ -26,6 +27,8 @@ FAILURES_ON_END = 20  # with no answer between them: the fault is the server's
 class OpenAIEngine:
     """A model behind `base_url` (else `OPENAI_BASE_URL`, else OpenAI's own), asked `concurrency` requests at a time.
 
+    `names` that it may have there: the first that the server lists, else the first, is asked for.
+
     The key is `OPENAI_API_KEY`'s and no flag's, so that it stands in no log and no settings file.
 
     Raises: `UsageError` with a sentence where nobody answers there or the key is refused.
@@ -33,7 +36,7 @@ class OpenAIEngine:
 
     def __init__(
         self,
-        model: str,
+        names: list[str],
         *,
         base_url: str | None = None,
         concurrency: int = 16,
@@ -46,11 +49,12 @@ class OpenAIEngine:
             first = openai.OpenAI(**address, max_retries=1, timeout=30)
         except ValueError as error:  # of an address that is none
             raise UsageError(f"--base_url {base_url}: {error}") from None
-        self.url = _look(first)
+        self.url, served = _look(first)
         self.client = openai.AsyncOpenAI(
             **address, max_retries=max_retries, timeout=request_seconds, http_client=_Client(timeout=request_seconds)
         )
-        self.model, self.extra_body, self.request_seconds = model, extra_body or {}, request_seconds
+        self.model = next((name for name in names if name in served), names[0])
+        self.extra_body, self.request_seconds = extra_body or {}, request_seconds
         self.most, self.at_once = 2 * concurrency, asyncio.Semaphore(concurrency)
         self.open: dict[concurrent.futures.Future, Request] = {}
         self.failed_on_end = 0
@@ -161,14 +165,14 @@ def _picture(jpeg: bytes) -> dict:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def _look(client: openai.OpenAI) -> str:
-    """The client's address.
+def _look(client: openai.OpenAI) -> tuple[str, set[str]]:
+    """The client's address, and the models that are listed there.
 
     Raises: `UsageError` when no server that takes the key answers there.
     """
-    url = str(client.base_url)
+    url, said_of_models = str(client.base_url), ""
     try:
-        client.models.with_raw_response.list()  # raw: what it says does not matter, and may be a web page
+        said_of_models = client.models.with_raw_response.list().text  # raw: it may be a web page
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         raise UsageError(f"{url} refuses the key in OPENAI_API_KEY: {said(error)}") from None
     except openai.APIConnectionError as error:
@@ -177,7 +181,7 @@ def _look(client: openai.OpenAI) -> str:
         ) from None
     except openai.APIError:
         pass  # it keeps no list of models: the first request will tell
-    return url
+    return url, set(re.findall(r'"id"\s*:\s*"([^"]+)"', said_of_models))
 
 
 def said(error: Exception) -> str:
