@@ -13,5 +13,6 @@ if [ -z "${ENGINE:-}" ]; then
 fi
 CAPTIONER=${CAPTIONER:-$ENGINE}
 SUMMARIZER=${SUMMARIZER:-$ENGINE}
+BATCH_SIZE=${BATCH_SIZE:-8} # of transformers; vLLM makes its own
 IMAGE_CAPTION_MODEL=${IMAGE_CAPTION_MODEL:-llava-v1.6-vicuna-7b}
 SUMMARY_MODEL=${SUMMARY_MODEL:-Qwen2.5-7B-Instruct}

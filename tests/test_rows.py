@@ -81,7 +81,11 @@ def test_other_settings_stop_and_say_which_differ(tmp_path):
         ResultFile(path, {"model": "small", "frames": 8})
     ResultFile(path, {"model": "small", "frames": 8}, overwrite=True)
     assert not path.exists()
-    assert json.loads((tmp_path / "rows.settings.json").read_text()) == {"model": "small", "frames": 8}
+    assert json.loads((tmp_path / "rows.settings.json").read_text()) == {
+        "file": "rows.jsonl",
+        "model": "small",
+        "frames": 8,
+    }
 
 
 def test_errors_stay_until_they_are_retried(tmp_path):
@@ -148,3 +152,14 @@ def test_a_whole_last_row_without_its_newline_is_kept(tmp_path):
     appender.add([{"video_path": "c"}])
     appender.close()
     assert [row["video_path"] for row in read_rows(path)] == ["a", "b", "c"]
+
+
+def test_a_csv_and_a_jsonl_of_one_name_do_not_share_their_settings(tmp_path):
+    ResultFile(tmp_path / "x.jsonl", {"size": 1}).close()
+    (tmp_path / "x.jsonl").touch()
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"belong to x\.jsonl; choose another name than x"):
+            ResultFile(tmp_path / "x.csv", {"size": 2}, overwrite=overwrite)
+    assert '"size": 1' in (tmp_path / "x.settings.json").read_text()
+    (tmp_path / "x.jsonl").unlink()
+    ResultFile(tmp_path / "x.csv", {"size": 2}).close()

@@ -216,6 +216,7 @@ class ResultFile:
             if self.settings_path.is_file():
                 self._take_lock()
             try:
+                self._check_owner()
                 if overwrite:
                     self._start_anew()
                 self._check_settings(settings)
@@ -309,13 +310,19 @@ class ResultFile:
             self._lock.close()
             self._lock = None
 
+    def _check_owner(self) -> None:
+        """`x.csv` and `x.jsonl` of one folder would share their settings and errors: the second of them is refused."""
+        owner = self._settings_before().get("file", self.path.name)
+        if owner != self.path.name and self.path.with_name(owner).exists():
+            raise UsageError(
+                f"{self.path}: {self.settings_path.name} and {self.errors_path.name} there belong to {owner}; "
+                f"choose another name than {self.path.stem}"
+            )
+
     def _check_settings(self, settings: dict) -> None:
-        settings = json.loads(json.dumps(settings))
+        settings = {"file": self.path.name, **json.loads(json.dumps(settings))}
         if self.settings_path.is_file() and self._exists(self.path):
-            try:
-                before = json.loads(self.settings_path.read_text(encoding="utf-8"))
-            except ValueError:
-                before = {}
+            before = {"file": self.path.name, **self._settings_before()}
             differ = [k for k in sorted({*before, *settings}) if before.get(k) != settings.get(k)]
             if differ:
                 told = "; ".join(f"{k} was {before.get(k)!r} and is {settings.get(k)!r}" for k in differ)
@@ -326,6 +333,12 @@ class ResultFile:
             temporary = self.settings_path.with_name(f".{self.settings_path.name}.{os.getpid()}.tmp")
             temporary.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             os.replace(temporary, self.settings_path)
+
+    def _settings_before(self) -> dict:
+        try:
+            return json.loads(self.settings_path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}
 
     def _part(self, path: Path) -> Path:
         return path.with_suffix(f".part-{self.rank}.jsonl")
