@@ -28,7 +28,7 @@ from utils.arguments import (
 )
 from utils.attributes_caption import describe
 from utils.chat import Request, Sampling, ask, parse_json
-from utils.engines import ENGINES, add_engine_arguments, engine_settings, open_engine
+from utils.engines import ENGINES, add_engine_arguments, engine_settings, open_engine, refuse_server
 from utils.prompts import STYLES, prompt_text, schema_of
 from utils.row_processing import CLIP_COLUMNS, input_rows, process_rows
 from utils.workers import Ranks
@@ -155,6 +155,7 @@ def main() -> None:
         )
     done = {"depends_on": (*CLIP_COLUMNS, args.caption_column, "attributes"), "done_word": "summarized"}
     if args.summarizer not in ENGINES:
+        refuse_server(args, args.summarizer)
         read = partial(one_caption, column=args.caption_column, summarizer=args.summarizer)
         process_rows(args, "summary", rows, {"summarizer": args.summarizer, "version": 1}, read, **done)
         return
@@ -163,7 +164,7 @@ def main() -> None:
 
 def summarize_by_model(args: argparse.Namespace, rows: list[dict], done: dict) -> None:
     style = STYLES[args.rewrite]
-    prompt = prompt_text(args.summary_prompt or style.prompt, "--summary_prompt")
+    prompt = prompt_text(style.prompt if args.summary_prompt is None else args.summary_prompt, "--summary_prompt")
     # A prompt of the user's own has limits of its own.
     max_words = args.max_words or (None if args.summary_prompt else style.max_words)
     schema, ranks = schema_of(style), Ranks()

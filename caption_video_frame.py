@@ -13,6 +13,7 @@ one text of all frames); attributes, what was measured, for caption_summary.py.
 
 import argparse
 import io
+import os
 from functools import partial
 
 import numpy as np
@@ -29,7 +30,7 @@ from utils.arguments import (
 )
 from utils.attributes_caption import describe, main_colours
 from utils.chat import Request, Sampling, ask
-from utils.engines import ENGINES, add_engine_arguments, engine_settings, open_engine
+from utils.engines import ENGINES, add_engine_arguments, engine_settings, open_engine, refuse_server
 from utils.frame_indices import choose_frames
 from utils.prompts import prompt_text
 from utils.row_processing import CLIP_COLUMNS, input_rows, process_rows
@@ -156,9 +157,12 @@ def main() -> None:
     )
     add_engine_arguments(parser, max_new_tokens=256)
     args = parser.parse_args()
+    if args.video_folder and not os.path.exists(args.video_folder):
+        parser.error(f"--video_folder {args.video_folder}: no such folder")
     choices = {"method": args.frame_sample_method, "count": args.num_sampled_frames}
     done = {"depends_on": (*CLIP_COLUMNS, *MEASURED), "done_word": "captioned"}
     if args.captioner == "attributes":
+        refuse_server(args, "attributes")
         read = partial(attribute_columns, video_folder=args.video_folder, **choices)
         process_rows(
             args, "caption", input_rows(args), {"captioner": "attributes", **choices, "version": 1}, read, **done
@@ -168,7 +172,8 @@ def main() -> None:
 
 
 def caption_by_model(args: argparse.Namespace, choices: dict, done: dict) -> None:
-    prompt = prompt_text(args.image_caption_prompt or f"{args.caption_unit}.txt", "--image_caption_prompt")
+    given = args.image_caption_prompt
+    prompt = prompt_text(f"{args.caption_unit}.txt" if given is None else given, "--image_caption_prompt")
     model = (args.captioner, args.image_caption_model_name, "--image_caption_model_name")
     settings = {
         "captioner": args.captioner, **engine_settings(args, *model), "unit": args.caption_unit, "prompt": prompt, **choices,

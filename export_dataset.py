@@ -25,6 +25,13 @@ def main() -> None:
         parser.error("--video_metadata_path is missing: the rows with the captions")
     read_rows(args.video_metadata_path, required=(args.caption_column,))
     rows = input_rows(args)
+    if args.video_folder and not os.path.exists(args.video_folder):
+        parser.error(f"--video_folder {args.video_folder}: no such folder")
+    for row in rows:
+        if not isinstance(row[args.caption_column], str):
+            parser.error(
+                f"{args.video_metadata_path}: {row['video_path']}: {args.caption_column} is {row[args.caption_column]!r}, not a text"
+            )
     entries, missing = [], 0
     for row in rows:
         if args.video_folder and not os.path.isfile(locate(row["video_path"], args.video_folder)):

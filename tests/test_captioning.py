@@ -198,6 +198,22 @@ def test_a_folder_that_is_no_model_is_wrong_usage(model, clips, tmp_path, run_ma
     assert not list(tmp_path.glob("*.jsonl"))
 
 
+@pytest.mark.parametrize("names", [("tokenizer.json", "tokenizer_config.json"), ("tokenizer.json",)])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "internvl"])
+def test_a_tokenizer_that_transformers_makes_up_is_none(model, clips, tmp_path, run_main, family, names):
+    folder = shutil.copytree(model(family), tmp_path / "model")
+    without(*names)(folder)
+    said = usage_error(run_main, "--video_folder", clips, "--image_caption_model_name", folder)
+    assert said.startswith(f"--image_caption_model_name {folder}: ") and "token" in said
+
+
+@pytest.mark.parametrize("template", ["{% nothing %}", "no place for a picture"])
+def test_a_template_that_does_not_take_the_question_is_wrong_usage(model, clips, tmp_path, run_main, template):
+    (tmp_path / "x.jinja").write_text(template)
+    flags = "--image_caption_model_name", model("qwen2_5_vl"), "--chat_template", tmp_path / "x.jinja"
+    assert "its chat template does not take the question" in usage_error(run_main, "--video_folder", clips, *flags)
+
+
 def test_a_name_that_is_nothing_is_wrong_usage(clips, run_main, monkeypatch):
     flags = ["--video_folder", clips, "--image_caption_model_name"]
     said = usage_error(run_main, *flags, "no-such-model")

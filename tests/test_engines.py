@@ -64,9 +64,18 @@ def test_every_style_has_its_prompt():
     for style in STYLES.values():
         assert prompt_text(style.prompt, "--summary_prompt")
     assert prompt_text("What is 'this'?\nSay it.", "--p") == "What is 'this'?\nSay it."
-    for wrong in ("missing.txt", " \n"):
+    for wrong in ("missing.txt", " \n", "", "a \udcff"):
         with pytest.raises(UsageError, match="--p"):
             prompt_text(wrong, "--p")
+
+
+def test_a_prompt_file_is_utf8_with_or_without_its_mark(tmp_path):
+    file = tmp_path / "p.txt"
+    file.write_bytes("\ufeffWhat is “this”?\r\nSay it.\r\n".encode())
+    assert prompt_text(str(file), "--p") == "What is “this”?\nSay it."
+    file.write_bytes(b"What is \x93this\x94?")
+    with pytest.raises(UsageError, match=r"--p .*p\.txt: this is no text in UTF-8 \(byte 9\)"):
+        prompt_text(str(file), "--p")
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +98,9 @@ def command(clip, model, saved_path, *more):
     ]  # fmt: skip
 
 
-ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""}
+# A proxy that leads nowhere: a server on this machine is asked without it.
+PROXY = {"http_proxy": "http://127.0.0.1:1", "HTTP_PROXY": "http://127.0.0.1:1"}
+ENVIRONMENT = {**os.environ, **PROXY, "HF_HUB_OFFLINE": "1", "OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""}
 
 
 def left_of(model) -> list[psutil.Process]:
@@ -147,6 +158,9 @@ def test_a_killed_run_leaves_no_server(clip, model, tmp_path):
             2,
             "starts a server, which --captioner or --summarizer openai asks",
         ),
+        ("vllm", ("--captioner", "attributes"), 2, "starts a server, which --captioner or --summarizer openai asks"),
+        ("transformers", ("--base_url", "http://127.0.0.1:1/v1"), 2, "names another: give one of them"),
+        ("transformers", ("--server_args='",), 2, "--server_args ': No closing quotation"),
     ],
 )
 def test_a_server_that_does_not_come_is_a_sentence(clip, model, tmp_path, server, more, code, told):

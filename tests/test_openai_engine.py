@@ -420,7 +420,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(
-    "url", [f"http://127.0.0.1:{free_port()}/v1", "localhost:8000/v1", "http://no such host/v1", "http://127.0.0.1:99999/v1"]
+    "url", [f"http://127.0.0.1:{free_port()}/v1", "localhost:8000/v1", "http://no such host/v1", "http://127.0.0.1:99999/v1", "http://127.0.0.1:port/v1", "http://[::1/v1", "http://::/v1\n"]
 )  # fmt: skip
 def test_an_address_where_nobody_answers_is_wrong_usage(server, url):
     with pytest.raises(UsageError, match=f"--base_url {re.escape(url[:9])}"):
@@ -446,6 +446,19 @@ def test_an_unknown_model_and_a_path_without_a_chat_end_the_run(server):
     server.faults[-1] = [refuse(404, "The model `tiny` does not exist")]
     with pytest.raises(RunError, match=r"no model 'tiny', or no chat .*: The model `tiny` does not exist"):
         tell(engine_of(server))
+
+
+@pytest.mark.parametrize("status", [200, 405, 501])
+def test_a_web_server_in_the_place_of_a_chat_ends_the_run(server, status):
+    server.faults[-1] = [lambda handler: handler.raw(status, b"<!doctype html><html>Hello</html>", **PAGE)]
+    with pytest.raises(RunError, match=r"no chat at this address \(most end in /v1\)"):
+        tell(engine_of(server, max_retries=0))
+
+
+def test_a_proxy_that_is_none_is_a_sentence(server, monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "nonsense://127.0.0.1:1")
+    with pytest.raises(UsageError, match="--base_url"):
+        engine_of(server)
 
 
 # Killed, and gone on with

@@ -116,6 +116,13 @@ def test_two_runs_of_one_file_do_not_mix(tmp_path):
     assert read_rows(path) == [{"video_path": "a"}]
 
 
+@pytest.mark.parametrize("text", ["one\rtwo", "\r", "one\r\ntwo", "\n", '"', "a,b", "\u2028\x85\0 \x1c"])
+def test_text_in_csv_stays_whole(tmp_path, text):
+    rows = [{"video_path": f"{text}{i}", "summary_caption": text, "sampled_frame_caption": [text]} for i in (1, 2)]
+    write_rows(tmp_path / "rows.csv", rows)
+    assert read_rows(tmp_path / "rows.csv") == rows
+
+
 def test_text_in_csv_stays_text(tmp_path):
     row = {"video_path": "1", "made_from": "58609040", "frame_rate": "25", "summary_caption": "2020", "codec": "1e5"}
     write_rows(tmp_path / "rows.csv", [row])

@@ -45,6 +45,8 @@ class EngineServer:
             port = free.getsockname()[1]
         command = [part.format(model=model, name=name, port=port) for part in SERVERS[kind]] + more
         command[0] = _executable(command[0], kind)
+        for variable in ("no_proxy", "NO_PROXY"):  # a proxy of the user's does not lead to this machine
+            os.environ[variable] = ",".join(filter(None, [os.environ.get(variable), "127.0.0.1"]))
         self.kind, self.name, self.log, self.url = kind, name, log, f"http://127.0.0.1:{port}/v1"
         with open(log, "wb") as out:
             self.watcher = subprocess.Popen(

@@ -8,6 +8,7 @@ server that runs it; `chat_template`, a file of prompts/ where the model brings 
 import argparse
 import importlib.metadata
 import json
+import math
 import shlex
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from utils.arguments import UsageError, at_least
 from utils.chat import Engine
 from utils.engine_server import SERVERS, EngineServer
 from utils.prompts import FOLDER as PROMPTS
+from utils.prompts import checked_utf8, text_of
 from utils.rows import read_rows
 from utils.weights import snapshot
 from utils.workers import Ranks
@@ -27,9 +29,7 @@ ENGINES = ["vllm", "transformers", "openai"]
 def add_engine_arguments(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:
     group = parser.add_argument_group("answers")
     group.add_argument("--max_new_tokens", type=at_least(1), default=max_new_tokens, help="most tokens of an answer")
-    group.add_argument(
-        "--temperature", type=at_least(0, float), default=0.0, help="0: the likeliest words, the same at each run"
-    )
+    group.add_argument("--temperature", type=finite, default=0.0, help="0: the likeliest words, the same at each run")
     group.add_argument("--seed", type=int, default=0, help="of drawn words; each request has its own, made from it")
     group.add_argument(
         "--answer_checks", nargs="*", choices=list(CHECKS), default=list(CHECKS),
@@ -85,6 +85,17 @@ def add_engine_arguments(parser: argparse.ArgumentParser, max_new_tokens: int) -
     )
 
 
+def finite(text: str) -> float:
+    """An argparse type: a number that is 0 or more and no infinity, which no request can carry."""
+    value = at_least(0, float)(text)
+    if math.isinf(value):
+        raise argparse.ArgumentTypeError(f"{text} is no finite number")
+    return value
+
+
+finite.__name__ = "float"
+
+
 def json_object(text: str) -> dict:
     """An argparse type."""
     try:
@@ -131,15 +142,31 @@ def hub_id(name: str, engine: str, flag: str) -> str:
     return name
 
 
+def refuse_server(args: argparse.Namespace, engine: str) -> None:
+    """Raises: `UsageError` for flags of a server that go together neither with `engine` nor with each other."""
+    if not args.engine_server:
+        return
+    if engine != "openai":
+        raise UsageError(
+            f"--engine_server {args.engine_server} starts a server, which --captioner or --summarizer openai asks, not {engine}"
+        )
+    if args.base_url:
+        raise UsageError(
+            f"--engine_server {args.engine_server} starts a server, and --base_url {args.base_url} names another: give one of them"
+        )
+    try:
+        shlex.split(args.server_args)
+    except ValueError as error:
+        raise UsageError(f"--server_args {args.server_args}: {error}") from None
+
+
 def engine_settings(args: argparse.Namespace, engine: str, name: str, flag: str) -> dict:
     """What the answers depend on, for the settings of the results; the model is not loaded yet.
 
     Raises: `UsageError` with a sentence where engine, model and flags do not go together.
     """
-    if args.engine_server and engine != "openai":
-        raise UsageError(
-            f"--engine_server {args.engine_server} starts a server, which --captioner or --summarizer openai asks, not {engine}"
-        )
+    refuse_server(args, engine)
+    checked_utf8(name, flag)
     hub_id(name, args.engine_server or engine, flag)
     if args.chat_template and not Path(args.chat_template).is_file():
         raise UsageError(f"--chat_template {args.chat_template}: no such file")
@@ -212,7 +239,7 @@ def _chat_template(args: argparse.Namespace, name: str) -> str | None:
     """The user's template, or the table's for a model that brings none."""
     file = (known_model(name) or {}).get("chat_template")
     path = args.chat_template or (PROMPTS / file if file else None)
-    return Path(path).read_text(encoding="utf-8") if path else None
+    return text_of(path, "--chat_template") if path else None
 
 
 def _start_server(args: argparse.Namespace, model: str, flag: str, ranks: Ranks) -> EngineServer:

@@ -21,6 +21,7 @@ from utils.arguments import RunError, UsageError
 from utils.chat import Answer, Request, messages
 from utils.workers import Failure
 
+NO_CHAT = "there is no chat at this address (most end in /v1)"
 FAILURES_ON_END = 20  # with no answer between them: the fault is the server's
 
 
@@ -47,8 +48,11 @@ class OpenAIEngine:
         address = {"base_url": base_url or None, "api_key": _key() or "none"}
         try:
             first = openai.OpenAI(**address, max_retries=1, timeout=30)
-        except ValueError as error:  # of an address that is none
-            raise UsageError(f"--base_url {base_url}: {error}") from None
+        # Of an address, or a proxy's, that is none; a SOCKS proxy wants a package. httpx and httpx2 have an InvalidURL each.
+        except Exception as error:
+            if type(error).__name__ != "InvalidURL" and not isinstance(error, (ValueError, ImportError)):
+                raise
+            raise UsageError(f"--base_url {base_url}: {_line(error)}") from None
         self.url, served = _look(first)
         self.client = openai.AsyncOpenAI(
             **address, max_retries=max_retries, timeout=request_seconds, http_client=_Client(timeout=request_seconds)
@@ -93,6 +97,8 @@ class OpenAIEngine:
                 raise RunError(f"{self.url} no longer answers: {said(error)}") from None
             return self._failed("ServerError", f"the connection broke: {said(error)}")
         except openai.APIStatusError as error:
+            if error.status_code in (405, 501):  # of a web server that takes no questions
+                raise RunError(f"{self.url}: {NO_CHAT}: {said(error)}") from None
             if error.status_code < 500 and error.status_code != 429:
                 return self._failed("RequestRefused", f"the server refuses it ({error.status_code}): {said(error)}")
             return self._failed("ServerError", f"the server failed ({error.status_code}): {said(error)}")
@@ -103,6 +109,8 @@ class OpenAIEngine:
             text = choice.message.content or ""
         except (AttributeError, IndexError, KeyError, TypeError):
             text = None
+        if isinstance(got, str) and got.lstrip().startswith("<"):
+            raise RunError(f"{self.url}: {NO_CHAT}: the answer is a web page")
         if not isinstance(text, str):
             return self._failed("ServerError", f"the server's answer holds no text: {_line(got)[:200]}")
         self.failed_on_end = 0

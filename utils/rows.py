@@ -97,8 +97,12 @@ def write_rows(path: str | os.PathLike, rows: Iterable[dict]) -> None:
             columns = list(dict.fromkeys(column for row in rows for column in row)) or ["video_path"]
             with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
                 writer = csv.writer(out, lineterminator="\n")
+                quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
                 writer.writerow(columns)
-                writer.writerows([_to_cell(row.get(column)) for column in columns] for row in rows)
+                for row in rows:
+                    cells = [_to_cell(row.get(column)) for column in columns]
+                    # Before Python 3.13 a writer leaves a bare \r unquoted, and the reader takes it for the end of the row.
+                    (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
         else:
             with open(temporary, "w", encoding="utf-8") as out:
                 out.writelines(dumps(row) + "\n" for row in rows)

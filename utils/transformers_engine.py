@@ -8,6 +8,7 @@ from pickle import UnpicklingError
 
 import torch
 import transformers
+from jinja2 import TemplateError
 from PIL import Image
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
@@ -41,7 +42,7 @@ class TransformersEngine:
         trust_remote_code: bool = False,
         chat_template: str | None = None,
     ):
-        self.device, self.batch_size = rank_device(), batch_size
+        self.name, self.device, self.batch_size = f"{flag} {folder}", rank_device(), batch_size
         dtype = DTYPES.get(dtype) or ("auto" if self.device.type == "cuda" else torch.float32)
         trust, load = {"trust_remote_code": trust_remote_code}, partial(_load, folder, flag)
         config = load("config.json", AutoConfig, **trust)
@@ -66,7 +67,8 @@ class TransformersEngine:
             raise UsageError(f"{flag} {folder}: its weights lack {len(missing)} tensors, such as {missing[0]}")
         self.model = model.to(self.device).eval()
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
-        if not isinstance(self.tokenizer, transformers.PreTrainedTokenizerBase):
+        # Where its files are missing, transformers makes some tokenizers without a vocabulary, and does not complain.
+        if not isinstance(self.tokenizer, transformers.PreTrainedTokenizerBase) or self.tokenizer.vocab_size < 2:
             raise UsageError(f"{flag} {folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
         if chat_template:
             self.processor.chat_template = chat_template
@@ -97,10 +99,14 @@ class TransformersEngine:
         sampling = batch[0].sampling
         # A processor passes on to itself what its template does not name, and says so; a tokenizer takes what is its own.
         own = {"processor_kwargs": {"padding": True}} if self.sees else {"padding": True, "enable_thinking": False}
-        inputs = self.processor.apply_chat_template(
-            [messages(request, _picture, parts_always=self.sees) for request in batch], add_generation_prompt=True, tokenize=True, return_dict=True,
-            return_tensors="pt", **own,
-        ).to(self.device)  # fmt: skip
+        chats = [messages(request, _picture, parts_always=self.sees) for request in batch]
+        try:
+            inputs = self.processor.apply_chat_template(
+                chats, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **own
+            ).to(self.device)
+        except (ValueError, TemplateError) as error:  # a template that is none, or has no place for pictures
+            told = " ".join(str(error).split())[:300]
+            raise UsageError(f"{self.name}: its chat template does not take the question: {told}") from None
         inputs = {name: t.to(self.model.dtype) if t.is_floating_point() else t for name, t in inputs.items()}
         drawn = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if sampling.temperature > 0:
@@ -129,7 +135,7 @@ def _load(folder: Path, flag: str, what: str, kind: type, **options):
     try:
         return kind.from_pretrained(folder, **options)
     except (
-        OSError, ValueError, KeyError, ImportError, RuntimeError, EOFError, SafetensorError, UnpicklingError,
+        OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError, EOFError, SafetensorError, UnpicklingError,
     ) as error:  # fmt: skip
         told = " ".join(str(error).split())[:300]
         raise UsageError(f"{flag} {folder}: transformers cannot load its {what}: {told}") from None

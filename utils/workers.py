@@ -136,8 +136,10 @@ class Ranks:
             threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
             from torch.distributed import rendezvous
 
+            # torchrun's store is there before its ranks: one that does not answer has died with torchrun.
+            minutes = 1 if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else 15
             self.store, _, _ = next(
-                rendezvous("env://", rank=self.rank, world_size=self.world, timeout=timedelta(minutes=15))
+                rendezvous("env://", rank=self.rank, world_size=self.world, timeout=timedelta(minutes=minutes))
             )
 
     def share(self, rows: list) -> Iterator[list]:
