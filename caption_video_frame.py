@@ -13,7 +13,6 @@ one text of all frames); attributes, what was measured, for caption_summary.py.
 
 import argparse
 import io
-import os
 from functools import partial
 
 import numpy as np
@@ -37,6 +36,7 @@ from utils.row_processing import CLIP_COLUMNS, input_rows, process_rows
 from utils.video_utils import frame_to_array, keyframe_indices, locate, sample_frames
 from utils.workers import Ranks
 
+DEFAULT_MODEL = "llava-v1.6-vicuna-7b"
 # Measured columns of the input row that a caption may speak of.
 MEASURED = ("motion_score", "camera_motion", "text_score")
 
@@ -127,8 +127,8 @@ def main() -> None:
     parser.add_argument("--captioner", choices=["attributes", *ENGINES], default="attributes", help="what captions")
     parser.add_argument(
         "--image_caption_model_name",
-        default="llava-v1.6-vicuna-7b",
-        help="a name of utils/models.jsonl, a hub id, a folder, or what the server calls it",
+        default=argparse.SUPPRESS,
+        help=f"a name of utils/models.jsonl, a hub id, a folder, or what the server calls it (default: {DEFAULT_MODEL})",
     )
     parser.add_argument(
         "--image_caption_prompt", help="text, or a .txt file (default: frame.txt or clip.txt of prompts/)"
@@ -157,12 +157,14 @@ def main() -> None:
     )
     add_engine_arguments(parser, max_new_tokens=256)
     args = parser.parse_args()
-    if args.video_folder and not os.path.exists(args.video_folder):
-        parser.error(f"--video_folder {args.video_folder}: no such folder")
     choices = {"method": args.frame_sample_method, "count": args.num_sampled_frames}
     done = {"depends_on": (*CLIP_COLUMNS, *MEASURED), "done_word": "captioned"}
     if args.captioner == "attributes":
         refuse_server(args, "attributes")
+        if "image_caption_model_name" in args:
+            print(
+                f"--captioner attributes asks no model; vllm, transformers or openai would ask {args.image_caption_model_name}"
+            )
         read = partial(attribute_columns, video_folder=args.video_folder, **choices)
         process_rows(
             args, "caption", input_rows(args), {"captioner": "attributes", **choices, "version": 1}, read, **done
@@ -174,7 +176,8 @@ def main() -> None:
 def caption_by_model(args: argparse.Namespace, choices: dict, done: dict) -> None:
     given = args.image_caption_prompt
     prompt = prompt_text(f"{args.caption_unit}.txt" if given is None else given, "--image_caption_prompt")
-    model = (args.captioner, args.image_caption_model_name, "--image_caption_model_name")
+    name = getattr(args, "image_caption_model_name", DEFAULT_MODEL)
+    model = (args.captioner, name, "--image_caption_model_name")
     settings = {
         "captioner": args.captioner, **engine_settings(args, *model), "unit": args.caption_unit, "prompt": prompt, **choices,
         "max_pixels": args.max_pixels, "version": 1,
@@ -188,7 +191,7 @@ def caption_by_model(args: argparse.Namespace, choices: dict, done: dict) -> Non
             items,
             open_engine(args, *model, ranks, pictures=at_once),
             partial(questions, unit=args.caption_unit, prompt=prompt, sampling=sampling),
-            partial(caption_columns, model=args.image_caption_model_name, prompt=prompt),
+            partial(caption_columns, model=name, prompt=prompt),
             checks_for(args.answer_checks),
         )
 

@@ -25,8 +25,6 @@ def main() -> None:
         parser.error("--video_metadata_path is missing: the rows with the captions")
     read_rows(args.video_metadata_path, required=(args.caption_column,))
     rows = input_rows(args)
-    if args.video_folder and not os.path.exists(args.video_folder):
-        parser.error(f"--video_folder {args.video_folder}: no such folder")
     for row in rows:
         if not isinstance(row[args.caption_column], str):
             parser.error(

@@ -8,6 +8,7 @@ resume, errors, ranks, progress and the closing line.
 
 import argparse
 import hashlib
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -25,6 +26,8 @@ def input_rows(args: argparse.Namespace) -> list[dict]:
     """The rows to work on, from `--video_metadata_path` with all its columns or from `--video_folder`; each
     `video_path` once.
     """
+    if args.video_folder and not os.path.exists(args.video_folder):
+        raise UsageError(f"--video_folder {args.video_folder}: no such folder or video")
     if args.video_metadata_path and not args.video_metadata_path.lower().endswith(".txt"):
         rows = read_rows(args.video_metadata_path, required=(args.video_path_column,))
         keyed = {}
