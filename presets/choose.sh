@@ -25,24 +25,16 @@ if [ ! -f "$here/presets/$PRESET.sh" ]; then
 fi
 . "$here/presets/$PRESET.sh"
 
-# Print a command, then run it with the flags that hold for all scripts; a failure ends the stage.
-run() { # a script, its flags
-    script=$1
-    shift
-    set -- "$PYTHON" "$here/$script" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
+# Print a command, then run it with the flags that hold for all scripts, as so many ranks, which share the rows; a failure ends the stage.
+run_ranks() { # how many, a script, its flags
+    ranks=$1 script=$2
+    shift 2
+    if [ "$ranks" -le 1 ]; then set -- "$here/$script" "$@"; else set -- -m torch.distributed.run --standalone --nproc_per_node="$ranks" "$here/$script" "$@"; fi
+    set -- "$PYTHON" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
     echo "+ $*"
     "$@"
 }
 
-# The same as so many ranks, which share the rows; one is the script alone.
-run_ranks() { # how many, a script, its flags
-    ranks=$1 script=$2
-    shift 2
-    if [ "$ranks" -le 1 ]; then
-        run "$script" "$@"
-    else
-        set -- "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node="$ranks" "$here/$script" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
-        echo "+ $*"
-        "$@"
-    fi
+run() { # a script, its flags
+    run_ranks 1 "$@"
 }

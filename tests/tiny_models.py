@@ -533,7 +533,6 @@ def _save(
         **(settings or {}),
     )
     model.save_pretrained(folder)
-    _name_as_on_the_hub(folder / "model.safetensors")
     processor.save_pretrained(folder)
     if processor is not tokenizer:
         processor.image_processor.save_pretrained(folder)  # preprocessor_config.json, which most snapshots still have
@@ -546,16 +545,6 @@ def _name_as_on_the_hub(path: Path) -> None:
     tower = re.compile(r"^(vision_tower|model\.vision_model)\.")
     weights = {tower.sub(r"\1.vision_model.", name): weight for name, weight in load_file(path).items()}
     save_file(weights, path, metadata={"format": "pt"})
-
-
-def _name_as_on_the_hub(file: Path) -> None:
-    """CLIP's tensors of LLaVA lie under `vision_tower.vision_model` in every snapshot, and vLLM looks for them there; transformers
-    reads that name and writes a shorter one.
-    """
-    tensors = load_file(file)
-    if "vision_tower.pre_layrnorm.weight" in tensors:  # so spelt, and CLIP's alone
-        tensors = {name.replace("vision_tower.", "vision_tower.vision_model."): tensors[name] for name in tensors}
-        save_file(tensors, file, {"format": "pt"})
 
 
 @torch.no_grad()

@@ -112,7 +112,7 @@ def ask(
                 for question in questions:
                     engine.submit(question)
         if not asked:
-            time.sleep(IDLE_SECONDS if more else 0)
+            time.sleep(IDLE_SECONDS)
             continue
         for request, answer in engine.finished():
             one = asked[request.key]

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import math
 import shlex
+import sys
 from pathlib import Path
 
 from utils.answer_checks import CHECKS
@@ -20,10 +21,14 @@ from utils.prompts import FOLDER as PROMPTS
 from utils.prompts import checked_utf8, text_of
 from utils.rows import read_rows
 from utils.weights import snapshot
-from utils.workers import Ranks
+from utils.workers import Ranks, end_with_starter
 
 TABLE = Path(__file__).with_name("models.jsonl")
 ENGINES = ["vllm", "transformers", "openai"]
+
+# vLLM's processes import the script that starts them, and so this. Of themselves they outlive one that is killed, and keep the GPU's memory.
+if "--multiprocessing-fork" in sys.orig_argv:
+    end_with_starter()
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser, max_new_tokens: int) -> None:

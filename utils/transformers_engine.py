@@ -1,5 +1,6 @@
 """The engine that runs a model in this process by transformers: on a CPU, or on the rank's own GPU."""
 
+import json
 from collections import deque
 from collections.abc import Iterable
 from functools import lru_cache, partial
@@ -17,6 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from utils.arguments import UsageError
 from utils.chat import Answer, Request, messages
 from utils.image_quality_models import rank_device
+from utils.weights import has_tokenizer
 from utils.workers import Failure
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -68,7 +70,7 @@ class TransformersEngine:
         self.model = model.to(self.device).eval()
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         # Where its files are missing, transformers makes some tokenizers without a vocabulary, and does not complain.
-        if not isinstance(self.tokenizer, transformers.PreTrainedTokenizerBase) or self.tokenizer.vocab_size < 2:
+        if not isinstance(self.tokenizer, transformers.PreTrainedTokenizerBase) or not has_tokenizer(folder):
             raise UsageError(f"{flag} {folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
         if chat_template:
             self.processor.chat_template = chat_template
@@ -119,9 +121,9 @@ class TransformersEngine:
             repetition_penalty=1.0,  # where the folder sets one, it would hold for greedy words too, in this engine alone
         )  # fmt: skip
         new = out[:, inputs["input_ids"].shape[1] :].tolist()
-        return [(request, self.answer(tokens)) for request, tokens in zip(batch, new, strict=True)]
+        return [(request, self._answer(tokens)) for request, tokens in zip(batch, new, strict=True)]
 
-    def answer(self, tokens: list[int]) -> Answer:
+    def _answer(self, tokens: list[int]) -> Answer:
         end = next((i for i, token in enumerate(tokens) if token in self.ends), None)
         text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
         return Answer(text, cut=end is None, tokens=len(tokens[:end]))
@@ -164,8 +166,6 @@ def _json_grammar(engine: TransformersEngine, schema: str):
 
 
 def _json_processor(engine: TransformersEngine, schema: dict):
-    import json
-
     from xgrammar.contrib.hf import LogitsProcessor
 
     return LogitsProcessor(_json_grammar(engine, json.dumps(schema)))  # one a call: it keeps the state of the texts

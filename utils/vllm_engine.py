@@ -5,8 +5,9 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from utils.arguments import UsageError
+from utils.arguments import RunError, UsageError
 from utils.chat import Answer, Request, messages
+from utils.weights import has_tokenizer
 from utils.workers import Failure
 
 
@@ -30,8 +31,11 @@ class VllmEngine:
     ):
         _own_gpus(tensor_parallel_size)
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        # A fork would hold our readers' pipes open, and would not import what ends it with us (utils/engines.py).
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
         try:
             import vllm
+            import vllm.exceptions
         except ImportError as error:
             raise UsageError(
                 f"vLLM cannot be imported ({error}): uv pip install -r requirements-vllm.txt, or choose transformers or openai"
@@ -40,6 +44,8 @@ class VllmEngine:
 
         self.vllm, self.picture = vllm, Image.fromarray
         options = ({"limit_mm_per_prompt": {"image": pictures}} if pictures else {}) | (options or {})
+        if "tokenizer" not in options and not has_tokenizer(folder):
+            raise UsageError(f"{flag} {folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
         self.chat_template = chat_template
         try:
             self.llm = vllm.LLM(
@@ -49,13 +55,12 @@ class VllmEngine:
                 disable_log_stats=True,
                 **options,
             )
-        except (
-            ValueError,
-            OSError,
-            RuntimeError,
-            TypeError,
-        ) as error:  # of a model or an option that it cannot run, in words
-            raise UsageError(f"{flag} {folder}: vLLM cannot run it: {str(error).strip().split(chr(10))[0]}") from error
+        except (vllm.exceptions.VLLMError, ValueError, OSError, RuntimeError, TypeError) as error:
+            raise UsageError(f"{flag} {folder}: vLLM cannot run it: {_first_line(error)}") from error
+        if pictures and not self.llm.model_config.is_multimodal_model:
+            raise UsageError(
+                f"{flag} {folder}: it cannot be shown pictures; take a model that sees, such as Qwen2.5-VL-7B"
+            )
         self.most = 2 * self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
         self.open: dict[str, Request] = {}
         self.refused: list[tuple[Request, Failure]] = []
@@ -65,18 +70,20 @@ class VllmEngine:
 
     def submit(self, request: Request) -> None:
         sampling = request.sampling
-        schema = self.vllm.sampling_params.StructuredOutputsParams(json=sampling.schema) if sampling.schema else None
-        params = self.vllm.SamplingParams(
-            max_tokens=sampling.max_new_tokens, temperature=sampling.temperature, seed=request.seed(), structured_outputs=schema,
-            output_kind=self.vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
-        )  # fmt: skip
+        kinds = self.vllm.sampling_params
         chat = messages(request, lambda picture: {"type": "image_pil", "image_pil": self.picture(picture)})
         try:
+            params = self.vllm.SamplingParams(
+                max_tokens=sampling.max_new_tokens, temperature=sampling.temperature, seed=request.seed(),
+                structured_outputs=kinds.StructuredOutputsParams(json=sampling.schema) if sampling.schema else None,
+                output_kind=kinds.RequestOutputKind.FINAL_ONLY,
+            )  # fmt: skip
             (name,) = self.llm.enqueue_chat(
-                chat, params, use_tqdm=False, chat_template_kwargs={"enable_thinking": False}
-            )
-        except ValueError as error:  # longer than the model's context, say: this request's own fault
-            self.refused.append((request, Failure("RequestRefused", str(error).strip().split("\n")[0])))
+                chat, params, use_tqdm=False, chat_template=self.chat_template, chat_template_kwargs={"enable_thinking": False}
+            )  # fmt: skip
+        # Longer than the model's context, say: this request's own fault.
+        except (self.vllm.exceptions.VLLMClientError, ValueError) as error:
+            self.refused.append((request, Failure("RequestRefused", _first_line(error))))
         else:
             self.open[name.rsplit("-", 1)[0]] = request  # its outputs come under the name without the random end
 
@@ -84,8 +91,15 @@ class VllmEngine:
         refused, self.refused = self.refused, []
         if not self.open:
             return refused
-        ended = [out for out in self.llm.llm_engine.step() if out.finished]
+        try:
+            ended = [out for out in self.llm.llm_engine.step() if out.finished]
+        except self.vllm.exceptions.VLLMServerError as error:  # its process has died, for want of memory, say
+            raise RunError(f"vLLM has ended: {_first_line(error)}") from error
         return itertools.chain(refused, [(self.open.pop(out.request_id), _answer(out.outputs[0])) for out in ended])
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
 
 
 def _answer(output) -> Answer:
@@ -101,5 +115,7 @@ def _own_gpus(count: int) -> None:
             visible.split(",") if visible else [str(i) for i in range(count * int(os.environ["LOCAL_WORLD_SIZE"]))]
         )
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(devices[rank * count : (rank + 1) * count])
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        os.environ.pop(name, None)
+    theirs = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    for name in list(os.environ):
+        if name in theirs or name.startswith("TORCHELASTIC_"):
+            del os.environ[name]

@@ -18,7 +18,8 @@ def watch(command: list[str]) -> int:
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def stop_at_end_of_input() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 1024):  # not through sys.stdin, whose lock, held here, makes the interpreter abort at its end
+            pass
         _signal(child, signal.SIGTERM)
         try:
             child.wait(STOP_SECONDS)

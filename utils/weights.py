@@ -137,6 +137,12 @@ def snapshot(repository: str, flag: str) -> Path:
         ) from None
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a model's folder brings a tokenizer's words: without them transformers makes up one that knows none, for some families."""
+    names = ("tokenizer.*", "vocab.*", "tekken.json", "*.model", "*.tiktoken")
+    return any(found for name in names for found in folder.glob(name))
+
+
 def _probe(address: str) -> None:
     """Raises: `OSError` when nothing answers at `address`; huggingface_hub would try for half a minute."""
     try:

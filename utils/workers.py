@@ -116,11 +116,16 @@ def progress(total: int, name: str) -> tqdm:
     return tqdm(total=total, desc=name, unit="row", disable=None, dynamic_ncols=True, smoothing=0.05)
 
 
-def _end_with_launcher(launcher: int) -> None:
-    """End this rank when its launcher has died, lest it write on beside the run that comes after."""
-    while os.getppid() == launcher:
-        time.sleep(1)
-    os._exit(1)
+def end_with_starter() -> None:
+    """End this process when the one that has started it has died."""
+    starter = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == starter:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class Ranks:
@@ -133,7 +138,7 @@ class Ranks:
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.store = None
         if self.world > 1:
-            threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
+            end_with_starter()  # the launcher: lest this rank write on beside the run that comes after
             from torch.distributed import rendezvous
 
             # torchrun's store is there before its ranks: one that does not answer has died with torchrun.
