@@ -580,3 +580,10 @@ def test_an_interrupt_ends_at_once_though_the_server_hangs(server, clips, tmp_pa
     process.send_signal(signal.SIGINT)
     assert "interrupted; what is done is saved" in ended(process, 130)
     assert time.monotonic() - began < 5 and len(read_rows(tmp_path / "rows.jsonl")) == 2
+
+
+def test_the_name_that_the_server_lists_is_asked_for(server):
+    server.models = (200, {"object": "list", "data": [{"id": "short"}, {"id": "other"}]})
+    address = {"base_url": server.url, "max_retries": 0}
+    assert OpenAIEngine(["owner/long", "short"], **address).model == "short"
+    assert OpenAIEngine(["owner/long", "unlisted"], **address).model == "owner/long"

@@ -1,8 +1,8 @@
 """Which engine runs which model: the flags that choose, the table of models' short names, the weights.
 
 The table is utils/models.jsonl: `alias` and `also`, the names that a user may give; `ids`, the hub id for each engine or
-server that runs it; `chat_template`, a file of prompts/ where the model brings none; `licence`; `billions` of parameters;
-`gib`, memory of the weights in bfloat16; `note`, what to know.
+server that runs it; `chat_template`, a file of prompts/ where the model brings none; `server_args`, flags that a server needs for it;
+`licence`; `billions` of parameters; `gib`, memory of the weights in bfloat16; `note`, what to know.
 """
 
 import argparse
@@ -208,14 +208,15 @@ def open_engine(args: argparse.Namespace, engine: str, name: str, flag: str, ran
 
         url = args.base_url
         if args.engine_server:
-            server = _start_server(args, model, flag, ranks)
+            server = _start_server(args, name, flag, ranks)
             url, model = server.url, server.name
         return OpenAIEngine(
             [model, name], base_url=url, concurrency=args.concurrency, max_retries=args.max_retries,
             request_seconds=args.request_seconds, extra_body=args.extra_body,
         )  # fmt: skip
     folder = ranks.after_rank_0("model", lambda: snapshot(model, flag))
-    own = {"chat_template": template} if (template := _chat_template(args, name)) else {}
+    template = _chat_template(args, name)
+    own = {"chat_template": text_of(template, "--chat_template")} if template else {}
     if engine == "transformers":
         from utils.transformers_engine import TransformersEngine
 
@@ -240,19 +241,24 @@ def open_engine(args: argparse.Namespace, engine: str, name: str, flag: str, ran
     )  # fmt: skip
 
 
-def _chat_template(args: argparse.Namespace, name: str) -> str | None:
-    """The user's template, or the table's for a model that brings none."""
+def _chat_template(args: argparse.Namespace, name: str) -> Path | None:
+    """The file of the user's template, or of the table's for a model that brings none."""
     file = (known_model(name) or {}).get("chat_template")
-    path = args.chat_template or (PROMPTS / file if file else None)
-    return text_of(path, "--chat_template") if path else None
+    return Path(args.chat_template) if args.chat_template else PROMPTS / file if file else None
 
 
-def _start_server(args: argparse.Namespace, model: str, flag: str, ranks: Ranks) -> EngineServer:
+def _start_server(args: argparse.Namespace, name: str, flag: str, ranks: Ranks) -> EngineServer:
     if ranks.world > 1:
         raise UsageError(
             "--engine_server: one process starts and asks a server; run it without accelerate launch or torchrun"
         )
+    kind = args.engine_server
+    model = hub_id(name, kind, flag)
     folder = str(snapshot(model, flag))
-    name = folder if args.engine_server == "transformers" else model  # which serves under its path
-    log = Path(args.saved_path).with_suffix(f".{args.engine_server}.log")
-    return EngineServer(args.engine_server, folder, name, log, args.server_seconds, shlex.split(args.server_args))
+    more = (known_model(name) or {}).get("server_args", {}).get(kind, "") + " " + args.server_args
+    template = _chat_template(args, name)
+    if template and kind in ("vllm", "sglang"):
+        more = f"--chat-template {shlex.quote(str(template))} {more}"
+    called = folder if kind == "transformers" else model  # which serves under its path
+    log = Path(args.saved_path).with_suffix(f".{kind}.log")
+    return EngineServer(kind, folder, called, log, args.server_seconds, shlex.split(more))
