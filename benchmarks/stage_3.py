@@ -4,13 +4,13 @@ called bare on the same pictures and prompts, in turns in one process.
     python benchmarks/stage_3.py --engine transformers
     python benchmarks/stage_3.py --engine vllm --model Qwen/Qwen3-VL-8B-Instruct --clips 500 --max_new_tokens 128
 
-Without --model, a Qwen2.5-VL of 30 million random weights is made for the purpose. Every answer has --max_new_tokens tokens. The bare
-side has its pictures decoded before the clock starts; ours reads them from the clips meanwhile. For several runs in one process the
-model is loaded once; what the script does with rows and files is all there.
+Without --model, a Qwen2.5-VL of 30 million random weights is made for the purpose, whose answers all have --max_new_tokens tokens. The
+bare side has its pictures decoded before the clock starts; ours reads them from the clips meanwhile. For several runs in one process the
+model is loaded once; what the script does with rows and files is all there. On a CPU, vLLM wants --engine_args '{"enforce_eager": true,
+"gpu_memory_utilization": 0.2}' and VLLM_CPU_KVCACHE_SPACE=1 in the environment.
 """
 
 import argparse
-import resource
 import sys
 import tempfile
 from functools import partial
@@ -116,8 +116,27 @@ def bare_vllm(engine, pictures: list, tokens: int) -> int:
         ]
         for p in pictures
     ]
-    params = engine.vllm.SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True)
+    params = engine.vllm.SamplingParams(max_tokens=tokens, temperature=0)
     return sum(len(out.outputs[0].token_ids) for out in engine.llm.chat(chats, params, use_tqdm=False))
+
+
+def forget_pictures(engine) -> None:
+    """Empty vLLM's caches, which would hand each run the work of the one before."""
+    engine.llm.reset_prefix_cache()
+    engine.llm.reset_mm_cache()
+    engine.llm.llm_engine.reset_encoder_cache()
+
+
+class Counted:
+    """An engine whose answers' tokens are counted on their way."""
+
+    def __init__(self, engine):
+        self.room, self.submit, self.engine, self.tokens = engine.room, engine.submit, engine, 0
+
+    def finished(self):
+        ended = list(self.engine.finished())
+        self.tokens += sum(answer.tokens for _, answer in ended)
+        return ended
 
 
 def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int:
@@ -130,7 +149,7 @@ def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int
         video_folder=str(clips), video_metadata_path=None, video_path_column="video_path", saved_path=str(saved_path), saved_freq=100,
         overwrite=True, retry_errors=False, n_jobs=args.n_jobs, timeout_seconds=120.0,
     )  # fmt: skip
-    sampling = Sampling(args.max_new_tokens)
+    engine, sampling = Counted(engine), Sampling(args.max_new_tokens)
     read = partial(
         script.read_pictures, video_folder=str(clips), max_pixels=10**9, as_jpeg=False, method="mid", count=1
     )
@@ -140,22 +159,19 @@ def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int
         columns=partial(script.caption_columns, model="benchmark", prompt=PROMPT),
     )  # fmt: skip
     process_rows(flags, "caption", input_rows(flags), {}, read, answers, patience=0, done_word="captioned")
-    return args.clips * args.max_new_tokens
-
-
-def cpu_seconds() -> float:
-    return sum(
-        u.ru_utime + u.ru_stime for u in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    )
+    return engine.tokens
 
 
 def main() -> None:
+    from utils.engines import json_object
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers")
     parser.add_argument("--model", help="a folder or hub id (default: a model made for the purpose)")
     parser.add_argument("--clips", type=int, default=12, help="clips a run, one frame each (default: 12)")
     parser.add_argument("--max_new_tokens", type=int, default=32, help="of every answer (default: 32)")
     parser.add_argument("--batch_size", type=int, default=1, help="of transformers (default: 1)")
+    parser.add_argument("--engine_args", type=json_object, default={}, help="options of vllm.LLM, a JSON object")
     parser.add_argument("--n_jobs", type=int, default=2, help="reading processes (default: 2)")
     parser.add_argument("--runs", type=int, default=3, help="alternating runs (default: 3)")
     args = parser.parse_args()
@@ -180,7 +196,8 @@ def main() -> None:
         else:
             from utils.vllm_engine import VllmEngine
 
-            engine, bare = VllmEngine(model, "--model", pictures=1, max_model_len=4096), bare_vllm
+            options = {"max_model_len": 4096, **args.engine_args}
+            engine, bare = VllmEngine(model, "--model", pictures=1, options=options), bare_vllm
         sides = {
             f"{args.engine}, bare": lambda run: bare(engine, pictures, args.max_new_tokens),
             "caption_video_frame.py": lambda run: ours(engine, args, work / "clips", work / f"run-{run}.jsonl"),
@@ -190,6 +207,8 @@ def main() -> None:
         bare(engine, pictures[:1], args.max_new_tokens)  # warm
         for run in range(args.runs):
             for side, work_of in sides.items():
+                if args.engine == "vllm":
+                    forget_pictures(engine)
                 begun = perf_counter()
                 tokens[side] = work_of(run)
                 seconds[side].append(perf_counter() - begun)
