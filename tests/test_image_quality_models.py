@@ -325,4 +325,6 @@ def test_technical_score_alone_needs_no_torch_and_writes_what_it_did(clips, tmp_
     parts = ["sharpness", "exposure", "contrast", "colourfulness", "brightness", "noise", "blockiness"]
     assert [list(row) for row in rows] == [["video_path", "sample_frame_idx", "technical_score", *parts]] * 4
     settings = json.loads((tmp_path / "technical_score.settings.json").read_text())
-    assert settings == {"metrics": "TechnicalScore", "method": "uniform", "count": 4, "version": 1}
+    assert settings == {
+        "file": "technical_score.jsonl", "metrics": "TechnicalScore", "method": "uniform", "count": 4, "version": 1,
+    }  # fmt: skip

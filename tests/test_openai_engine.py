@@ -153,9 +153,6 @@ FAULTS = {
     "drip": (drip, False, "TimeLimit", "--request_seconds allows more"),
     "400": (refuse(400, "the prompt is too long"), False, "RequestRefused", "(400): the prompt is too long"),
     "no JSON": (lambda handler: handler.raw(200, b"<html>Busy"), False, "ServerError", "cannot be read"),
-    "a page": (
-        lambda handler: handler.raw(200, b"<html>Busy", Content_Type="text/html"), False, "ServerError", "holds no text: <html>",
-    ),
     "bytes": (lambda handler: handler.raw(200, b'{"choices": "\xff"}'), False, "ServerError", "cannot be read"),
     "cut": (lambda handler: handler.say("A dog runs over the", "length"), True, "BadAnswer", "cut at --max_new_tokens"),
     "cut in thought": (lambda handler: handler.say("<think> So, a", "length"), True, "BadAnswer", "cut at --max_new_tokens"),
@@ -587,3 +584,13 @@ def test_the_name_that_the_server_lists_is_asked_for(server):
     address = {"base_url": server.url, "max_retries": 0}
     assert OpenAIEngine(["owner/long", "short"], **address).model == "short"
     assert OpenAIEngine(["owner/long", "unlisted"], **address).model == "owner/long"
+
+
+def test_a_web_page_is_no_chat_but_where_one_has_answered_before(server):
+    server.faults = {1: [lambda handler: handler.raw(200, b"<html>Busy", Content_Type="text/html")] * 2}
+    with pytest.raises(RunError, match="there is no chat at this address"):
+        tell(engine_of(server), pictures=[picture(1)])
+    engine = engine_of(server)
+    assert tell(engine, pictures=[picture(2)]) == "The picture shows 2"
+    failure = tell(engine, pictures=[picture(1)])
+    assert failure.error == "ServerError" and "holds no text: <html>" in failure.message

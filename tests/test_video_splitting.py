@@ -702,6 +702,8 @@ def test_wrong_use_is_a_sentence(tmp_path, monkeypatch, capsys):
             main()
         return f"{ended.value} {capsys.readouterr().err}"
 
+    assert "--video_folder in: no such folder" in said()
+    (tmp_path / "in").mkdir()
     assert "scenes.jsonl: no such file" in said()
     assert "--max_seconds 0.5" in said("--max_seconds", "0.5")
     assert "quickest" in said("--preset", "quickest")

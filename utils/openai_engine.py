@@ -61,7 +61,7 @@ class OpenAIEngine:
         self.extra_body, self.request_seconds = extra_body or {}, request_seconds
         self.most, self.at_once = 2 * concurrency, asyncio.Semaphore(concurrency)
         self.open: dict[concurrent.futures.Future, Request] = {}
-        self.failed_on_end = 0
+        self.failed_on_end, self.answered = 0, False
         # A daemon: at Ctrl-C nobody waits for a server that hangs.
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True, name="requests").start()
@@ -109,11 +109,11 @@ class OpenAIEngine:
             text = choice.message.content or ""
         except (AttributeError, IndexError, KeyError, TypeError):
             text = None
-        if isinstance(got, str) and got.lstrip().startswith("<"):
+        if not self.answered and isinstance(got, str) and got.lstrip().startswith("<"):
             raise RunError(f"{self.url}: {NO_CHAT}: the answer is a web page")
         if not isinstance(text, str):
             return self._failed("ServerError", f"the server's answer holds no text: {_line(got)[:200]}")
-        self.failed_on_end = 0
+        self.failed_on_end, self.answered = 0, True
         tokens = getattr(getattr(got, "usage", None), "completion_tokens", 0)
         return Answer(text, cut=getattr(choice, "finish_reason", "") == "length", tokens=tokens)
 
