@@ -30,7 +30,7 @@ from utils.attributes_caption import describe
 from utils.chat import Request, Sampling, ask, parse_json
 from utils.engines import ENGINES, add_engine_arguments, engine_settings, open_engine, refuse_server
 from utils.prompts import STYLES, prompt_text, schema_of
-from utils.row_processing import CLIP_COLUMNS, input_rows, process_rows
+from utils.row_processing import CLIP_COLUMNS, begun, input_rows, process_rows
 from utils.workers import Ranks
 
 QUOTES = re.compile('["“”„«»「」『』]')
@@ -177,6 +177,7 @@ def summarize_by_model(args: argparse.Namespace, rows: list[dict], done: dict) -
     }  # fmt: skip
 
     def answers(items):  # called where rows are due: a run with nothing left to do loads no model
+        items = begun(items)
         return ask(
             items,
             open_engine(args, *model, ranks),

@@ -32,7 +32,7 @@ from utils.chat import Request, Sampling, ask
 from utils.engines import ENGINES, add_engine_arguments, engine_settings, open_engine, refuse_server
 from utils.frame_indices import choose_frames
 from utils.prompts import prompt_text
-from utils.row_processing import CLIP_COLUMNS, input_rows, process_rows
+from utils.row_processing import CLIP_COLUMNS, begun, input_rows, process_rows
 from utils.video_utils import frame_to_array, keyframe_indices, locate, sample_frames
 from utils.workers import Ranks
 
@@ -187,6 +187,7 @@ def caption_by_model(args: argparse.Namespace, choices: dict, done: dict) -> Non
 
     def answers(items):  # called where rows are due: a run with nothing left to do loads no model
         at_once = args.num_sampled_frames if args.caption_unit == "clip" else 1
+        items = begun(items)
         return ask(
             items,
             open_engine(args, *model, ranks, pictures=at_once),

@@ -8,9 +8,11 @@ resume, errors, ranks, progress and the closing line.
 
 import argparse
 import hashlib
+import itertools
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 
 from utils.arguments import UsageError
@@ -76,6 +78,12 @@ def in_batches(score: Callable[[list], list[dict]], batch_size: int = 1) -> Call
         yield from of_batch(batch)
 
     return of_stream
+
+
+def begun(items: Iterable[tuple[dict, object] | None]) -> Iterator[tuple[dict, object] | None]:
+    """The same stream with `patience`, its reading under way at once: while a model loads, say."""
+    items = iter(items)
+    return itertools.chain([next(items, None)], items)
 
 
 def process_rows(
@@ -155,8 +163,11 @@ def process_rows(
     tasks = (row for chunk in ranks.share(rows) for row in chunk if row["video_path"] in is_due)
     limit = partial(_seconds_for_row, video_folder=args.video_folder, timeout_seconds=args.timeout_seconds)
     try:
-        with progress(-(-len(due) // ranks.world), name) as bar:
-            for row, made in score(work(read, tasks, min(args.n_jobs, len(due)), limit, patience)) if due else ():
+        with (
+            progress(-(-len(due) // ranks.world), name) as bar,
+            closing(work(read, tasks, min(args.n_jobs, len(due)), limit, patience)) as items,
+        ):
+            for row, made in score(items) if due else ():
                 bar.update()
                 if isinstance(made, Failure):
                     results.add_error(row["video_path"], made.error, made.message, stamp(row))
