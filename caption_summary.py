@@ -15,23 +15,24 @@ import json
 import re
 from functools import partial
 
-from utils.answer_checks import checks_for
-from utils.arguments import (
-    UsageError,
+from utils.captioning.answer_checks import checks_for
+from utils.captioning.attributes import describe
+from utils.captioning.chat import Request, Sampling, ask, parse_json
+from utils.captioning.engines import ENGINES, add_engine_arguments, engine_settings, open_engine, refuse_server
+from utils.captioning.prompts import STYLES, prompt_text, schema_of
+from utils.cli import (
     add_input_arguments,
     add_output_arguments,
     add_worker_arguments,
     at_least,
+    from_flags,
     run,
     script_parser,
     true_or_false,
 )
-from utils.attributes_caption import describe
-from utils.chat import Request, Sampling, ask, parse_json
-from utils.engines import ENGINES, add_engine_arguments, engine_settings, open_engine, refuse_server
-from utils.prompts import STYLES, prompt_text, schema_of
-from utils.row_processing import CLIP_COLUMNS, begun, input_rows, process_rows
-from utils.workers import Ranks
+from utils.errors import UsageError
+from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, input_rows, prefetch, process_rows
+from utils.pipeline.ranks import Ranks
 
 QUOTES = re.compile('["“”„«»「」『』]')
 
@@ -147,7 +148,7 @@ def main() -> None:
         parser.error("--video_metadata_path is missing: the rows of caption_video_frame.py")
     if args.append_attributes and args.rewrite == "json":
         parser.error("--append_attributes adds a sentence to a text, and --rewrite json gives none")
-    rows = input_rows(args)
+    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     check_rows(rows, args)
     if args.append_attributes and rows and not any(attribute_sentences(row.get("attributes") or {}) for row in rows):
         raise UsageError(
@@ -157,7 +158,8 @@ def main() -> None:
     if args.summarizer not in ENGINES:
         refuse_server(args, args.summarizer)
         read = partial(one_caption, column=args.caption_column, summarizer=args.summarizer)
-        process_rows(args, "summary", rows, {"summarizer": args.summarizer, "version": 1}, read, **done)
+        step = Step("summary", read, {"summarizer": args.summarizer, "version": 1}, **done)
+        process_rows(step, rows, from_flags(RunOptions, args))
         return
     summarize_by_model(args, rows, done)
 
@@ -177,7 +179,7 @@ def summarize_by_model(args: argparse.Namespace, rows: list[dict], done: dict) -
     }  # fmt: skip
 
     def answers(items):  # called where rows are due: a run with nothing left to do loads no model
-        items = begun(items)
+        items = prefetch(items)
         return ask(
             items,
             open_engine(args, *model, ranks),
@@ -187,7 +189,8 @@ def summarize_by_model(args: argparse.Namespace, rows: list[dict], done: dict) -
         )
 
     read = partial(descriptions, column=args.caption_column)
-    process_rows(args, "summary", rows, settings, read, answers, patience=0, ranks=ranks, **done)
+    step = Step("summary", read, settings, answers, patience=0, **done)
+    process_rows(step, rows, from_flags(RunOptions, args), ranks)
 
 
 if __name__ == "__main__":

@@ -18,23 +18,25 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from utils.answer_checks import checks_for
-from utils.arguments import (
+from utils.captioning.answer_checks import checks_for
+from utils.captioning.attributes import describe, main_colours
+from utils.captioning.chat import Request, Sampling, ask
+from utils.captioning.engines import ENGINES, add_engine_arguments, engine_settings, open_engine, refuse_server
+from utils.captioning.prompts import prompt_text
+from utils.cli import (
     add_input_arguments,
     add_output_arguments,
     add_worker_arguments,
     at_least,
+    from_flags,
     run,
     script_parser,
 )
-from utils.attributes_caption import describe, main_colours
-from utils.chat import Request, Sampling, ask
-from utils.engines import ENGINES, add_engine_arguments, engine_settings, open_engine, refuse_server
-from utils.frame_indices import choose_frames
-from utils.prompts import prompt_text
-from utils.row_processing import CLIP_COLUMNS, begun, input_rows, process_rows
-from utils.video_utils import frame_to_array, keyframe_indices, locate, sample_frames
-from utils.workers import Ranks
+from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, input_rows, prefetch, process_rows
+from utils.pipeline.ranks import Ranks
+from utils.video.geometry import frame_to_array
+from utils.video.sampling import choose_frames, keyframe_indices, sample_frames
+from utils.video_utils import locate
 
 DEFAULT_MODEL = "llava-v1.6-vicuna-7b"
 # Measured columns of the input row that a caption may speak of.
@@ -166,8 +168,11 @@ def main() -> None:
                 f"--captioner attributes asks no model; vllm, transformers or openai would ask {args.image_caption_model_name}"
             )
         read = partial(attribute_columns, video_folder=args.video_folder, **choices)
+        step = Step("caption", read, {"captioner": "attributes", **choices, "version": 1}, **done)
         process_rows(
-            args, "caption", input_rows(args), {"captioner": "attributes", **choices, "version": 1}, read, **done
+            step,
+            input_rows(args.video_folder, args.video_metadata_path, args.video_path_column),
+            from_flags(RunOptions, args),
         )
         return
     caption_by_model(args, choices, done)
@@ -182,12 +187,12 @@ def caption_by_model(args: argparse.Namespace, choices: dict, done: dict) -> Non
         "captioner": args.captioner, **engine_settings(args, *model), "unit": args.caption_unit, "prompt": prompt, **choices,
         "max_pixels": args.max_pixels, "version": 1,
     }  # fmt: skip
-    rows, ranks = input_rows(args), Ranks()
+    rows, ranks = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), Ranks()
     sampling = Sampling(args.max_new_tokens, args.temperature, args.seed)
 
     def answers(items):  # called where rows are due: a run with nothing left to do loads no model
         at_once = args.num_sampled_frames if args.caption_unit == "clip" else 1
-        items = begun(items)
+        items = prefetch(items)
         return ask(
             items,
             open_engine(args, *model, ranks, pictures=at_once),
@@ -198,7 +203,8 @@ def caption_by_model(args: argparse.Namespace, choices: dict, done: dict) -> Non
 
     shown = {"max_pixels": args.max_pixels, "as_jpeg": args.captioner == "openai", **choices}
     read = partial(read_pictures, video_folder=args.video_folder, **shown)
-    process_rows(args, "caption", rows, settings, read, answers, patience=0, ranks=ranks, **done)
+    step = Step("caption", read, settings, answers, patience=0, **done)
+    process_rows(step, rows, from_flags(RunOptions, args), ranks)
 
 
 if __name__ == "__main__":

@@ -20,36 +20,31 @@ from itertools import tee
 from math import floor, inf, isfinite
 
 import av
-import cv2
 import numpy as np
 
-from utils.arguments import (
+from utils.cli import (
+    add_filter_arguments,
     add_input_arguments,
     add_output_arguments,
     add_worker_arguments,
     at_least,
+    filter_bounds,
+    from_flags,
     run,
     script_parser,
 )
-from utils.filters import add_filter_arguments, filters_from, first_failure
-from utils.optical_flow import SAMPLING_FPS, SHORT_SIDE, camera_name, farneback_score, measure_motion, prepare
-from utils.picture_comparison import picture_replaced
-from utils.row_processing import input_rows, process_rows
-from utils.video_utils import (
-    VideoError,
-    decode,
-    display_size,
-    frame_to_array,
-    locate,
-    open_video,
-    resize,
-    short_side_size,
-)
+from utils.cutting.block_matching import picture_replaced
+from utils.errors import VideoError
+from utils.pipeline.filters import first_failure, load_filters
+from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+from utils.scoring.optical_flow import SAMPLING_FPS, SHORT_SIDE, camera_name, farneback_score, measure_motion, prepare
+from utils.video.geometry import display_size, frame_to_array, resize, short_side_size
+from utils.video.opening import decode, open_video
+from utils.video_utils import locate
 
 
 def motion_columns(row: dict, video_folder: str | None, estimator: str, short_side: int, sampling_fps: float) -> dict:
     """The columns of one clip; one decode, of which only the sampled frames are converted."""
-    cv2.setNumThreads(1)  # many processes, one thread each
     path, known = locate(row["video_path"], video_folder), {}
     with open_video(path) as (container, stream):
         frames = decode(container, stream)
@@ -126,15 +121,18 @@ def main() -> None:
     )
     add_filter_arguments(parser, motion=False)
     args = parser.parse_args()
-    filters = filters_from(args)
+    filters = load_filters(filter_bounds(args))
     choices = {"estimator": args.motion_estimator, "short_side": args.short_side, "sampling_fps": args.sampling_fps}
-    process_rows(
-        args,
+    step = Step(
         "motion",
-        input_rows(args),
-        {**choices, "version": 1},
         partial(motion_columns, video_folder=args.video_folder, **choices),
+        {**choices, "version": 1},
         passes=lambda row: first_failure(filters, row) is None,
+    )
+    process_rows(
+        step,
+        input_rows(args.video_folder, args.video_metadata_path, args.video_path_column),
+        from_flags(RunOptions, args),
     )
 
 

@@ -16,23 +16,25 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 
-import cv2
 import numpy as np
 
-from utils.arguments import (
-    UsageError,
+from utils.cli import (
     add_input_arguments,
     add_output_arguments,
     add_worker_arguments,
     at_least,
+    from_flags,
     run,
     script_parser,
 )
-from utils.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
-from utils.frame_indices import choose_frames
-from utils.row_processing import in_batches, input_rows, process_rows
-from utils.text_area import BOX_THRESHOLD, SHORT_SIDE, RapidTextDetector, text_area_share
-from utils.video_utils import frame_to_array, locate, sample_frames
+from utils.errors import UsageError
+from utils.pipeline.process import RunOptions, Step, in_batches, input_rows, process_rows
+from utils.scoring.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
+from utils.scoring.rapidocr_detector import BOX_THRESHOLD, SHORT_SIDE, RapidTextDetector
+from utils.scoring.text_area import text_area_share
+from utils.video.geometry import frame_to_array
+from utils.video.sampling import choose_frames, sample_frames
+from utils.video_utils import locate
 
 EASYOCR_FLAGS = ("model_path", "low_text", "link_threshold", "canvas_size")
 
@@ -48,7 +50,6 @@ def read_frames(
     """Indices and frames, uint8 (H, W, 3), RGB, no larger than the detector sees them: one side at its limit, in
     pixels.
     """
-    cv2.setNumThreads(1)  # many processes, one thread each
     indices, _, frames = sample_frames(locate(row["video_path"], video_folder), partial(choose_frames, method, count))
     stored = frames[0].width, frames[0].height
     scale = min(1, short_side / min(stored), long_side / max(stored))
@@ -120,7 +121,7 @@ def main() -> None:
     if given and args.text_detector != "easyocr":
         raise UsageError(f"--{next(iter(given))} is a flag of --text_detector easyocr")
     choices = {"method": args.frame_sample_method, "count": args.num_sampled_frames}
-    rows = input_rows(args)
+    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     if args.text_detector == "easyocr":
         boxes_in = EasyTextDetector(
             text_threshold=getattr(args, "box_threshold", TEXT_THRESHOLD), threads=args.n_jobs, **given
@@ -134,7 +135,8 @@ def main() -> None:
         settings = {**choices, **thresholds, "version": 2}
         sides = {"short_side": SHORT_SIDE}
     read = partial(read_frames, video_folder=args.video_folder, **choices, **sides)
-    process_rows(args, "text", rows, settings, read, in_batches(partial(text_columns, boxes_in=boxes_in)))
+    step = Step("text", read, settings, in_batches(partial(text_columns, boxes_in=boxes_in)))
+    process_rows(step, rows, from_flags(RunOptions, args))
 
 
 if __name__ == "__main__":

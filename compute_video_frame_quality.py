@@ -19,24 +19,25 @@ one, one a rank.
 from collections.abc import Callable
 from functools import partial
 
-import cv2
 import numpy as np
 
-from utils.arguments import (
-    UsageError,
+from utils.cli import (
     add_input_arguments,
     add_output_arguments,
     add_worker_arguments,
     at_least,
+    from_flags,
     run,
     script_parser,
 )
-from utils.frame_fit import FrameFit
-from utils.frame_indices import choose_frames
-from utils.row_processing import digest, in_batches, input_rows, process_rows
-from utils.technical_score import BLOCK, technical_columns
-from utils.video_utils import VideoError, frame_to_array, keyframe_indices, locate, sample_frames
-from utils.workers import Ranks
+from utils.errors import UsageError, VideoError
+from utils.models.image_transform import ImageTransform
+from utils.pipeline.process import RunOptions, Step, digest, in_batches, input_rows, process_rows
+from utils.pipeline.ranks import Ranks
+from utils.scoring.technical import BLOCK, technical_columns
+from utils.video.geometry import frame_to_array
+from utils.video.sampling import choose_frames, keyframe_indices, sample_frames
+from utils.video_utils import locate
 
 COLUMNS = {
     "TechnicalScore": "technical_score",
@@ -53,13 +54,12 @@ def read_clip(
     method: str,
     count: int,
     metrics: list[str],
-    fits: dict[str, FrameFit],
+    fits: dict[str, ImageTransform],
     caption: str,
 ) -> dict:
     """The columns of one clip that need no model; where models follow, under "clip" and "siglip" their frames, uint8
     (T, S, S, 3), too.
     """
-    cv2.setNumThreads(1)  # many processes, one thread each
     path, text = locate(row["video_path"], video_folder), row.get(caption)
     if "CLIPScore" in metrics and not (isinstance(text, str) and text.strip()):
         raise VideoError(f"{path!r} has no text in the column {caption!r}, which CLIPScore compares it with")
@@ -159,7 +159,7 @@ def main() -> None:
     choices = {"method": args.frame_sample_method, "count": args.num_sampled_frames}
     settings = {"metrics": " ".join(args.metrics), **choices, "version": 1}
     holds = {}
-    rows, ranks = input_rows(args), Ranks()
+    rows, ranks = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), Ranks()
     if "CLIPScore" in args.metrics:
         settings["caption_column"] = args.caption_column
         if rows and not any(args.caption_column in row for row in rows):
@@ -172,7 +172,7 @@ def main() -> None:
         raise UsageError("SemanticConsistency compares frames: --frame_sample_method uniform or keyframe, of 2 or more")
     models = {}
     if args.metrics != ["TechnicalScore"]:  # which starts without torch
-        from utils.image_quality_models import load_models
+        from utils.models.clip import load_models
 
         models, digests = load_models(args, ranks)
         settings |= digests
@@ -187,8 +187,8 @@ def main() -> None:
     )
     score = partial(score_clips, metrics=args.metrics, models=models, batch_size=args.batch_size)
     clips = max(1, args.batch_size // args.num_sampled_frames)
-    scored = {"score": in_batches(score, clips)} if models else {}
-    process_rows(args, "quality", rows, settings, read, ranks=ranks, **scored, **holds)
+    step = Step("quality", read, settings, in_batches(score, clips) if models else None, **holds)
+    process_rows(step, rows, from_flags(RunOptions, args), ranks)
 
 
 if __name__ == "__main__":

@@ -15,24 +15,20 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from av.video.reformatter import VideoReformatter
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, SceneDetector
 from scenedetect.common import Timecode
 from scenedetect.detectors import HashDetector, HistogramDetector, ThresholdDetector
 
-from utils.arguments import (
-    UsageError,
-    add_input_arguments,
-    add_output_arguments,
-    add_worker_arguments,
-    run,
-    script_parser,
-)
-from utils.row_processing import input_rows, process_rows
-from utils.transition_detector import TransitionDetector
-from utils.video_utils import decode, display_size, frame_rate, last_frame_length, locate, open_video
+from utils.cli import add_input_arguments, add_output_arguments, add_worker_arguments, from_flags, run, script_parser
+from utils.cutting.transition_detector import TransitionDetector
+from utils.errors import UsageError
+from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+from utils.video.geometry import display_size
+from utils.video.opening import decode, open_video
+from utils.video.timing import frame_rate, last_frame_length
+from utils.video_utils import locate
 
 FRAME_SIDE = 256  # pixels of the long side that a detector sees, the size to which PySceneDetect scales down itself
 MIN_SHOT_SECONDS = 0.6
@@ -98,7 +94,6 @@ def detect_shots(
                 image,
             )
 
-    cv2.setNumThreads(1)  # many processes, one thread each
     finder = make_detector(detector, threshold, transnetv2_model)
     with open_video(locate(row["video_path"], video_folder)) as (container, stream):
         cuts = find_cuts(finder, images())
@@ -164,7 +159,12 @@ def main() -> None:
         "transnetv2_model": args.transnetv2_model,
     }
     read = partial(detect_shots, video_folder=args.video_folder, **choices)
-    process_rows(args, "cutscene_detect", input_rows(args), choices, read, done_word="cut into shots")
+    step = Step("cutscene_detect", read, choices, done_word="cut into shots")
+    process_rows(
+        step,
+        input_rows(args.video_folder, args.video_metadata_path, args.video_path_column),
+        from_flags(RunOptions, args),
+    )
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
-from utils.arguments import UsageError, run, script_parser
+from utils.cli import run, script_parser
+from utils.errors import UsageError
 
 if TYPE_CHECKING:
     import torch

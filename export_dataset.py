@@ -9,8 +9,8 @@ import json
 import os
 from pathlib import Path
 
-from utils.arguments import add_input_arguments, run, script_parser
-from utils.row_processing import input_rows
+from utils.cli import add_input_arguments, run, script_parser
+from utils.pipeline.process import input_rows
 from utils.rows import read_rows
 from utils.video_utils import locate
 
@@ -24,7 +24,7 @@ def main() -> None:
     if not args.video_metadata_path:
         parser.error("--video_metadata_path is missing: the rows with the captions")
     read_rows(args.video_metadata_path, required=(args.caption_column,))
-    rows = input_rows(args)
+    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     for row in rows:
         if not isinstance(row[args.caption_column], str):
             parser.error(

@@ -17,11 +17,12 @@ import math
 import os
 from pathlib import Path
 
-from utils.arguments import UsageError, add_input_arguments, run, script_parser
-from utils.filters import SLACK, Filter, add_filter_arguments, filters_from, first_failure
-from utils.histogram_plot import Histogram, draw_histograms
-from utils.row_processing import input_rows
+from utils.cli import add_filter_arguments, add_input_arguments, filter_bounds, run, script_parser
+from utils.errors import UsageError
+from utils.pipeline.filters import SLACK, Filter, first_failure, load_filters
+from utils.pipeline.process import input_rows
 from utils.rows import write_rows
+from utils.scoring.histograms import Histogram, draw_histograms
 from video_splitting import pixels
 
 
@@ -84,8 +85,11 @@ def main() -> None:
     args = parser.parse_args()
     saved_path = Path(args.saved_path)
     dropped_path = Path(args.dropped_path or saved_path.with_name(f"dropped{saved_path.suffix}"))
-    filters = filters_from(args)
-    rows = [with_scores(row, filters) for row in input_rows(args)]
+    filters = load_filters(filter_bounds(args))
+    rows = [
+        with_scores(row, filters)
+        for row in input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    ]
     known = [
         Filter("duration", args.min_seconds - SLACK, args.max_seconds + SLACK),
         *([Filter("pixels", args.resolution_threshold, float("inf"))] if args.resolution_threshold else []),

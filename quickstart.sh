@@ -23,9 +23,9 @@ else
     export DATASET_FOLDER=${DATASET_FOLDER:-$PWD/datasets/panda_70m}
     videos=$DATASET_FOLDER/before_vcut
     mkdir -p "$videos"
-    [ -e "$videos/sample.mp4" ] || "$PYTHON" -m utils.sample_video "$videos/sample.mp4"
+    [ -e "$videos/sample.mp4" ] || "$PYTHON" -m tools.sample_video "$videos/sample.mp4"
 fi
 VIDEO_FOLDER=$videos sh stage_1_video_cut.sh
 sh stage_2_filter_data.sh
 sh stage_3_video_caption.sh
-"$PYTHON" -m utils.summary --dataset_folder="$DATASET_FOLDER"
+"$PYTHON" -m tools.summary --dataset_folder="$DATASET_FOLDER"

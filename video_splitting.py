@@ -21,10 +21,15 @@ from pathlib import Path, PurePosixPath
 import av
 import numpy as np
 
-from utils.arguments import UsageError, add_output_arguments, add_worker_arguments, at_least, run, script_parser
-from utils.clip_writer import Clip, Encoding, decoded_times, index_source, read_identity, write_clips
-from utils.row_processing import input_rows, process_rows
-from utils.video_utils import VideoError, decode, display_size, frame_rate, last_frame_length, locate, open_video
+from utils.cli import add_output_arguments, add_worker_arguments, at_least, from_flags, run, script_parser
+from utils.cutting.clip_track import Clip, Encoding
+from utils.cutting.clip_writer import decoded_times, index_source, read_identity, write_clips
+from utils.errors import UsageError, VideoError
+from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+from utils.video.geometry import display_size
+from utils.video.opening import decode, open_video
+from utils.video.timing import frame_rate, last_frame_length
+from utils.video_utils import locate
 
 ROUNDING = 6e-4  # seconds: half of a timecode's last digit, and some for frames that begin exactly there
 
@@ -311,7 +316,7 @@ def main() -> None:
         raise UsageError(f"--output_folder {args.output_folder} cannot be written")
     check_encoder(args.encoder, args.preset)
 
-    rows = input_rows(args)
+    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     for row in rows:
         check_row(row, args.video_metadata_path, needs_size=bool(args.resolution_threshold))
     add_clip_prefixes(rows)
@@ -340,14 +345,12 @@ def main() -> None:
     }
     coded = {"encoder": args.encoder, "crf": args.crf, "preset": args.preset, "audio": not args.no_audio}
     encoding = Encoding(**coded, threads=args.encoder_threads)
-    process_rows(
-        args,
+    step = Step(
         "video_splitting",
-        rows,
-        {**cut, **coded, "output_folder": os.path.abspath(args.output_folder)},
         partial(
             split_video, video_folder=args.video_folder, output_folder=args.output_folder, encoding=encoding, **cut
         ),
+        {**cut, **coded, "output_folder": os.path.abspath(args.output_folder)},
         passes=passes,
         depends_on=("timecode_list", "transitions", "clip_prefix"),
         key="source_path",
@@ -355,6 +358,7 @@ def main() -> None:
         discard=remove_unowned,
         done_word="cut",
     )
+    process_rows(step, rows, from_flags(RunOptions, args))
     short = sum(
         not long_enough(parse_timecode(a), parse_timecode(b), args.min_seconds)
         for row in rows

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.clip_writer import decoded_times
+from utils.cutting.clip_writer import decoded_times
 from utils.rows import read_rows
-from utils.video_utils import open_video
+from utils.video.opening import open_video
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from pathlib import Path
 import cv2
 
 import cutscene_detect
-from utils.transition_detector import TransitionDetector
-from utils.video_utils import open_video
+from utils.cutting.transition_detector import TransitionDetector
+from utils.video.opening import open_video
 
 
 class Telling(TransitionDetector):

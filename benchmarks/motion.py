@@ -26,8 +26,9 @@ def in_memory(paths: list[str], runs: int) -> dict[str, list[float]]:
     import cv2
 
     from compute_motion_score import sampled
-    from utils.optical_flow import SAMPLING_FPS, farneback_score, measure_motion, prepare
-    from utils.video_utils import decode, frame_to_array, open_video
+    from utils.scoring.optical_flow import SAMPLING_FPS, farneback_score, measure_motion, prepare
+    from utils.video.geometry import frame_to_array
+    from utils.video.opening import decode, open_video
 
     def dis(frames: list, times: list) -> None:
         estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
@@ -48,9 +49,9 @@ def in_memory(paths: list[str], runs: int) -> dict[str, list[float]]:
         for run in range(runs):
             for name, (side, short_side) in sides.items():
                 frames = [prepare(frame, short_side) for frame in native]
-                begun = process_time()
+                prefetch = process_time()
                 side(frames, times)
-                seconds[name][run] += process_time() - begun
+                seconds[name][run] += process_time() - prefetch
     return seconds
 
 

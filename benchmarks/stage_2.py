@@ -33,15 +33,17 @@ sys.path.append(str(ROOT))
 
 from compute_motion_score import motion_columns, sampled
 from compute_text_score import rapidocr_boxes, read_frames, text_columns
-from utils.easyocr_detector import EasyTextDetector
-from utils.frame_indices import choose_frames
-from utils.optical_flow import SAMPLING_FPS, SHORT_SIDE, farneback_score
-from utils.technical_score import technical_columns
-from utils.text_area import SHORT_SIDE as TEXT_SHORT_SIDE
-from utils.text_area import RapidTextDetector
-from utils.video_utils import decode, frame_to_array, open_video, packet_times, sample_frames, short_side_size
+from utils.scoring.easyocr_detector import EasyTextDetector
+from utils.scoring.optical_flow import SAMPLING_FPS, SHORT_SIDE, farneback_score
+from utils.scoring.rapidocr_detector import SHORT_SIDE as TEXT_SHORT_SIDE
+from utils.scoring.rapidocr_detector import RapidTextDetector
+from utils.scoring.technical import technical_columns
+from utils.video.geometry import frame_to_array, short_side_size
+from utils.video.opening import decode, open_video
+from utils.video.sampling import choose_frames, sample_frames
+from utils.video.timing import packet_times
 
-ROAD_ROWS = 400  # of one more run with one row, so that a row's share is seen
+PIPELINE_ROWS = 400  # of one more run with one row, so that a row's share is seen
 Clock = dict[str, list[float]]  # of each side the CPU-seconds of each run
 
 
@@ -113,9 +115,9 @@ def take_turns(sides: dict[str, Callable], works: list[tuple], runs: int) -> Clo
     for run in range(runs):
         for work in works:
             for name, side in sides.items():
-                begun = process_time()
+                prefetch = process_time()
                 side(*work)
-                seconds[name][run] += process_time() - begun
+                seconds[name][run] += process_time() - prefetch
     return seconds
 
 
@@ -159,9 +161,9 @@ class Scorer:
 
 
 def timed(function: Callable, *arguments) -> tuple[float, Any]:
-    begun = process_time()
+    prefetch = process_time()
     got = function(*arguments)
-    return process_time() - begun, got
+    return process_time() - prefetch, got
 
 
 def read_quality(path: str) -> list[np.ndarray]:
@@ -254,8 +256,8 @@ def in_memory(scorer: Scorer, paths: list[str], runs: int) -> Clock:
 
 def road(case: Case, out: Path, rows: int, frame_size: tuple[int, int] | None) -> list[list[str]]:
     size = ["--frame_size", *map(str, frame_size)] if frame_size else []
-    command = [sys.executable, str(ROOT / "benchmarks" / "road.py"), "--rows", str(rows), "--n_jobs", "1", *size]
-    return [[*command, "--saved_path", str(out / "road.jsonl")]]
+    command = [sys.executable, str(ROOT / "benchmarks" / "pipeline.py"), "--rows", str(rows), "--n_jobs", "1", *size]
+    return [[*command, "--saved_path", str(out / "rows.jsonl")]]
 
 
 def scoring(case: Case, out: Path, scorer: Scorer) -> list[list[str]]:
@@ -272,7 +274,7 @@ def scoring_table(case: Case, no_video: Case, all_scorers: dict[str, Scorer], ru
         {
             (rows, size): partial(road, case, rows=rows, frame_size=size)
             for size in sizes
-            for rows in (1, 1 + ROAD_ROWS)
+            for rows in (1, 1 + PIPELINE_ROWS)
         },
         runs,
     )
@@ -283,8 +285,8 @@ def scoring_table(case: Case, no_video: Case, all_scorers: dict[str, Scorer], ru
         net = past_start_up(usages[name], start_up[name], commands=1)
         work = [read + score for read, score in zip(seconds["reading"], seconds["scoring"])]
         size = scorer.frame_size
-        long, short = ([usage.cpu_seconds for usage in roads[rows, size]] for rows in (1 + ROAD_ROWS, 1))
-        a_row = [(a - b) / ROAD_ROWS for a, b in zip(long, short)]
+        long, short = ([usage.cpu_seconds for usage in roads[rows, size]] for rows in (1 + PIPELINE_ROWS, 1))
+        a_row = [(a - b) / PIPELINE_ROWS for a, b in zip(long, short)]
         milliseconds = [net, seconds["reading"], seconds["scoring"], seconds["bare"]]
         cells = [f"{1000 * median(values) / len(clips):.0f}" if any(values) else "" for values in milliseconds]
         lines.append(

@@ -142,8 +142,8 @@ class Counted:
 def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int:
     """What caption_video_frame.py does between loading its model and its closing line."""
     import caption_video_frame as script
-    from utils.chat import Sampling, ask
-    from utils.row_processing import input_rows, process_rows
+    from utils.captioning.chat import Sampling, ask
+    from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
 
     flags = argparse.Namespace(
         video_folder=str(clips), video_metadata_path=None, video_path_column="video_path", saved_path=str(saved_path), saved_freq=100,
@@ -158,12 +158,13 @@ def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int
         requests=partial(script.questions, unit="frame", prompt=PROMPT, sampling=sampling),
         columns=partial(script.caption_columns, model="benchmark", prompt=PROMPT),
     )  # fmt: skip
-    process_rows(flags, "caption", input_rows(flags), {}, read, answers, patience=0, done_word="captioned")
+    step = Step("caption", read, {}, answers, patience=0, done_word="captioned")
+    process_rows(step, input_rows(flags.video_folder, flags.video_metadata_path), from_flags(RunOptions, flags))
     return engine.tokens
 
 
 def main() -> None:
-    from utils.engines import json_object
+    from utils.captioning.engines import json_object
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers")
@@ -177,7 +178,7 @@ def main() -> None:
     args = parser.parse_args()
 
     from caption_video_frame import read_pictures
-    from utils.weights import snapshot
+    from utils.models.weights import snapshot
 
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
@@ -188,13 +189,13 @@ def main() -> None:
         )
         pictures = [look({"video_path": path.name})["pictures"][0] for path in sorted((work / "clips").iterdir())]
         if args.engine == "transformers":
-            from utils.transformers_engine import TransformersEngine
+            from utils.captioning.engines.transformers_engine import TransformersEngine
 
             engine = TransformersEngine(model, "--model", pictures=True, batch_size=args.batch_size)
             engine.ends = set()
             bare = bare_transformers
         else:
-            from utils.vllm_engine import VllmEngine
+            from utils.captioning.engines.vllm_engine import VllmEngine
 
             options = {"max_model_len": 4096, **args.engine_args}
             engine, bare = VllmEngine(model, "--model", pictures=1, options=options), bare_vllm
@@ -209,9 +210,9 @@ def main() -> None:
             for side, work_of in sides.items():
                 if args.engine == "vllm":
                     forget_pictures(engine)
-                begun = perf_counter()
+                prefetch = perf_counter()
                 tokens[side] = work_of(run)
-                seconds[side].append(perf_counter() - begun)
+                seconds[side].append(perf_counter() - prefetch)
                 print(f"run {run + 1} of {args.runs}: {side}: {seconds[side][-1]:.1f} s", file=sys.stderr)
     reference = next(iter(seconds.values()))
     rows = [

@@ -25,7 +25,7 @@ from scenedetect.common import Timecode
 from scenedetect.detectors import AdaptiveDetector, ContentDetector
 from skimage import data
 
-from utils.transition_detector import TransitionDetector
+from utils.cutting.transition_detector import TransitionDetector
 
 WIDTH, HEIGHT = 256, 144
 PHOTOS = (

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from utils.rows import read_rows
-from utils.video_utils import frame_to_array, sample_frames
+from utils.video.geometry import frame_to_array
+from utils.video.sampling import sample_frames
 
 THRESHOLDS = {  # picture: column, threshold, whether what lies below is dropped
     "technical_score": ("technical_score", 4, True),

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from skimage import data
 
-from utils.optical_flow import camera_name, farneback_score, measure_motion, prepare, sampled_indices
+from utils.scoring.optical_flow import camera_name, farneback_score, measure_motion, prepare, sampled_indices
 
 PERCENTS = (0, 2, 5, 10, 20, 40, 60, 80)  # of the width per second
 

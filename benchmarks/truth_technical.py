@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 
-from utils.technical_score import measure_frame
+from utils.scoring.technical import measure_frame
 
 STEPS = {
     "blur, % of height": (0, 0.14, 0.2, 0.28, 0.42, 0.55, 0.85, 1.2, 1.7),

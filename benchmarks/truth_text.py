@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
 from benchmarks.truth_technical import frames_of
-from utils.text_area import RapidTextDetector, text_area_share
+from utils.scoring.rapidocr_detector import RapidTextDetector
+from utils.scoring.text_area import text_area_share
 
 LINES = (
     "SUBSCRIBE NOW",

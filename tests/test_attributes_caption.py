@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from utils.attributes_caption import describe, main_colours
+from utils.captioning.attributes import describe, main_colours
 
 
 @pytest.mark.parametrize(

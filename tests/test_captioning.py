@@ -19,13 +19,12 @@ from safetensors.torch import load_file, save_file
 import caption_summary
 import caption_video_frame
 from caption_video_frame import caption_columns, questions, read_pictures
-from utils.answer_checks import CHECKS, checks_for, count_words
-from utils.arguments import UsageError
-from utils.chat import Answer, Request, Sampling, ask, spoken
-from utils.prompts import STYLES, schema_of
+from utils.captioning.answer_checks import CHECKS, checks_for, count_words
+from utils.captioning.chat import Answer, Request, Sampling, ask, strip_reasoning
+from utils.captioning.engines.transformers_engine import TransformersEngine
+from utils.captioning.prompts import STYLES, schema_of
+from utils.errors import Failure, UsageError
 from utils.rows import read_rows
-from utils.transformers_engine import TransformersEngine
-from utils.workers import Failure
 
 CLIPS = [f"clip {i}.mp4" for i in range(7)]
 SENTENCE = re.compile(rf"({'|'.join(tiny_models.FIRST)})( \w+){{6}}( \w+){{0,4}}\.")
@@ -307,7 +306,7 @@ def test_a_good_answer_passes_every_check(text):
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BAD.items() for text in texts])
 def test_a_bad_answer_is_told(name, text):
-    assert CHECKS[name](Answer(spoken(text)))
+    assert CHECKS[name](Answer(strip_reasoning(text)))
 
 
 def test_an_answer_that_the_limit_cut_is_told():

@@ -289,7 +289,7 @@ def test_stages_run_under_sh_with_everything_from_the_environment(dataset, tmp_p
 
 
 def test_frames_of_a_clip_are_those_of_easyanimate():
-    from utils.frame_indices import choose_frames
+    from utils.video.sampling import choose_frames
 
     assert choose_frames("uniform", 4, 239) == [0, 59, 119, 179]
     assert choose_frames("mid", 4, 239) == [119] and choose_frames("uniform", 4, 2) == [0, 1]

@@ -12,7 +12,7 @@ import pytest
 from conftest import write_video
 
 from cutscene_detect import DETECTORS, detect_shots, main, timecode
-from utils.arguments import UsageError
+from utils.errors import UsageError
 
 NTSC = Fraction(24000, 1001)
 

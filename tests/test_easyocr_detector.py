@@ -20,10 +20,10 @@ from torch.nn import BatchNorm2d, Conv2d
 
 import compute_text_score
 import easyocr_detection_patched
-from utils.arguments import UsageError
-from utils.easyocr_detector import EasyTextDetector, md5
+from utils.errors import UsageError
 from utils.rows import read_rows
-from utils.text_area import text_area_share
+from utils.scoring.easyocr_detector import EasyTextDetector, md5
+from utils.scoring.text_area import text_area_share
 
 SIZE = (256, 128)
 
@@ -104,7 +104,7 @@ def test_another_device_gets_the_whole_network_and_no_data_parallel(weights):
 
 
 def test_a_rank_takes_its_own_gpu(monkeypatch):
-    from utils.easyocr_detector import rank_device
+    from utils.scoring.easyocr_detector import rank_device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

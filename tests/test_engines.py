@@ -11,11 +11,11 @@ import pytest
 import tiny_models
 from conftest import ROOT, numbered_frame, write_video
 
-from utils import engines
-from utils.arguments import UsageError
-from utils.engine_server import SERVERS
-from utils.engines import hub_id
-from utils.prompts import FOLDER, STYLES, prompt_text
+from utils.captioning import engines
+from utils.captioning.model_table import hub_id
+from utils.captioning.prompts import FOLDER, STYLES, prompt_text
+from utils.captioning.server import SERVERS
+from utils.errors import UsageError
 from utils.rows import read_rows
 
 TABLE = read_rows(engines.TABLE)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from utils.histogram_plot import (
+from utils.scoring.histograms import (
     BOTTOM,
     FAILING,
     HEIGHT,

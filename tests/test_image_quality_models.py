@@ -14,12 +14,12 @@ from conftest import ROOT, write_video
 from skimage import data
 
 from compute_video_frame_quality import lowest_neighbour_cosine, read_clip
-from utils.arguments import UsageError
-from utils.frame_fit import FrameFit
-from utils.frame_indices import choose_frames
+from utils.errors import UsageError, VideoError
+from utils.models.image_transform import ImageTransform
+from utils.models.weights import from_address, read_tensors
 from utils.rows import read_rows
-from utils.video_utils import VideoError, frame_to_array, keyframe_indices, sample_frames
-from utils.weights import from_address, read_tensors
+from utils.video.geometry import frame_to_array
+from utils.video.sampling import choose_frames, keyframe_indices, sample_frames
 
 SCRIPT = "compute_video_frame_quality.py"
 REAL_WEIGHTS = ROOT.parent / "shared" / "weights"
@@ -49,7 +49,7 @@ def clip_folder(tmp_path_factory) -> Path:
 def clip(clip_folder):
     import torch
 
-    from utils.image_quality_models import ClipModel, clip_weights
+    from utils.models.clip import ClipModel, clip_weights
 
     return ClipModel(clip_weights(str(clip_folder)), None, torch.device(CPU))
 
@@ -144,7 +144,7 @@ def test_frames_looked_at(clips):
 
 
 def test_the_columns_are_what_the_models_give(scored, clips, clip, predictor_file):
-    from utils.image_quality_models import load_predictor
+    from utils.models.predictors import load_predictor
 
     _, rows, _ = scored
     assert list(rows) == ["whole.mp4", "cut.mp4", "long.mp4"] and rows["long.mp4"]["sample_frame_idx"] == [
@@ -236,7 +236,8 @@ def test_a_bare_file_is_fetched_once_and_its_sha256_checked(tmp_path, monkeypatc
 def test_what_is_no_weights_is_said_in_a_sentence(clip_folder, predictor_file, tmp_path):
     import torch
 
-    from utils.image_quality_models import ClipModel, clip_weights, load_predictor
+    from utils.models.clip import ClipModel, clip_weights
+    from utils.models.predictors import load_predictor
 
     (tmp_path / "weights.safetensors").write_text("not weights")
     (tmp_path / "weights.pt").write_text("not weights")
@@ -259,8 +260,8 @@ def test_what_is_no_weights_is_said_in_a_sentence(clip_folder, predictor_file, t
 
 
 def test_laions_head_with_its_real_weights_rises_with_peoples_ratings():
-    from utils.image_quality_models import PREDICTOR_SHA256, load_predictor
-    from utils.weights import sha256_of
+    from utils.models.predictors import PREDICTOR_SHA256, load_predictor
+    from utils.models.weights import sha256_of
 
     if not (REAL_WEIGHTS / PREDICTOR).is_file():
         pytest.skip(f"the predictor's real weights are not in {REAL_WEIGHTS}")
@@ -278,7 +279,7 @@ def test_siglip_and_its_predictor(tmp_path):
     from PIL import Image
     from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel
 
-    from utils.siglip_model import SiglipAesthetics, siglip_predictor_weights, siglip_weights
+    from utils.models.siglip import SiglipAesthetics, siglip_predictor_weights, siglip_weights
 
     torch.manual_seed(0)
     narrow = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -301,7 +302,9 @@ def test_siglip_and_its_predictor(tmp_path):
         pixels = processor(Image.fromarray(frame), return_tensors="pt").pixel_values
         embedding = torch.nn.functional.normalize(model.vision_model(pixels).pooler_output, dim=-1)
         theirs = float(head(embedding))
-    assert ours.fit == FrameFit(56, "squash") and ours.scores(ours.fit(frame)[None]) == pytest.approx(theirs, abs=2e-3)
+    assert ours.fit == ImageTransform(56, "squash") and ours.scores(ours.fit(frame)[None]) == pytest.approx(
+        theirs, abs=2e-3
+    )
     with pytest.raises(UsageError, match="--siglip_predictor_path"):
         siglip_predictor_weights(None)
     (tmp_path / "siglip" / "model.safetensors").write_text("not weights")

@@ -27,13 +27,12 @@ from PIL import Image
 
 import caption_summary
 from caption_video_frame import caption_columns, jpeg, questions, read_pictures
-from utils.answer_checks import CHECKS, checks_for
-from utils.arguments import RunError, UsageError
-from utils.chat import Request, Sampling, ask
-from utils.openai_engine import OpenAIEngine
-from utils.prompts import STYLES, schema_of
+from utils.captioning.answer_checks import CHECKS, checks_for
+from utils.captioning.chat import Request, Sampling, ask
+from utils.captioning.engines.openai_engine import OpenAIEngine
+from utils.captioning.prompts import STYLES, schema_of
+from utils.errors import Failure, RunError, UsageError
 from utils.rows import read_rows
-from utils.workers import Failure
 
 KEY = "sk-a-key-that-nobody-may-see"
 FRAMES = 12  # of a clip; clip n holds the frames numbered from 12 n on

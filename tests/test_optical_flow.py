@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from utils.optical_flow import camera_name, farneback_score, measure_motion, prepare, sampled_indices
+from utils.scoring.optical_flow import camera_name, farneback_score, measure_motion, prepare, sampled_indices
 
 TIMES = np.arange(4) / 2
 

@@ -7,8 +7,9 @@ import pytest
 
 from compute_motion_score import motion_columns
 from cutscene_detect import detect_shots
-from utils.clip_writer import decoded_times
-from utils.video_utils import decode, open_video, sample_frames
+from utils.cutting.clip_writer import decoded_times
+from utils.video.opening import decode, open_video
+from utils.video.sampling import sample_frames
 
 SHARED = Path(__file__).parents[2] / "shared"
 pytestmark = pytest.mark.skipif(not (SHARED / "videos").is_dir(), reason=f"no real videos at {SHARED / 'videos'}")

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from utils.arguments import UsageError
-from utils.rows import Appender, ResultFile, read_rows, write_rows
+from utils.errors import Failure, UsageError
+from utils.pipeline.result_file import Appender, ResultFile
+from utils.rows import read_rows, write_rows
 
 ODD = {"video_path": "a b/c'\"\n%03d 影片-é.mp4", "score": 0.5, "list": [1, 2.5], "text": 'x,y\n"z"', "none": None}
 
@@ -91,7 +92,7 @@ def test_other_settings_stop_and_say_which_differ(tmp_path):
 def test_errors_stay_until_they_are_retried(tmp_path):
     path = tmp_path / "rows.jsonl"
     results = ResultFile(path, {})
-    results.add_error("bad.mp4", "VideoError", "why")
+    results.add_error("bad.mp4", Failure("VideoError", "why"), {})
     results.close()
     assert ResultFile(path, {}).load() == (
         [],

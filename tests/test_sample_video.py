@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from utils.sample_video import SAMPLE_RATE, SHOTS, get_pitch, get_truth, make_sample_video
+from tools.sample_video import SAMPLE_RATE, SHOTS, get_pitch, get_truth, make_sample_video
 
 
 @pytest.fixture(scope="module")

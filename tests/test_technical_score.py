@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from skimage import data
 
-from utils.technical_score import DEFAULT_THRESHOLD, measure_frame, technical_columns
+from utils.scoring.technical import DEFAULT_THRESHOLD, measure_frame, technical_columns
 
 PHOTOS = {name: getattr(data, name)() for name in ("astronaut", "coffee", "chelsea", "rocket")}
 PHOTOS["motorcycle"] = data.stereo_motorcycle()[0]

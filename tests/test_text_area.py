@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
-from utils.text_area import RapidTextDetector, boxes_of, bundled_model, text_area_share
+from utils.scoring.rapidocr_detector import RapidTextDetector, boxes_of, bundled_model
+from utils.scoring.text_area import text_area_share
 
 SIZE = (1280, 720)
 CHINESE_FONTS = ("wqy-microhei.ttc", "wqy-zenhei.ttc", "NotoSansCJK-Regular.ttc")

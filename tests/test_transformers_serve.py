@@ -17,9 +17,9 @@ from conftest import numbered_frame, write_video
 from PIL import Image
 
 from caption_video_frame import read_pictures
-from utils.chat import Request, Sampling
+from utils.captioning.chat import Request, Sampling
+from utils.captioning.engines.transformers_engine import TransformersEngine
 from utils.rows import read_rows
-from utils.transformers_engine import TransformersEngine
 
 CLIPS = ["a.mp4", "b.mp4"]
 PROMPT = 'Describe the "picture".\nWhat happens?'

@@ -10,8 +10,8 @@ from scenedetect import FrameTimecode, SceneManager, open_video
 from scenedetect.common import Timecode
 from skimage import data
 
-from utils.picture_comparison import found_share, picture_replaced
-from utils.transition_detector import RING, TransitionDetector, fade_length
+from utils.cutting.block_matching import found_share, picture_replaced
+from utils.cutting.transition_detector import RING, TransitionDetector, fade_length
 
 
 def picture(seed: int, count: int = 40, pan: float = 1.0, level: float = 1.0) -> np.ndarray:

@@ -15,9 +15,8 @@ import pytest
 from conftest import numbered_frame, read_index, read_indices, read_samples, read_video, write_numbered, write_video
 
 from cutscene_detect import timecode
-from utils.arguments import UsageError
-from utils.clip_writer import Encoding
-from utils.video_utils import VideoError
+from utils.cutting.clip_track import Encoding
+from utils.errors import UsageError, VideoError
 from video_splitting import main, split_shot, split_video
 
 # Sources of 120 frames, as arguments of `write_numbered`; x264 gets GOPs and B-frames dictated, so that each case is
@@ -696,20 +695,20 @@ def test_small_sources_are_filtered(tmp_path, split):
 def test_wrong_use_is_a_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
-    def said(*flags) -> str:
+    def error_text(*flags) -> str:
         monkeypatch.setattr("sys.argv", ["video_splitting.py", *FLAGS, *flags])
         with pytest.raises((UsageError, SystemExit)) as ended:
             main()
         return f"{ended.value} {capsys.readouterr().err}"
 
-    assert "--video_folder in: no such folder" in said()
+    assert "--video_folder in: no such folder" in error_text()
     (tmp_path / "in").mkdir()
-    assert "scenes.jsonl: no such file" in said()
-    assert "--max_seconds 0.5" in said("--max_seconds", "0.5")
-    assert "quickest" in said("--preset", "quickest")
+    assert "scenes.jsonl: no such file" in error_text()
+    assert "--max_seconds 0.5" in error_text("--max_seconds", "0.5")
+    assert "quickest" in error_text("--preset", "quickest")
     for wrong in ([["a", "b"]], [[1]], "soon"):
         (tmp_path / "scenes.jsonl").write_text(json.dumps({"video_path": "a.mp4", "timecode_list": wrong}) + "\n")
-        assert "timecode_list" in said()
+        assert "timecode_list" in error_text()
 
 
 def test_the_output_folder_is_not_that_of_the_sources(tmp_path, run_script):

@@ -4,16 +4,12 @@ import av
 import pytest
 from conftest import read_index, read_video, write_numbered
 
-from utils.arguments import UsageError
-from utils.video_utils import (
-    decode_needed,
-    frame_to_array,
-    get_video_path_list,
-    is_hidden,
-    open_video,
-    packet_times,
-    sample_frames,
-)
+from utils.errors import UsageError
+from utils.video.geometry import frame_to_array
+from utils.video.opening import open_video
+from utils.video.sampling import decode_needed, sample_frames
+from utils.video.timing import is_hidden, packet_times
+from utils.video_utils import get_video_path_list
 
 
 def test_a_folder_is_searched_in_all_its_depth_and_in_natural_order(tmp_path, monkeypatch):

@@ -9,11 +9,10 @@ import pytest
 import tiny_models
 from conftest import numbered_frame
 
-from utils.arguments import UsageError
-from utils.chat import Answer, Request, Sampling
-from utils.transformers_engine import TransformersEngine
-from utils.vllm_engine import VllmEngine
-from utils.workers import Failure
+from utils.captioning.chat import Answer, Request, Sampling
+from utils.captioning.engines.transformers_engine import TransformersEngine
+from utils.captioning.engines.vllm_engine import VllmEngine
+from utils.errors import Failure, UsageError
 
 pytest.importorskip("vllm", reason="vLLM is not installed (requirements-vllm.txt)")
 
@@ -30,7 +29,7 @@ def small_cache(tmp_path_factory):
         yield
 
 
-def said(engine, contents: list[list], sampling: Sampling) -> list[str | Failure]:
+def error_text(engine, contents: list[list], sampling: Sampling) -> list[str | Failure]:
     """What `engine` answers to each of `contents`, in their order."""
     waiting = [Request(str(i), 0, content, sampling) for i, content in enumerate(contents)]
     got = {}
@@ -48,14 +47,14 @@ def test_captions(tmp_path):
     engine = VllmEngine(folder, "--flag", pictures=3, options=OPTIONS)
     frames = [[picture, "Describe the picture."] for picture in PICTURES]
     clips = [["0.0 s:", PICTURES[i], "0.5 s:", PICTURES[3 - i], "Describe the clip."] for i in range(4)]
-    greedy = said(engine, frames + clips, Sampling(32))
-    assert greedy == said(bare, frames + clips, Sampling(32)) and len(set(greedy)) > 4
+    greedy = error_text(engine, frames + clips, Sampling(32))
+    assert greedy == error_text(bare, frames + clips, Sampling(32)) and len(set(greedy)) > 4
 
-    drawn = said(engine, frames, Sampling(32, temperature=0.8, seed=1))
-    assert drawn == said(engine, frames, Sampling(32, temperature=0.8, seed=1)) != greedy[:4]
+    drawn = error_text(engine, frames, Sampling(32, temperature=0.8, seed=1))
+    assert drawn == error_text(engine, frames, Sampling(32, temperature=0.8, seed=1)) != greedy[:4]
 
     # One request's faults are its own: too long, too many pictures.
-    short, long, crowd = said(engine, [frames[0], ["dog " * 2000], [*PICTURES, "Describe."]], Sampling(32))
+    short, long, crowd = error_text(engine, [frames[0], ["dog " * 2000], [*PICTURES, "Describe."]], Sampling(32))
     assert short == greedy[0]
     assert (long.error, crowd.error) == ("RequestRefused", "RequestRefused")
     assert "1024" in long.message and "image" in crowd.message
@@ -65,10 +64,10 @@ def test_summaries_and_json(tmp_path):
     folder = tiny_models.build("qwen2", tmp_path)
     engine = VllmEngine(folder, "--flag", pictures=0, options=OPTIONS)
     texts = [[f"Sum it up: a {what} in a street."] for what in ("dog", "car", "boat")]
-    assert said(engine, texts, Sampling(48)) == said(
+    assert error_text(engine, texts, Sampling(48)) == error_text(
         TransformersEngine(folder, "--flag", pictures=False), texts, Sampling(48)
     )
-    for answer in said(engine, texts, Sampling(300, schema=SCHEMA)):
+    for answer in error_text(engine, texts, Sampling(300, schema=SCHEMA)):
         assert json.loads(answer).keys() == {"subject", "action"}, answer
 
 
@@ -77,7 +76,7 @@ def test_a_template_of_the_users_own(tmp_path):
     template = "{% for message in messages %}{{ message['content'] }}{% endfor %}|"
     engine = VllmEngine(folder, "--flag", pictures=0, chat_template=template, options=OPTIONS)
     bare = TransformersEngine(folder, "--flag", pictures=False, chat_template=template)
-    assert said(engine, [["A dog."]], Sampling(48)) == said(bare, [["A dog."]], Sampling(48))
+    assert error_text(engine, [["A dog."]], Sampling(48)) == error_text(bare, [["A dog."]], Sampling(48))
 
 
 def test_folders_that_hold_no_such_model(tmp_path):

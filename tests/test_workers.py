@@ -1,13 +1,15 @@
-"""Readers that hang, crash or are killed cost their own row; bugs come through."""
+"""Readers that hang, crash, are killed or fail as nobody foresaw cost their own row."""
 
+import errno
 import os
 import signal
 import time
 
 import pytest
 
-from utils.video_utils import VideoError
-from utils.workers import Failure, work
+from utils.errors import Failure, RunError, VideoError
+from utils.pipeline.process import UnexpectedErrors
+from utils.pipeline.workers import work
 
 
 def behave(task: str) -> str:
@@ -19,6 +21,8 @@ def behave(task: str) -> str:
         raise VideoError("'x.mp4' is no video")
     if task == "bug":
         raise KeyError("column")
+    if task == "full disk":
+        raise OSError(errno.ENOSPC, "No space left on device")
     return task.upper()
 
 
@@ -40,9 +44,29 @@ def test_every_task_comes_back_once():
     assert outcomes([f"t{i}" for i in range(200)]) == {f"t{i}": f"T{i}" for i in range(200)}
 
 
-def test_a_bug_is_not_caught():
-    with pytest.raises(KeyError):
-        outcomes(["a", "bug"])
+def test_an_exception_that_nobody_foresaw_is_its_row_s_error_with_its_traceback():
+    got = outcomes(["a", "bug"])
+    assert got["a"] == "A" and got["bug"].unexpected and got["bug"].error == "KeyError"
+    assert "in behave" in got["bug"].message
+
+
+def test_unexpected_errors_stop_the_run_only_where_they_are_the_rule():
+    bug, fine = Failure("KeyError", "'x'", unexpected=True), {}
+    errors = UnexpectedErrors()
+    for number in range(1000):
+        errors.count("a.mp4", bug if number % 20 == 0 else fine)
+    with pytest.raises(RunError, match="of the last 200 rows"):
+        for _ in range(30):
+            errors.count("b.mp4", bug)
+    errors = UnexpectedErrors()
+    with pytest.raises(RunError, match="20 of the last 20 rows"):
+        for _ in range(20):
+            errors.count("c.mp4", bug)
+
+
+def test_a_full_disk_ends_the_run():
+    with pytest.raises(OSError, match="No space"):
+        outcomes(["a", "full disk"])
 
 
 def test_no_task_means_no_work():

@@ -1,0 +1,202 @@
+"""Flags: those that scripts share, their types, and how a script ends: 0 done, 1 cannot go on, 2 wrong usage, 130
+interrupted. The only module of utils/ that knows argparse.
+"""
+
+import argparse
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import TypeVar
+
+from utils.errors import RunError, UsageError
+
+T = TypeVar("T")
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the script's docstring as it is written and says every default."""
+
+
+def script_parser(docstring: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(description=docstring, formatter_class=HelpFormatter, allow_abbrev=False)
+
+
+def at_least(low: float, kind: type = int) -> Callable[[str], float]:
+    """An argparse type: a number of `kind` that is `low` or more."""
+
+    def number(text: str):
+        value = kind(text)
+        if not value >= low:
+            raise argparse.ArgumentTypeError(f"{text} is below {low}")
+        return value
+
+    number.__name__ = kind.__name__
+    return number
+
+
+def true_or_false(text: str) -> bool:
+    """An argparse type, for flags that EasyAnimate's users write with a value: `--remove_quotes True`."""
+    if text.lower() not in ("true", "false", "1", "0", "yes", "no"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() in ("true", "1", "yes")
+
+
+def finite(text: str) -> float:
+    """An argparse type: a number that is 0 or more and no infinity, which no request can carry."""
+    value = at_least(0, float)(text)
+    if math.isinf(value):
+        raise argparse.ArgumentTypeError(f"{text} is no finite number")
+    return value
+
+
+finite.__name__ = "float"
+
+
+def json_object(text: str) -> dict:
+    """An argparse type."""
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object")
+    return found
+
+
+@contextmanager
+def about(flag: str) -> Iterator[None]:
+    """Heads every `UsageError` inside the block with the flag that it is about."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{flag}: {error}") from None
+
+
+def from_flags(kind: type[T], args: argparse.Namespace) -> T:
+    """A dataclass whose fields are flags of the same names; a field that is no flag keeps its default."""
+    return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if field.name in args})
+
+
+def add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("input")
+    group.add_argument("--video_folder", help="folder of the videos, searched in all its depth; or one video")
+    group.add_argument(
+        "--video_metadata_path", help="list of the videos (txt, csv, jsonl), its paths relative to --video_folder"
+    )
+    group.add_argument("--video_path_column", default="video_path", help="column of the list that holds the paths")
+
+
+def add_output_arguments(parser: argparse.ArgumentParser, saved_path: str) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument("--saved_path", default=saved_path, help="result file (jsonl or csv); a rerun resumes it")
+    group.add_argument(
+        "--saved_freq",
+        type=at_least(1),
+        default=100,
+        help="rows between two writes (or five seconds, whichever is first)",
+    )
+    group.add_argument("--overwrite", action="store_true", help="start anew instead of resuming")
+    group.add_argument("--retry_errors", action="store_true", help="try again what failed before")
+
+
+def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # ranks of one machine share them
+    group = parser.add_argument_group("workers")
+    group.add_argument("--n_jobs", "--num_workers", type=at_least(1), default=cores, help="processes that read videos")
+    group.add_argument(
+        "--timeout_seconds",
+        type=at_least(0.1, float),
+        default=120.0,
+        help="time limit a video, for each 10 MB or minute of it prefetch; past it, an error row",
+    )
+
+
+def add_filter_arguments(parser: argparse.ArgumentParser, *, motion: bool) -> None:
+    """The flags that name score files and thresholds; with `motion`, the motion score's too."""
+    group = parser.add_argument_group("filters", "a clip passes with a row in every file and every value in its bounds")
+    group.add_argument("--aesthetic_score_metadata_path", "--asethetic_score_metadata_path", metavar="FILE")
+    group.add_argument(
+        "--aesthetic_score_threshold", "--asethetic_score_threshold", type=float, default=4.0, help="minimum mean"
+    )
+    group.add_argument("--text_score_metadata_path", metavar="FILE")
+    group.add_argument(
+        "--text_score_threshold", type=float, default=0.02, help="maximum share of the frame that text covers"
+    )
+    if motion:
+        group.add_argument("--motion_score_metadata_path", metavar="FILE")
+        group.add_argument(
+            "--low_motion_score_threshold",
+            type=float,
+            default=1.5,
+            help="minimum motion, %% of the short side per second",
+        )
+        group.add_argument(
+            "--high_motion_score_threshold", type=float, default=25.0, help="maximum motion, in the same unit"
+        )
+    group.add_argument(
+        "--filter",
+        nargs=4,
+        action="append",
+        default=[],
+        metavar=("FILE", "COLUMN", "LOW", "HIGH"),
+        help="any other score: its file, column and bounds (none: no bound); repeatable",
+    )
+
+
+def filter_bounds(args: argparse.Namespace) -> list[tuple[str, str, float, float]]:
+    """What the filter flags say, in the order of the stages: score file, column, lowest and highest value that passes.
+
+    Raises: `UsageError` for a bound that is no number.
+    """
+    bounds = []
+    for file, column, low, high in args.filter:
+        try:
+            bounds.append((file, column, *(float(b if b != "none" else s) for b, s in ((low, "-inf"), (high, "inf")))))
+        except ValueError:
+            raise UsageError(f"--filter {file} {column} {low} {high}: a bound is no number") from None
+    named = [
+        ("aesthetic_score", args.aesthetic_score_threshold, math.inf),
+        ("text_score", -math.inf, args.text_score_threshold),
+    ]
+    motion_path = getattr(args, "motion_score_metadata_path", None)
+    if motion_path:
+        named.append(("motion_score", args.low_motion_score_threshold, args.high_motion_score_threshold))
+    bounds += [(path, name, low, high) for name, low, high in named if (path := getattr(args, f"{name}_metadata_path"))]
+    # What comes from the motion score asks last: the others decided whether it was computed at all.
+    return sorted(bounds, key=lambda one: (one[0] == motion_path, one[1] != "motion_score" and one[0] == motion_path))
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call a script's `main` and turn its ends into exit codes. SIGTERM ends like Ctrl-C: what is done is written
+    first.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8, nor the terminal
+    try:
+        main()
+    except UsageError as error:
+        print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except RunError as error:
+        print(f"{os.path.basename(sys.argv[0])}: stopped: {error}", file=sys.stderr)
+        print("what is done is saved, and the same command goes on from there", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:  # an output that cannot be written; a video's own faults are error rows
+        print(
+            f"{os.path.basename(sys.argv[0])}: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; what is done is saved, and the same command goes on from there", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,246 @@
+"""One clip on its way to its file: encoding, brought upright; muxing copied and encoded packets into one track."""
+
+import json
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.filter import Graph
+
+from utils.cutting.audio import encode_sound, read_sound
+from utils.cutting.h264 import PPS, SPS, nal_length_size, nal_units, parameter_sets, track_header
+from utils.errors import VideoError
+from utils.video.geometry import display_transform
+from utils.video.opening import decode, open_video
+
+PQ, HLG = 16, 18  # colour transfer functions of HDR, ITU-T H.273 table 3
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How clips are written. `encoder` is libx264, h264_nvenc, smart or copy; `crf` is x264's, or NVENC's constant
+    quality.
+    """
+
+    encoder: str = "smart"
+    crf: int = 18
+    preset: str = "veryfast"
+    audio: bool = True
+    threads: int = 1
+
+
+@dataclass(eq=False)
+class Clip:
+    """A span [start_pts, stop_pts) of the source, `times` the PTS of its frames, and the file to be."""
+
+    path: Path
+    times: np.ndarray
+    stop_pts: int
+    identity: dict
+    copied_frames: int = 0
+    audio_error: str | None = None
+
+    @property
+    def start_pts(self) -> int:
+        return int(self.times[0])
+
+
+class Track:
+    """One clip on its way: the packets of its video in decoding order, copied or encoded, until `finish` writes the
+    file.
+    """
+
+    def __init__(self, source: str, stream: av.VideoStream, clip: Clip, encoding: Encoding, edge_id: int | None):
+        """`edge_id`: the number for parameter sets of encoded parts that stand beside copied ones; None to encode all."""
+        self.source, self.stream, self.clip, self.encoding = source, stream, clip, encoding
+        self.edge_id = edge_id
+        self.copying = edge_id is not None or encoding.encoder == "copy"
+        self.packets: list[av.Packet] = []
+        self.encoder: av.VideoCodecContext | None = None
+        self.graph: Graph | None = None
+        self.parameter_sets: list[tuple[int, bytes]] = []  # of the encoded edges beside copied GOPs
+        self.temporary = clip.path.with_name(f".{clip.path.name}.tmp")
+        self.temporary.parent.mkdir(parents=True, exist_ok=True)
+        target = "file:" + os.path.abspath(self.temporary)
+        self.out = av.open(target, "w", format="mp4", options={"movflags": "faststart"})
+        # An opaque template keeps any codec's header; ours is written anew where edges are encoded.
+        self.video = self.out.add_stream_from_template(stream, opaque=edge_id is None) if self.copying else None
+
+    def add(self, piece: av.VideoFrame | av.Packet) -> None:
+        if isinstance(piece, av.Packet):
+            self._end_encoder()
+            self.packets.append(piece)
+            self.clip.copied_frames += 1
+        else:
+            if self.graph is None:
+                self.graph = upright_graph(self.stream, piece)
+            self.graph.push(piece)
+            self._encode_filtered()
+
+    def finish(self) -> bool:
+        """Check that the frames are those of the span, write the file, rename it.
+
+        False, and no file, where copied and encoded parts turn out not to decode as one.
+
+        Raises: `VideoError` when a frame is missing or another one is there.
+        """
+        self._end_encoder()
+        clip, times = self.clip, np.array(sorted(packet.pts for packet in self.packets), np.int64)
+        if self.encoding.encoder == "copy":
+            clip.times = times
+        elif not np.array_equal(times, clip.times):
+            raise VideoError(
+                f"{self.source!r}: {clip.path.name} got {len(times)} frames where its span has {len(clip.times)}; "
+                "the file may be damaged"
+            )
+        # Decoding times: those of presentation in order, as much earlier as the reordering asks. One rule for copied
+        # and encoded parts.
+        delay = max(int(time) - packet.pts for time, packet in zip(times, self.packets))
+        lengths = np.diff(times, append=max(clip.stop_pts, int(times[-1]) + 1)).tolist()
+        length_of = dict(zip(times.tolist(), lengths))
+        for time, packet in zip(times.tolist(), self.packets):
+            packet.dts, packet.duration = time - delay - int(times[0]), length_of[packet.pts]
+            packet.pts -= int(times[0])
+            packet.time_base, packet.stream = self.stream.time_base, self.video
+        if self.edge_id is not None:
+            extradata = self.stream.codec_context.extradata
+            sets = (parameter_sets(extradata) if clip.copied_frames else []) + self.parameter_sets
+            self.video.codec_context.extradata = track_header(sets, nal_length_size(extradata))
+        sound = self._sound_packets(times[0] * self.stream.time_base, clip.stop_pts * self.stream.time_base)
+        self.out.metadata["comment"] = json.dumps(
+            {
+                "identity": clip.identity,
+                "copied_frames": clip.copied_frames,
+                "audio_error": clip.audio_error,
+                "times": times.tolist() if self.encoding.encoder == "copy" else None,
+            }
+        )
+        for packet in sorted([*self.packets, *sound], key=lambda packet: packet.dts * packet.time_base):
+            self.out.mux(packet)
+        self.out.close()
+        if (
+            0 < clip.copied_frames < len(times)
+            and self.edge_id is not None
+            and not decodes_to(self.temporary, len(times))
+        ):
+            clip.copied_frames = 0
+            return False
+        os.replace(self.temporary, clip.path)
+        return True
+
+    def discard(self) -> None:
+        """Leave nothing of a clip that is not whole."""
+        self.out.close()
+        self.temporary.unlink(missing_ok=True)
+
+    def _encode_filtered(self) -> None:
+        while True:
+            try:
+                frame = self.graph.vpull()
+            except (av.BlockingIOError, av.EOFError):
+                return
+            if self.encoder is None:
+                self.encoder = self._open_encoder(frame)
+            frame.pts = round(frame.pts * frame.time_base / self.stream.time_base)  # bwdif counts in half steps
+            frame.time_base = self.stream.time_base
+            frame.pict_type = 0  # the encoder's choice; the source's would force its keyframes
+            self._add_encoded(self.encoder.encode(frame))
+
+    def _end_encoder(self) -> None:
+        if self.graph is not None:
+            self.graph.vpush(None)
+            self._encode_filtered()
+            self.graph = None
+        if self.encoder is not None:
+            self._add_encoded(self.encoder.encode(None))
+            self.encoder = None
+
+    def _add_encoded(self, packets: list[av.Packet]) -> None:
+        """Encoded packets, beside copied ones brought to the source's form: its length prefixes, its parameter sets
+        apart.
+        """
+        for packet in packets:
+            if self.edge_id is None:
+                self.packets.append(packet)
+                continue
+            length_size = nal_length_size(self.stream.codec_context.extradata)
+            units = []
+            for kind, unit in nal_units(bytes(packet), 0):
+                if kind in (SPS, PPS):
+                    if (kind, unit) not in self.parameter_sets:
+                        self.parameter_sets.append((kind, unit))
+                else:
+                    units.append((len(unit).to_bytes(length_size, "big") if length_size else b"\0\0\0\1") + unit)
+            plain = av.Packet(b"".join(units))
+            plain.pts, plain.is_keyframe = packet.pts, packet.is_keyframe
+            self.packets.append(plain)
+
+    def _open_encoder(self, frame: av.VideoFrame) -> av.VideoCodecContext:
+        rate = self.stream.average_rate or Fraction(25)
+        name = "h264_nvenc" if self.encoding.encoder == "h264_nvenc" else "libx264"
+        if self.edge_id is not None:
+            context = av.CodecContext.create(name, "w")
+            context.framerate = rate
+        else:
+            self.video = self.out.add_stream(name, rate=rate)
+            context = self.video.codec_context
+        context.width, context.height, context.pix_fmt = frame.width, frame.height, "yuv420p"
+        context.time_base = self.stream.time_base
+        for colour in ("color_range", "colorspace", "color_primaries", "color_trc"):
+            setattr(context, colour, int(getattr(frame, colour)))
+        if name == "libx264":
+            context.thread_count = self.encoding.threads
+            context.options = {"crf": str(self.encoding.crf), "preset": self.encoding.preset}
+            if self.edge_id is not None:
+                context.options |= {"x264-params": f"sps-id={self.edge_id}"}
+        else:
+            context.options = {"cq": str(self.encoding.crf), "rc": "vbr", "preset": "p4"}
+        return context
+
+    def _sound_packets(self, start: Fraction, stop: Fraction) -> list[av.Packet]:
+        if not self.encoding.audio:
+            return []
+        try:
+            sound = read_sound(self.source, start, stop)
+        except VideoError as error:  # a broken audio track is no reason to lose the pictures
+            self.clip.audio_error = str(error)
+            return []
+        return [] if sound is None else encode_sound(self.out, *sound)
+
+
+def upright_graph(stream: av.VideoStream, first: av.VideoFrame) -> Graph:
+    """Filters that bring frames to what every loader shows right: progressive, upright, square pixels, SDR BT.709 if
+    HDR, even sides, yuv420p.
+    """
+    chain = []
+    if first.interlaced_frame:
+        chain.append(("bwdif", "mode=send_frame:deint=interlaced"))
+    if first.color_trc in (PQ, HLG):  # libswscale maps tones since FFmpeg 8
+        chain.append(("scale", "out_color_matrix=bt709:out_primaries=bt709:out_transfer=bt709:intent=perceptual"))
+    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
+    if aspect != 1:
+        chain += [("scale", f"{round(first.width * aspect / 2) * 2}:ih"), ("setsar", "1")]
+    turns, mirrored = display_transform(first)
+    chain += [[], [("transpose", "cclock")], [("hflip", ""), ("vflip", "")], [("transpose", "clock")]][turns]
+    if mirrored:
+        chain.append(("hflip", ""))
+    chain += [("crop", "floor(iw/2)*2:floor(ih/2)*2:0:0:exact=1"), ("format", "yuv420p")]
+    graph = Graph()
+    graph.threads = 1
+    graph.link_nodes(
+        graph.add_buffer(template=stream), *(graph.add(*step) for step in chain), graph.add("buffersink")
+    ).configure()
+    return graph
+
+
+def decodes_to(path: Path, count: int) -> bool:
+    """Whether a file gives `count` frames, none of them damaged."""
+    try:
+        with open_video(str(path)) as (container, stream):
+            damaged = [frame.is_corrupt for frame in decode(container, stream)]
+    except VideoError:
+        return False
+    return len(damaged) == count and not any(damaged)

@@ -1,0 +1,27 @@
+"""What can go wrong, each in one sentence for the user. Imports nothing of the project."""
+
+from dataclasses import dataclass
+
+
+class UsageError(ValueError):
+    """A wrong flag or input: exit code 2."""
+
+
+class RunError(Exception):
+    """What keeps a run from going on though its flags and rows are right (a server that is gone): exit code 1."""
+
+
+class VideoError(Exception):
+    """What is wrong with one video: the file, what was found, what to try. It becomes an error row."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What came of a row instead of a result: `error`, the type, and `message`, a sentence.
+
+    `unexpected`: an exception that nobody foresaw, whose traceback is in the message; a bug, or a file of a new kind.
+    """
+
+    error: str
+    message: str
+    unexpected: bool = False

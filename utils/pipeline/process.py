@@ -1,0 +1,272 @@
+"""What every script does with its rows: find those that are due, read them in worker processes, score them, append the
+results, merge, count.
+
+A script brings a `Step`: `read(row)`, which opens the video in a worker process and returns what the score needs, and,
+where there is a model, `score`, which runs beside the model on the stream of what was read. Everything else is here,
+once: resume, errors, ranks, progress and the closing line.
+"""
+
+import hashlib
+import itertools
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from utils.errors import Failure, RunError, UsageError
+from utils.pipeline.ranks import Ranks
+from utils.pipeline.result_file import ResultFile
+from utils.pipeline.workers import progress, seconds_for_file, work
+from utils.rows import dumps, read_rows
+from utils.video_utils import get_video_path_list, locate, relative_to_folder
+
+# What distinguishes a clip from another one cut later under the same name: a score of one must not pass for the other's.
+CLIP_COLUMNS = ("source_path", "start_seconds", "end_seconds", "bytes")
+FIRST_ROWS, LAST_ROWS, LARGEST_SHARE = 20, 200, 0.1  # when unexpected errors are the rule: see `UnexpectedErrors`
+
+# What `score` takes and gives: of each row, what was read of it, or its columns; a `Failure` in the place of both; None
+# where nothing was read within `patience` seconds.
+Stream = Iterator[tuple[dict, Any] | None]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where results go and how the work is done: the flags that all scripts share, under their own names."""
+
+    saved_path: str
+    video_folder: str | None = None
+    saved_freq: int = 100
+    overwrite: bool = False
+    retry_errors: bool = False
+    n_jobs: int = 1
+    timeout_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a script does with each row.
+
+    - `name` heads its messages; `done_word` says there what became of a row.
+    - `read(row)` gives the columns to save, or what `score` turns into them; under a `key` other than `video_path`, a
+      list of rows. It runs in worker processes, so it must be picklable: a function, or a `partial` of one.
+    - `settings`: the choices that change the results; a file made with others is not added to.
+    - `score(stream)`, where there is a model, takes and gives a `Stream`, in any order; `in_batches` makes one of a
+      function of a batch. With `patience`, its stream also holds None where nothing was read for so many seconds.
+    - `passes(row)` is false for rows that are filtered out.
+    - A result is due again when the input columns `depends_on` have changed since, or when `holds(result row)` is
+      false; `discard(rows)` is given such results.
+    """
+
+    name: str
+    read: Callable[[dict], Any]
+    settings: dict
+    score: Callable[[Stream], Stream] | None = None
+    patience: float | None = None
+    passes: Callable[[dict], bool] = lambda row: True
+    depends_on: Sequence[str] = CLIP_COLUMNS
+    key: str = "video_path"
+    holds: Callable[[dict], bool] = lambda row: True
+    discard: Callable[[list[dict]], object] = lambda rows: None
+    done_word: str = "scored"
+
+
+def input_rows(
+    video_folder: str | None, video_metadata_path: str | None, video_path_column: str = "video_path"
+) -> list[dict]:
+    """The rows to work on, from a list with all its columns or from a folder; each `video_path` once.
+
+    Raises: `UsageError` with a sentence for a missing folder, file or column, or a path that is no text.
+    """
+    if video_folder and not os.path.exists(video_folder):
+        raise UsageError(f"--video_folder {video_folder}: no such folder or video")
+    if not video_metadata_path or video_metadata_path.lower().endswith(".txt"):
+        paths = get_video_path_list(video_folder, video_metadata_path, video_path_column)
+        return [{"video_path": path} for path in paths]
+    rows, by_path = read_rows(video_metadata_path, required=(video_path_column,)), {}
+    for row in rows:
+        path = row[video_path_column]
+        if not isinstance(path, str) or not path:
+            raise UsageError(f"{video_metadata_path}: {video_path_column} is {path!r}, not a path")
+        path = relative_to_folder(path, video_folder)
+        by_path.setdefault(path, {**row, "video_path": path})
+    if len(by_path) < len(rows):
+        print(f"{video_metadata_path}: {len(rows) - len(by_path):,} rows repeat a path and are skipped")
+    return list(by_path.values())
+
+
+def digest(row: dict, columns: Sequence[str]) -> str | None:
+    """Eight hex digits over those of `columns` that the row has; None when it has none."""
+    present = {column: row[column] for column in columns if column in row}
+    return hashlib.sha256(dumps(present).encode()).hexdigest()[:8] if present else None
+
+
+def in_batches(score: Callable[[list], list[dict]], batch_size: int = 1) -> Callable[[Stream], Stream]:
+    """`score(list of what was read)`, which gives the columns of each, as a function of the stream of rows."""
+
+    def of_batch(batch: list[tuple[dict, Any]]) -> Stream:
+        return zip([row for row, _ in batch], score([got for _, got in batch]), strict=True) if batch else iter(())
+
+    def of_stream(items: Stream) -> Stream:
+        batch = []
+        for row, got in filter(None, items):
+            if isinstance(got, Failure):
+                yield row, got
+                continue
+            batch.append((row, got))
+            if len(batch) == batch_size:
+                yield from of_batch(batch)
+                batch = []
+        yield from of_batch(batch)
+
+    return of_stream
+
+
+def prefetch(items: Stream) -> Stream:
+    """The same stream with `patience`, its reading under way at once: while a model loads, say."""
+    items = iter(items)
+    return itertools.chain([next(items, None)], items)
+
+
+def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks | None = None) -> None:
+    """Bring `options.saved_path` up to date with `rows` and print the closing line.
+
+    `ranks` is given by a script that needed it before.
+
+    Raises: `UsageError` where the result file cannot be added to; `RunError` where unexpected errors are the rule.
+    """
+    ranks = ranks or Ranks()
+    results = ResultFile(
+        options.saved_path, step.settings, key=step.key, overwrite=options.overwrite, retry_errors=options.retry_errors,
+        saved_freq=options.saved_freq, rank=ranks.rank, world=ranks.world,
+    )  # fmt: skip
+    made_from = {row["video_path"]: digest(row, step.depends_on) for row in rows}
+    if ranks.rank == 0:
+        _drop_outdated(step, results, made_from)
+    ranks.wait_for_rank_0("loaded")
+
+    there, errors = results.load()
+    done = {row[step.key] for row in there} | set(errors)
+    due = {row["video_path"] for row in rows if row["video_path"] not in done and step.passes(row)}
+    if done & set(made_from) and ranks.rank == 0:
+        print(f"{step.name}: {len(done & set(made_from)):,} of {len(rows):,} done before, {len(due):,} due")
+
+    # Shard first, then skip finished rows: the other order would write rows twice.
+    tasks = (row for chunk in ranks.share(rows) for row in chunk if row["video_path"] in due)
+    try:
+        _do(step, tasks, len(due), results, made_from, options, ranks)
+    finally:
+        results.finish_writing()
+    if ranks.last_to_end():
+        results.merge([row["video_path"] for row in rows])
+        there, errors = results.load()
+        filtered = [row for row in rows if not step.passes(row)]
+        print(closing_line(step, rows, filtered, there, errors, options.saved_path))
+
+
+def _drop_outdated(step: Step, results: ResultFile, made_from: dict[str, str | None]) -> None:
+    """Remove results and errors whose input has changed since, which `step` no longer holds for good, or of which a part is
+    missing.
+    """
+
+    def is_whole(group: list[dict]) -> bool:
+        source = group[0].get(step.key)
+        return (
+            len(group) == group[0].get("clip_count", 1)
+            and all(row.get("made_from") == made_from.get(source, row.get("made_from")) for row in group)
+            and all(step.holds(row) for row in group if source in made_from)
+        )
+
+    step.discard(results.overwritten)
+    there, errors = results.load()
+    groups = defaultdict(list)
+    for row in there:
+        groups[row.get(step.key)].append(row)
+    stale = {source for source, group in groups.items() if not is_whole(group)}
+    if stale:
+        kept = [row for row in there if row.get(step.key) not in stale]
+        still_there = {row["video_path"] for row in kept}
+        step.discard([row for row in there if row.get(step.key) in stale and row["video_path"] not in still_there])
+        results.keep_only(kept)
+        print(f"{step.name}: {len(stale):,} results no longer fit their input or are incomplete, and are made again")
+    outdated = {k for k, e in errors.items() if e.get("made_from") != made_from.get(k, e.get("made_from"))}
+    if outdated:
+        results.keep_only_errors([error for k, error in errors.items() if k not in outdated])
+
+
+def _do(
+    step: Step,
+    tasks: Iterator[dict],
+    due: int,
+    results: ResultFile,
+    made_from: dict[str, str | None],
+    options: RunOptions,
+    ranks: Ranks,
+) -> None:
+    """Read and score the tasks, of which there are `due` on all ranks together, and add what comes to `results`."""
+    if not due:
+        return
+    limit = partial(_seconds_for_row, video_folder=options.video_folder, timeout_seconds=options.timeout_seconds)
+    unexpected = UnexpectedErrors()
+    with (
+        progress(-(-due // ranks.world), step.name) as bar,
+        closing(work(step.read, tasks, min(options.n_jobs, due), limit, step.patience)) as items,
+    ):
+        for row, made in step.score(items) if step.score else items:
+            bar.update()
+            path = row["video_path"]
+            stamp = {"made_from": made_from[path]} if made_from[path] else {}
+            if isinstance(made, Failure):
+                results.add_error(path, made, stamp)
+            else:
+                made = made if isinstance(made, list) else [made]
+                results.add([{"video_path": path, **columns, **stamp} for columns in made])
+            unexpected.count(path, made)
+
+
+class UnexpectedErrors:
+    """Tells a bug that meets every row from one file of a new kind, whose row alone is lost."""
+
+    def __init__(self):
+        self.rows = 0
+        self.found: list[int] = []  # the numbers of the rows that ended so
+
+    def count(self, path: str, made: Any) -> None:
+        """Take note of what came of a row.
+
+        Raises: `RunError` when the first FIRST_ROWS rows all end so, or more than LARGEST_SHARE of the last LAST_ROWS.
+        """
+        self.rows += 1
+        if not (isinstance(made, Failure) and made.unexpected):
+            return
+        self.found.append(self.rows)
+        last = sum(number > self.rows - LAST_ROWS for number in self.found)
+        if len(self.found) == self.rows == FIRST_ROWS or (self.rows > LAST_ROWS and last > LARGEST_SHARE * LAST_ROWS):
+            raise RunError(
+                f"{last:,} of the last {min(self.rows, LAST_ROWS):,} rows ended in an unexpected error; the last, {path}: {made.message}"
+            )
+
+
+def _seconds_for_row(row: dict, video_folder: str | None, timeout_seconds: float) -> float:
+    return seconds_for_file(locate(row["video_path"], video_folder), row.get("duration"), timeout_seconds)
+
+
+def closing_line(
+    step: Step, rows: list[dict], filtered_rows: list[dict], there: list[dict], errors: dict[str, dict], saved_path: str
+) -> str:
+    """Where every input row has gone. That the numbers add up is checked here, at every run of every script."""
+    keys = {row["video_path"] for row in rows}
+    filtered = {row["video_path"] for row in filtered_rows}
+    finished = {row[step.key] for row in there} & keys - filtered
+    failed = (set(errors) & keys) - filtered - finished
+    lost = len(keys - finished - failed - filtered)
+    assert not lost, f"{step.name}: {lost} rows were lost"
+    clips = "" if step.key == "video_path" else f" into {sum(row[step.key] in finished for row in there):,} clips"
+    unexpected = sum(bool(errors[path].get("unexpected")) for path in failed)
+    report = f" ({unexpected:,} unexpected: please report)" if unexpected else ""
+    return (
+        f"{step.name}: {len(keys):,} rows in = {len(finished):,} {step.done_word}{clips} + {len(failed):,} errors{report} "
+        f"+ {len(filtered):,} filtered -> {saved_path}"
+    )

@@ -1,0 +1,124 @@
+"""Worker processes that read videos. They can be killed, because codecs hang and crash: such a video costs its own row,
+nothing more.
+"""
+
+import concurrent.futures
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import cv2
+import pebble
+from tqdm import tqdm
+
+from utils.errors import Failure, RunError, UsageError, VideoError
+
+TRACEBACK_LINES = 12  # of an unexpected exception, kept in its error row
+
+
+def work(
+    function: Callable[[Any], Any],
+    tasks: Iterable[Any],
+    n_jobs: int,
+    seconds_allowed: Callable[[Any], float],
+    patience: float | None = None,
+) -> Iterator[tuple[Any, Any | Failure] | None]:
+    """Call `function(task)` in `n_jobs` processes and yield (task, result or `Failure`) as they come, in any order;
+    None, so that the caller can go on with other work, where nothing came for `patience` seconds.
+
+    A failure is a `VideoError`, a task over its time, a process that died, or an exception that nobody foresaw. What
+    concerns the whole run (`UsageError`, `RunError`, an output that cannot be written) comes through. At most four
+    tasks a process are in flight or waiting to be taken, which bounds the memory.
+    """
+    tasks = iter(tasks)
+    context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+    if hasattr(context, "set_forkserver_preload"):
+        context.set_forkserver_preload(["__main__", "utils.video.opening"])
+    pool = pebble.ProcessPool(max_workers=n_jobs, initializer=_start_worker, context=context)
+    running: dict[concurrent.futures.Future, Any] = {}
+    try:
+        while True:
+            while len(running) < 4 * n_jobs and (task := next(tasks, running)) is not running:
+                running[pool.schedule(function, args=(task,), timeout=seconds_allowed(task))] = task
+            if not running:
+                break
+            done, _ = concurrent.futures.wait(running, patience, return_when=concurrent.futures.FIRST_COMPLETED)
+            if not done:
+                yield None
+            for future in done:
+                task = running.pop(future)
+                yield task, _outcome(future, seconds_allowed(task))
+        pool.close()
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _outcome(future: concurrent.futures.Future, seconds: float) -> Any:
+    try:
+        return future.result()
+    except VideoError as error:
+        return Failure("VideoError", str(error))
+    except concurrent.futures.TimeoutError:
+        return Failure("TimeLimit", f"took more than {seconds:g} seconds; --timeout_seconds allows more")
+    except pebble.ProcessExpired as error:
+        ended = (
+            f"signal {-error.exitcode} ({signal.strsignal(-error.exitcode)})"
+            if error.exitcode < 0
+            else f"exit code {error.exitcode}"
+        )
+        return Failure("ProcessDied", f"the process that read it ended with {ended}")
+    except (UsageError, RunError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001  # one video of a new kind must not end a run of a million
+        lines = "".join(traceback.format_exception(error)).strip().splitlines()[-TRACEBACK_LINES:]
+        return Failure(type(error).__name__, f"{error}\n" + "\n".join(lines), unexpected=True)
+
+
+def _start_worker() -> None:
+    """In a worker: one thread of OpenCV, because there are many processes; leave Ctrl-C to the parent, and end when the
+    parent has died, lest a half-done task write on beside the next run.
+    """
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sentinel = multiprocessing.parent_process().sentinel
+
+    def watch():
+        multiprocessing.connection.wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def seconds_for_file(path: str, duration: float | None, timeout_seconds: float) -> float:
+    """The time limit of a video: `timeout_seconds` for each 10 MB and, where it is known, each minute of it prefetch."""
+    try:
+        size = os.stat(path).st_size
+    except OSError:
+        size = 0
+    minutes = duration / 60 if isinstance(duration, (int, float)) and duration > 0 else 0
+    return timeout_seconds * (1 + max(size // 10_000_000, int(minutes)))
+
+
+def progress(total: int, name: str) -> tqdm:
+    """A progress bar on stderr; silent where that is no terminal."""
+    return tqdm(total=total, desc=name, unit="row", disable=None, dynamic_ncols=True, smoothing=0.05)
+
+
+def end_with_starter() -> None:
+    """End this process when the one that has started it has died."""
+    starter = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == starter:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,132 @@
+"""RapidOCR's text detector without its recogniser."""
+
+import importlib.util
+from pathlib import Path
+
+import cv2
+import numpy as np
+from shapely import union_all
+
+from utils.scoring.text_area import hulls_of
+
+SHORT_SIDE = 736  # pixels, PP-OCR's own choice
+
+
+LONGEST_SIDE = 2560  # pixels, for panoramas
+
+
+BOX_THRESHOLD = 0.6  # mean probability inside a box
+
+
+PIXEL_THRESHOLD = 0.3  # probability from which a pixel belongs to a text's kernel; PP-OCR's own choice
+
+
+UNCLIP_RATIO = (
+    1.1  # kernels grow back to lines of text by area * ratio / perimeter on each side; 1.5 covers 1.4 x the ink
+)
+
+
+TALL = 0.12  # of the short side: from here on a line must be twice as long as high. Eyes, wheels and cups are not, and
+
+
+# what is lost, a short word in large letters, covers less than 0.02 of a 16:9 frame up to 0.13
+LARGE = (
+    0.1  # of the short side: a box from here on must be found again at SMALL_SIDE, where letters that large still are
+)
+
+
+# letters, while rows of coins, hedges and planes are not what they were
+SMALL_SIDE = 256  # pixels
+
+
+FOUND_AGAIN = 0.4  # of a large box's area; true text in large letters has 0.7 and more, what is none mostly 0
+
+
+TALLEST = 0.4  # of the short side: the network paints frames that hold no text, but broad shapes, with one such box
+
+
+class RapidTextDetector:
+    """PP-OCRv6 small on the CPU.
+
+    detector = RapidTextDetector(threads=1)
+    polygons, scores = detector(frame)
+    share = text_area_share(polygons, (frame.shape[1], frame.shape[0]))
+    """
+
+    def __init__(
+        self,
+        box_threshold: float = BOX_THRESHOLD,
+        short_side: int = SHORT_SIDE,
+        threads: int = 1,
+        model_path: str | Path | None = None,
+    ) -> None:
+        """threads: of onnxruntime, 0 for one a core. model_path: another PP-OCR detector than the wheel's, ONNX.
+
+        Raises: FileNotFoundError where rapidocr or its model is missing.
+        """
+        import onnxruntime
+
+        self.model_path = Path(model_path) if model_path else bundled_model()
+        self.box_threshold, self.short_side = box_threshold, short_side
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        options.enable_cpu_mem_arena = False  # frames of many sizes would make it keep the largest of each
+        self.session = onnxruntime.InferenceSession(str(self.model_path), options, providers=["CPUExecutionProvider"])
+        self.input_name = self.session.get_inputs()[0].name
+
+    def __call__(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes of a uint8 RGB frame (H, W, 3): float32 (N, 4, 2), corners (x, y) in pixels of the frame, which may lie
+        beyond its edge, and their scores (N,), 0–1."""
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+            raise ValueError(f"frame must be uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
+        polygons, scores = self._boxes_at(frame, self.short_side)
+        limit = LARGE * min(frame.shape[:2])
+        large = [min(cv2.minAreaRect(polygon)[1]) > limit for polygon in polygons]
+        if any(large):
+            again = union_all(hulls_of(self._boxes_at(frame, SMALL_SIDE)[0]))
+            shares = [again.intersection(hull).area / hull.area for hull in hulls_of(polygons)]
+            kept = [not is_large or share > FOUND_AGAIN for is_large, share in zip(large, shares)]
+            polygons, scores = polygons[kept], scores[kept]
+        return polygons, scores
+
+    def _boxes_at(self, frame: np.ndarray, short_side: int) -> tuple[np.ndarray, np.ndarray]:
+        """The boxes and scores that the network gives when it sees the frame at `short_side` pixels."""
+        height, width = frame.shape[:2]
+        scale = min(short_side / min(height, width), LONGEST_SIDE / max(height, width))
+        size = tuple(max(32, round(side * scale / 32) * 32) for side in (width, height))  # strides of the network
+        resized = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        network_input = resized[..., ::-1].astype(np.float32).transpose(2, 0, 1)[None] / 127.5 - 1  # BGR, -1 to 1
+        probability = self.session.run(None, {self.input_name: network_input})[0][0, 0]
+        polygons, scores = boxes_of(probability, self.box_threshold)
+        return polygons * np.float32([width / size[0], height / size[1]]), scores
+
+
+def bundled_model() -> Path:
+    """The detector inside the installed rapidocr package, found without importing it (2 s)."""
+    spec = importlib.util.find_spec("rapidocr")
+    models = sorted(Path(spec.origin).parent.glob("models/*_det_*.onnx")) if spec and spec.origin else []
+    if not models:
+        raise FileNotFoundError("no text detector: pip install rapidocr, which brings models/PP-OCR*_det_*.onnx")
+    return models[-1]
+
+
+def boxes_of(probability: np.ndarray, box_threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """DBNet's boxes, float32 (N, 4, 2), and scores (N,) from its map of text kernels, float (h, w), 0–1."""
+    short_side = min(probability.shape)
+    kernels = cv2.dilate((probability > PIXEL_THRESHOLD).astype(np.uint8), np.ones((2, 2), np.uint8))
+    polygons, scores = [], []
+    for contour in cv2.findContours(kernels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]:
+        centre, (a, b), angle = cv2.minAreaRect(contour)
+        if min(a, b) < 2:
+            continue
+        x, y, w, h = cv2.boundingRect(contour)
+        inside = np.zeros((h, w), np.uint8)
+        cv2.drawContours(inside, [contour], 0, 1, cv2.FILLED, offset=(-x, -y))
+        score = cv2.mean(probability[y : y + h, x : x + w], inside)[0]
+        growth = a * b / (a + b) * UNCLIP_RATIO
+        low, high = sorted((a + growth, b + growth))
+        blob = low > TALLEST * short_side or (low > TALL * short_side and high < 2 * low)
+        if score >= box_threshold and not blob:
+            polygons.append(cv2.boxPoints((centre, (a + growth, b + growth), angle)) + 0.5)  # pixel centres to edges
+            scores.append(score)
+    return np.array(polygons, np.float32).reshape(-1, 4, 2), np.array(scores, np.float32)

@@ -1,0 +1,126 @@
+"""Reading video: which files there are, how one is opened safely, and its frames with their times.
+
+Time is PTS, counted from the first frame shown: a frame's time is `(pts - first_pts) * time_base` seconds, whatever the
+container says of its start, so variable frame rates, edit lists and transport streams need no special case. A video is
+hostile until read: only local files, only the demuxers that hold video, a limit on pixels.
+"""
+
+import errno
+import logging
+import os
+import stat
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+
+import av
+
+from utils.errors import UsageError, VideoError
+from utils.video.geometry import pixel_aspect
+
+# Demuxers that hold pictures in one file. Playlists (hls, dash, concat, image2) are left out: they open other files and
+# addresses.
+DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,ogg,h264,hevc,m4v,ivf,obu,mxf,nut,rm,dv,yuv4mpegpipe"
+MAX_PIXELS = 8192 * 8192  # of one frame: twice 8K; a header may claim more and take all memory
+MAX_ASPECT = 32  # long side over short, as shown: what scales to a short side would make a long one of any length
+
+
+# FFmpeg's words go into error rows (`said`), not onto the terminal.
+av.logging.set_level(av.logging.ERROR)
+logging.getLogger("libav").addHandler(logging.NullHandler())
+logging.getLogger("libav").propagate = False
+
+
+@contextmanager
+def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    """The container and its first real video stream, decoding in one thread.
+
+    One thread a process, many processes: automatic threads cost 40 % more CPU for the same frames.
+
+    Raises: `VideoError` for anything that is not a readable local video, here and while the block reads frames.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise VideoError(f"{path!r} is not a regular file")
+        options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
+        # "file:" keeps a name such as "concat:a|b" or "http:x.mp4" a name.
+        with av.open("file:" + os.path.abspath(path), options=options, metadata_errors="replace") as container:
+            streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+            if not streams or streams[0].codec_context is None:
+                raise VideoError(f"{path!r} holds no video that can be decoded here")
+            stream = streams[0]
+            width, height = stream.codec_context.width, stream.codec_context.height
+            if width * height == 0 or width * height > MAX_PIXELS:
+                raise VideoError(f"{path!r}: a picture of {width}x{height} pixels is outside 1 to {MAX_PIXELS} pixels")
+            aspect = width * pixel_aspect(stream) / height
+            if not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
+                raise VideoError(
+                    f"{path!r}: a picture of {width}x{height} pixels, shown {float(aspect):.3g} times as wide as high, is too narrow; "
+                    f"up to {MAX_ASPECT}:1 is read"
+                )
+            stream.codec_context.thread_count = 1
+            yield container, stream
+    except av.FFmpegError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UsageError(f"no space left on the device for what is made of {path!r}") from None
+        raise VideoError(f"{path!r} cannot be read: {error_text(error)}; is it whole, and a video?") from None
+    except OSError as error:
+        raise VideoError(f"{path!r} cannot be opened: {error.strerror}") from None
+
+
+def decode(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Every frame of the stream in the order shown, each with a PTS above the one before.
+
+    A missing or repeated PTS (AVI, broken transport streams) becomes the one before plus a frame's length, so that
+    times always rise.
+
+    Raises: `VideoError` when a frame cannot be decoded, when the picture changes size midway, or when there is no
+    frame.
+    """
+    name = container.name.removeprefix("file:")
+    step = max(1, round(1 / ((stream.average_rate or Fraction(25)) * stream.time_base)))
+    count, last, size = 0, None, None
+    frames = container.decode(stream) if packets_tell_times(container) else _decode_by_dts(container, stream)
+    while True:
+        try:
+            frame = next(frames, None)
+        except av.FFmpegError as error:
+            raise VideoError(
+                f"{name!r} cannot be decoded past frame {count}: {error_text(error)}; it may be damaged"
+            ) from None
+        if frame is None:
+            break
+        if frame.pts is None or (last is not None and frame.pts <= last):
+            frame.pts = 0 if last is None else last + step
+        if size not in (None, (frame.width, frame.height)):
+            raise VideoError(
+                f"{name!r}: the picture changes from {size[0]}x{size[1]} to {frame.width}x{frame.height} at frame {count}; "
+                "bring it to one size first"
+            )
+        count, last, size = count + 1, frame.pts, (frame.width, frame.height)
+        yield frame
+    if not count:
+        raise VideoError(f"{name!r} holds no frame that can be decoded")
+
+
+def packets_tell_times(container: av.container.InputContainer) -> bool:
+    """Whether packets carry the times at which their frames are shown. AVI holds none, and FFmpeg guesses wrong ones
+    where frames are reordered."""
+    return container.format.name != "avi"
+
+
+def _decode_by_dts(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Frames whose PTS are the packets' decoding times: the n-th frame shown takes the place of the n-th packet."""
+    places: deque[int | None] = deque()
+    for packet in container.demux(stream):
+        if packet.size:
+            places.append(packet.dts)
+        for frame in packet.decode():
+            frame.pts = places.popleft() if places else None
+            yield frame
+
+
+def error_text(error: av.FFmpegError) -> str:
+    """What FFmpeg said: the error's own text and the last line that it logged."""
+    return error.strerror + (f" ({error.log[2].strip()})" if error.log else "")
