@@ -14,7 +14,7 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from utils.cli import from_flags, add_output_arguments, add_worker_arguments
+from utils.cli import add_output_arguments, add_worker_arguments, from_flags
 from utils.pipeline.process import RunOptions, Step, in_batches, process_rows
 
 COLUMNS = {"sample_frame_idx": [0, 60, 120, 180], "score": 5.1234, "sharpness": 7.1234, "exposure": 8.1234}

@@ -145,10 +145,7 @@ def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int
     from utils.captioning.chat import Sampling, ask
     from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
 
-    flags = argparse.Namespace(
-        video_folder=str(clips), video_metadata_path=None, video_path_column="video_path", saved_path=str(saved_path), saved_freq=100,
-        overwrite=True, retry_errors=False, n_jobs=args.n_jobs, timeout_seconds=120.0,
-    )  # fmt: skip
+    options = RunOptions(str(saved_path), str(clips), overwrite=True, n_jobs=args.n_jobs)
     engine, sampling = Counted(engine), Sampling(args.max_new_tokens)
     read = partial(
         script.read_pictures, video_folder=str(clips), max_pixels=10**9, as_jpeg=False, method="mid", count=1
@@ -159,12 +156,12 @@ def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int
         columns=partial(script.caption_columns, model="benchmark", prompt=PROMPT),
     )  # fmt: skip
     step = Step("caption", read, {}, answers, patience=0, done_word="captioned")
-    process_rows(step, input_rows(flags.video_folder, flags.video_metadata_path), from_flags(RunOptions, flags))
+    process_rows(step, input_rows(options.video_folder, None), options)
     return engine.tokens
 
 
 def main() -> None:
-    from utils.captioning.engines import json_object
+    from utils.cli import json_object
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers")

@@ -11,14 +11,14 @@ import pytest
 import tiny_models
 from conftest import ROOT, numbered_frame, write_video
 
-from utils.captioning import engines
+from utils.captioning import engines, model_table
 from utils.captioning.model_table import hub_id
 from utils.captioning.prompts import FOLDER, STYLES, prompt_text
 from utils.captioning.server import SERVERS
 from utils.errors import UsageError
 from utils.rows import read_rows
 
-TABLE = read_rows(engines.TABLE)
+TABLE = read_rows(model_table.TABLE)
 
 
 def test_the_table_is_whole():

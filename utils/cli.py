@@ -26,6 +26,15 @@ def script_parser(docstring: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=docstring, formatter_class=HelpFormatter, allow_abbrev=False)
 
 
+def row_parser(docstring: str, saved_path: str) -> argparse.ArgumentParser:
+    """A parser with the flags of every script that takes rows of videos and appends to a result file."""
+    parser = script_parser(docstring)
+    add_input_arguments(parser)
+    add_output_arguments(parser, saved_path)
+    add_worker_arguments(parser)
+    return parser
+
+
 def at_least(low: float, kind: type = int) -> Callable[[str], float]:
     """An argparse type: a number of `kind` that is `low` or more."""
 

@@ -76,7 +76,7 @@ def _outcome(future: concurrent.futures.Future, seconds: float) -> Any:
         return Failure("ProcessDied", f"the process that read it ended with {ended}")
     except (UsageError, RunError, OSError):
         raise
-    except Exception as error:  # noqa: BLE001  # one video of a new kind must not end a run of a million
+    except Exception as error:  # one video of a new kind must not end a run of a million
         lines = "".join(traceback.format_exception(error)).strip().splitlines()[-TRACEBACK_LINES:]
         return Failure(type(error).__name__, f"{error}\n" + "\n".join(lines), unexpected=True)
 

@@ -1,0 +1,43 @@
+"""What a score is, declared once, in the script that computes it; tests hold presets, filter flags and docs against it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from utils.pipeline.process import Step, Stream
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column that a score adds: `meaning`, with its unit; its range [low, high]; and the bounds (minimum, maximum)
+    within which a clip passes by default, None for no bound.
+    """
+
+    meaning: str
+    low: float = -math.inf
+    high: float = math.inf
+    passes: tuple[float | None, float | None] = (None, None)
+
+
+@dataclass(frozen=True)
+class Score:
+    """`name` heads the script's messages; `saved_path` is its file, `columns` what it holds beside `video_path`.
+
+    `version` is raised when the same clip gets another value than before: rows of two versions are not mixed in a file.
+    """
+
+    name: str
+    saved_path: str
+    columns: dict[str, Column]
+    version: int = 1
+
+    def step(
+        self,
+        read: Callable[[dict], Any],
+        choices: dict,
+        score: Callable[[Stream], Stream] | None = None,
+        **more: Any,
+    ) -> Step:
+        """What `process_rows` does with each clip. `choices`: what else the values depend on; `more`: fields of `Step`."""
+        return Step(self.name, read, {**choices, "version": self.version}, score, **more)
