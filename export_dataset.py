@@ -11,7 +11,7 @@ from pathlib import Path
 
 from utils.cli import add_input_arguments, run, script_parser
 from utils.pipeline.process import input_rows
-from utils.rows import read_rows
+from utils.rows import atomic_write, read_rows
 from utils.video_utils import locate
 
 
@@ -20,6 +20,8 @@ def main() -> None:
     add_input_arguments(parser)
     parser.add_argument("--caption_column", default="summary_caption", help="column of the list that holds the text")
     parser.add_argument("--saved_path", default="train_panda_70m.json", help="the list (JSON), written whole")
+    for flag in ("--overwrite", "--retry_errors"):
+        parser.add_argument(flag, action="store_true", help="no effect: the list is written whole at each run")
     args = parser.parse_args()
     if not args.video_metadata_path:
         parser.error("--video_metadata_path is missing: the rows with the captions")
@@ -38,11 +40,9 @@ def main() -> None:
             entries.append({"file_path": row["video_path"], "text": row[args.caption_column], "type": "video"})
     saved_path = Path(args.saved_path)
     saved_path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = saved_path.with_name(f".{saved_path.name}.{os.getpid()}.tmp")
-    temporary.write_text(
-        json.dumps(entries, ensure_ascii=False, indent=2) + "\n", encoding="utf-8", errors="surrogateescape"
-    )
-    os.replace(temporary, saved_path)
+    text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
+    with atomic_write(saved_path) as temporary:
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
     print(
         f"export: {len(rows):,} rows in = {len(entries):,} written + {missing:,} errors (no such file) + 0 filtered -> {saved_path}"
     )

@@ -1,15 +1,14 @@
-"""Keep the clips that pass every filter: train.jsonl holds them with all their scores, dropped.jsonl the rest with the
+"""Keep the clips that pass every filter: train.jsonl holds them with all their scores, dropped.jsonl the others with the
 reason.
 
-Thresholds are applied to stored scores, so that trying another one takes no time; both files are written whole at each
-run.
+Thresholds are applied to stored scores, so trying another one takes no time; both files are written whole at each run.
 
     python filter_videos_by_motion_score.py --video_metadata_path clips.jsonl --saved_path train.jsonl \\
         --aesthetic_score_metadata_path aesthetic_score.jsonl --aesthetic_score_threshold 4 \\
         --text_score_metadata_path text_score.jsonl --text_score_threshold 0.02 \\
         --motion_score_metadata_path motion_score.jsonl --low_motion_score_threshold 3 --plot scores.png
 
---plot draws every score's histogram over all clips with its thresholds: where a threshold lies in one's own videos is seen, not guessed.
+--plot draws the histogram of every score over all clips, with its thresholds: look at it before you choose them.
 """
 
 import argparse
@@ -17,48 +16,37 @@ import math
 import os
 from pathlib import Path
 
-from utils.cli import add_filter_arguments, add_input_arguments, filter_bounds, run, script_parser
+import pandas as pd
+
+from utils.cli import add_filter_arguments, add_input_arguments, filter_bounds, pixels, run, script_parser
 from utils.errors import UsageError
 from utils.pipeline.filters import SLACK, Filter, first_failure, load_filters
 from utils.pipeline.process import input_rows
 from utils.rows import write_rows
-from utils.scoring.histograms import Histogram, draw_histograms
-from video_splitting import pixels
 
 
 def with_scores(row: dict, filters: list[Filter]) -> dict:
-    """The clip's row and the columns of its score files; what the clip's own row says is kept. `pixels` is those of a
-    frame.
-    """
-    scores = {}
+    """The clip's row and the columns of its score files; on a clash the clip's own value stays. `pixels`: of a frame."""
+    scores: dict = {}
     for f in filters:
-        scores |= {
-            column: value
-            for column, value in (f.rows or {}).get(row["video_path"], {}).items()
-            if column != "made_from"
-        }
+        scores |= (f.rows or {}).get(row["video_path"], {})
+    scores.pop("made_from", None)
     merged = {**scores, **row}
     size = merged.get("frame_size")
     return merged | ({"pixels": size[0] * size[1]} if size else {})
 
 
 def funnel(filters: list[Filter], rows: list[dict]) -> str:
-    """A table: each filter, the clips that came to it, those it dropped, and their share."""
-    lines = [f"{'filter':<24}{'in':>8}{'dropped':>9}{'share':>8}"]
-    left = rows
+    """A table: each filter, the clips that reach it, those it drops, and their share."""
+    steps, left = [], rows
     for f in filters:
         kept = [row for row in left if not f.failure(row)]
-        lines.append(
-            f"{f.column:<24}{len(left):>8,}{len(left) - len(kept):>9,}{1 - len(kept) / max(len(left), 1):>8.1%}"
-        )
+        steps.append((f.column, len(left), len(left) - len(kept), 1 - len(kept) / max(len(left), 1)))
         left = kept
-    return "\n".join([*lines, f"{'kept':<24}{len(left):>8,}{'':>9}{len(left) / max(len(rows), 1):>8.1%}"])
-
-
-def histogram(f: Filter, rows: list[dict]) -> Histogram:
-    """Of a filter's column over all clips, also those that another filter drops. NaN and infinity count as missing."""
-    values = [value for row in rows if (value := f.value(row)) is not None and math.isfinite(value)]
-    return Histogram(f.column, values, f.low, f.high, missing=len(rows) - len(values))
+    table = pd.DataFrame(steps, columns=["filter", "in", "dropped", "share"])
+    formats = {"in": "{:,}".format, "dropped": "{:,}".format, "share": "{:.1%}".format}
+    kept_line = f"kept {len(left):,} of {len(rows):,} ({len(left) / max(len(rows), 1):.1%})"
+    return f"{table.to_string(index=False, formatters=formats)}\n{kept_line}"
 
 
 def png(text: str) -> Path:
@@ -68,6 +56,18 @@ def png(text: str) -> Path:
     return Path(text)
 
 
+def plot(path: Path, filters: list[Filter], rows: list[dict]) -> None:
+    """Draw each filter's column over all clips, also those that another filter drops. NaN and infinity count as missing."""
+    from utils.scoring.histograms import Histogram, draw_histograms  # matplotlib takes half a second
+
+    histograms = []
+    for f in filters:
+        values = [value for row in rows if (value := f.value(row)) is not None and math.isfinite(value)]
+        histograms.append(Histogram(f.column, values, f.low, f.high, missing=len(rows) - len(values)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draw_histograms(histograms).savefig(path)
+
+
 def main() -> None:
     parser = script_parser(__doc__)
     add_input_arguments(parser)
@@ -75,30 +75,28 @@ def main() -> None:
     parser.add_argument(
         "--dropped_path", help="the others, with reason and value (default: dropped.jsonl beside --saved_path)"
     )
+    for flag in ("--overwrite", "--retry_errors"):
+        parser.add_argument(flag, action="store_true", help="no effect: both files are written whole at each run")
     add_filter_arguments(parser, motion=True)
     parser.add_argument("--min_seconds", type=float, default=os.environ.get("MIN_SECONDS", "3"), help="shortest clip")
     parser.add_argument("--max_seconds", type=float, default=os.environ.get("MAX_SECONDS", "10"), help="longest clip")
     parser.add_argument(
-        "--resolution_threshold", type=pixels, default=0, help="least pixels of a frame (or WIDTHxHEIGHT)"
+        "--resolution_threshold", type=pixels, default=0, help="minimum pixels of a frame (or WIDTHxHEIGHT)"
     )
-    parser.add_argument("--plot", type=png, metavar="FILE.png", help="picture of the histograms, with the thresholds")
+    parser.add_argument("--plot", type=png, metavar="FILE.png", help="the histograms, with the thresholds")
     args = parser.parse_args()
     saved_path = Path(args.saved_path)
     dropped_path = Path(args.dropped_path or saved_path.with_name(f"dropped{saved_path.suffix}"))
     filters = load_filters(filter_bounds(args))
-    rows = [
-        with_scores(row, filters)
-        for row in input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
-    ]
-    known = [
-        Filter("duration", args.min_seconds - SLACK, args.max_seconds + SLACK),
-        *([Filter("pixels", args.resolution_threshold, float("inf"))] if args.resolution_threshold else []),
-    ]
+    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    rows = [with_scores(row, filters) for row in rows]
     if rows and not any("duration" in row for row in rows):
         raise UsageError(
             "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
         )
-    filters = known + filters
+    length = Filter("duration", args.min_seconds - SLACK, args.max_seconds + SLACK)
+    size = [Filter("pixels", args.resolution_threshold, math.inf)] if args.resolution_threshold else []
+    filters = [length, *size, *filters]
 
     kept, dropped = [], []
     for row in rows:
@@ -112,8 +110,7 @@ def main() -> None:
     write_rows(saved_path, kept)
     write_rows(dropped_path, dropped)
     if args.plot:
-        args.plot.parent.mkdir(parents=True, exist_ok=True)
-        draw_histograms([histogram(f, rows) for f in filters]).save(args.plot)
+        plot(args.plot, filters, rows)
     print(funnel(filters, rows))
     print(f"filter: {len(rows):,} rows in = {len(kept):,} kept + 0 errors + {len(dropped):,} filtered -> {saved_path}")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,6 +21,8 @@ import cv2
 import numpy as np
 import skimage.data
 from av.video.reformatter import ColorRange, Colorspace
+
+from utils.rows import atomic_write
 
 SAMPLE_RATE = 48000  # Hz
 LOUDNESS = 0.05  # amplitude of the sine, 1.0 is full scale
@@ -135,7 +136,7 @@ def render(shot: Shot, width: int, height: int, fps: Fraction) -> Iterator[np.nd
 
 def render_all(shots: Sequence[Shot], width: int, height: int, fps: Fraction) -> Iterator[np.ndarray]:
     """The frames of the whole film, uint8 (height, width, 3), RGB."""
-    before = iter(())
+    before: Iterator[np.ndarray] = iter(())
     for shot, (start, stop) in zip(shots, get_truth(shots, fps).spans, strict=True):
         frames = render(shot, width, height, fps)
         num_mixed = round(shot.dissolve_seconds * fps)
@@ -162,11 +163,13 @@ def make_sample_video(
     path: str | Path, width: int = 1280, height: int = 720, fps: Fraction = Fraction(24), shots: Sequence[Shot] = SHOTS
 ) -> Truth:
     """Write the film to `path` (MP4, H.264, AAC) and return what is in it. The file appears when it is whole."""
-    part = f"{path}.part"
     # For the same bytes every time: x264's output depends on the number of threads, and at some widths (320) its
     # macroblock tree differed from run to run.
     x264 = {"preset": "veryfast", "crf": "22", "threads": "4", "mbtree": "0"}
-    with av.open(part, "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    with (
+        atomic_write(path) as temporary,
+        av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
         video = container.add_stream("libx264", rate=fps, options=x264)
         video.width, video.height, video.pix_fmt = width, height, "yuv420p"
         video.codec_context.colorspace, video.codec_context.color_range = Colorspace.ITU709, ColorRange.MPEG
@@ -184,7 +187,6 @@ def make_sample_video(
             heard = until
         container.mux(video.encode(None))
         container.mux(audio.encode(None))
-    os.replace(part, path)
     return get_truth(shots, fps)
 
 

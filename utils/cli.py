@@ -3,6 +3,7 @@ interrupted. The only module of utils/ that knows argparse.
 """
 
 import argparse
+import io
 import json
 import math
 import os
@@ -11,11 +12,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from utils.errors import RunError, UsageError
 
-T = TypeVar("T")
+
+class Dataclass(Protocol):
+    """Any dataclass, to the type checker."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+
+T = TypeVar("T", bound="Dataclass")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -66,6 +74,12 @@ def finite(text: str) -> float:
 finite.__name__ = "float"
 
 
+def pixels(text: str) -> int:
+    """An argparse type: a number of pixels, or WIDTHxHEIGHT."""
+    width, _, height = text.lower().partition("x")
+    return int(width) * int(height or 1)
+
+
 def json_object(text: str) -> dict:
     """An argparse type."""
     try:
@@ -111,6 +125,13 @@ def add_output_arguments(parser: argparse.ArgumentParser, saved_path: str) -> No
     )
     group.add_argument("--overwrite", action="store_true", help="start anew instead of resuming")
     group.add_argument("--retry_errors", action="store_true", help="try again what failed before")
+
+
+def _bounds(file: str, column: str, low: str, high: str) -> tuple[float, float]:
+    try:
+        return float("-inf" if low == "none" else low), float("inf" if high == "none" else high)
+    except ValueError:
+        raise UsageError(f"--filter {file} {column} {low} {high}: a bound is no number") from None
 
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,12 +184,7 @@ def filter_bounds(args: argparse.Namespace) -> list[tuple[str, str, float, float
 
     Raises: `UsageError` for a bound that is no number.
     """
-    bounds = []
-    for file, column, low, high in args.filter:
-        try:
-            bounds.append((file, column, *(float(b if b != "none" else s) for b, s in ((low, "-inf"), (high, "inf")))))
-        except ValueError:
-            raise UsageError(f"--filter {file} {column} {low} {high}: a bound is no number") from None
+    bounds = [(file, column, *_bounds(file, column, low, high)) for file, column, low, high in args.filter]
     named = [
         ("aesthetic_score", args.aesthetic_score_threshold, math.inf),
         ("text_score", -math.inf, args.text_score_threshold),
@@ -191,7 +207,8 @@ def run(main: Callable[[], None]) -> None:
     """
     signal.signal(signal.SIGTERM, _interrupt)
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8, nor the terminal
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8, nor the terminal
     try:
         main()
     except UsageError as error:

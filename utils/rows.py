@@ -6,6 +6,7 @@ failed), `scores.settings.json` (what the scores depend on) and, while several r
 Readers see the union of a file and its parts; the parts are merged in input order by a rename when the last rank ends.
 """
 
+import contextlib
 import csv
 import glob
 import json
@@ -84,28 +85,40 @@ def _cell(column: str, value: str):
         return value
 
 
-def write_rows(path: str | os.PathLike, rows: Iterable[dict]) -> None:
-    """Write a whole jsonl or csv file under a temporary name and rename it, so that no reader sees a half."""
+@contextlib.contextmanager
+def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends: no reader sees half a file. Nothing is left of a
+    block that fails.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        if path.suffix.lower() == ".csv":
-            rows = list(rows)
-            columns = list(dict.fromkeys(column for row in rows for column in row)) or ["video_path"]
-            with open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
-                writer = csv.writer(out, lineterminator="\n")
-                quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
-                writer.writerow(columns)
-                for row in rows:
-                    cells = [_to_cell(row.get(column)) for column in columns]
-                    # Before Python 3.13 a writer leaves a bare \r unquoted, and the reader takes it for the end of the row.
-                    (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_rows(path: str | os.PathLike, rows: Iterable[dict]) -> None:
+    """Write a whole jsonl or csv file atomically."""
+    with atomic_write(path) as temporary:
+        if Path(path).suffix.lower() == ".csv":
+            _write_csv(temporary, list(rows))
         else:
             with open(temporary, "w", encoding="utf-8") as out:
                 out.writelines(dumps(row) + "\n" for row in rows)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _write_csv(path: Path, rows: list[dict]) -> None:
+    columns = list(dict.fromkeys(column for row in rows for column in row)) or ["video_path"]
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
+        writer = csv.writer(out, lineterminator="\n")
+        quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        writer.writerow(columns)
+        for row in rows:
+            cells = [_to_cell(row.get(column)) for column in columns]
+            # Before Python 3.13 a writer leaves a bare \r unquoted, and the reader takes it for the end of the row.
+            (quoting if any("\r" in cell for cell in cells) else writer).writerow(cells)
 
 
 def _to_cell(value) -> str:

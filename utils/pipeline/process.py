@@ -85,7 +85,8 @@ def input_rows(
     if not video_metadata_path or video_metadata_path.lower().endswith(".txt"):
         paths = get_video_path_list(video_folder, video_metadata_path, video_path_column)
         return [{"video_path": path} for path in paths]
-    rows, by_path = read_rows(video_metadata_path, required=(video_path_column,)), {}
+    rows = read_rows(video_metadata_path, required=(video_path_column,))
+    by_path: dict[str, dict] = {}
     for row in rows:
         path = row[video_path_column]
         if not isinstance(path, str) or not path:
@@ -172,7 +173,7 @@ def _drop_outdated(step: Step, results: ResultFile, made_from: dict[str, str | N
     """
 
     def is_whole(group: list[dict]) -> bool:
-        source = group[0].get(step.key)
+        source = group[0][step.key]
         return (
             len(group) == group[0].get("clip_count", 1)
             and all(row.get("made_from") == made_from.get(source, row.get("made_from")) for row in group)
@@ -214,7 +215,7 @@ def _do(
         progress(-(-due // ranks.world), step.name) as bar,
         closing(work(step.read, tasks, min(options.n_jobs, due), limit, step.patience)) as items,
     ):
-        for row, made in step.score(items) if step.score else items:
+        for row, made in filter(None, step.score(items) if step.score else items):
             bar.update()
             path = row["video_path"]
             stamp = {"made_from": made_from[path]} if made_from[path] else {}

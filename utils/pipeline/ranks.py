@@ -78,4 +78,5 @@ class Ranks:
         return last
 
     def _count(self, name: str) -> int:
+        assert self.store is not None
         return self.store.add(name, 1) - 1

@@ -2,14 +2,16 @@
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import IO
 
 from utils.errors import Failure, UsageError
-from utils.rows import dumps, part_files, read_rows, write_rows
+from utils.rows import atomic_write, dumps, part_files, read_rows, write_rows
 
 
 class Appender:
@@ -18,7 +20,7 @@ class Appender:
     def __init__(self, path: Path, saved_freq: int):
         self.path, self.saved_freq = path, saved_freq
         self.waiting: list[str] = []
-        self.file = None
+        self.file: io.FileIO | None = None
         self.flushed = time.monotonic()
 
     def add(self, rows: Iterable[dict]) -> None:
@@ -30,12 +32,13 @@ class Appender:
         if self.waiting:
             if self.file is None:
                 self.file = open_for_append(self.path)
-            size, left = self.file.seek(0, os.SEEK_END), memoryview("".join(self.waiting).encode())
+            file = self.file
+            size, left = file.seek(0, os.SEEK_END), memoryview("".join(self.waiting).encode())
             try:
                 while left:  # a disk that fills up takes a part
-                    left = left[self.file.write(left) :]
+                    left = left[file.write(left) :]
             except OSError as error:
-                self.file.truncate(size)
+                file.truncate(size)
                 raise UsageError(f"{self.path}: cannot be written: {error.strerror}") from None
             self.waiting.clear()
         self.flushed = time.monotonic()
@@ -46,12 +49,12 @@ class Appender:
             self.file.close()
 
 
-def open_for_append(path: Path):
+def open_for_append(path: Path) -> io.FileIO:
     """The file open at its end, a torn last line cut off, locked against a second run of the same command.
 
     Raises: `UsageError` when another process has it.
     """
-    file = open(path, "a+b", buffering=0)
+    file = io.FileIO(path, "a+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -107,7 +110,7 @@ class ResultFile:
         if not os.access(self.path.parent, os.W_OK):
             raise UsageError(f"{self.path.parent}: this folder cannot be written; choose another --saved_path")
         self.overwritten: list[dict] = []
-        self._lock = None
+        self._lock: IO[bytes] | None = None
         if rank == 0:
             if self.settings_path.is_file():
                 self._take_lock()
@@ -171,14 +174,14 @@ class ResultFile:
         """Bring file and parts together in the order of the keys given; rows of other keys follow. An empty result is
         an empty file.
         """
-        self._merge(self.path, order)
+        self._merge(self.path, order, self.key)
         if self._exists(self.errors_path):
             self._merge(self.errors_path, order, "video_path")
 
-    def _merge(self, path: Path, order: Sequence[str], key: str | None = None) -> None:
+    def _merge(self, path: Path, order: Sequence[str], key: str) -> None:
         rows = read_rows(path) if self._exists(path) else []
-        place = {name: i for i, name in enumerate(order)}
-        by_key = sorted(unique(rows, key or self.key), key=lambda row: place.get(row.get(key or self.key), len(place)))
+        index = {name: i for i, name in enumerate(order)}
+        by_key = sorted(unique(rows, key), key=lambda row: index.get(str(row.get(key)), len(index)))
         if by_key != rows or part_files(path) or not path.exists():
             write_rows(path, by_key)
         for part in part_files(path):
@@ -230,9 +233,9 @@ class ResultFile:
                     f"{self.path} was made under other settings: {told}. Add --overwrite to start anew, or choose another --saved_path"
                 )
         else:
-            temporary = self.settings_path.with_name(f".{self.settings_path.name}.{os.getpid()}.tmp")
-            temporary.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(temporary, self.settings_path)
+            text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"
+            with atomic_write(self.settings_path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
 
     def _settings_before(self) -> dict:
         try:

@@ -10,7 +10,8 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import cv2
@@ -28,7 +29,7 @@ def work(
     n_jobs: int,
     seconds_allowed: Callable[[Any], float],
     patience: float | None = None,
-) -> Iterator[tuple[Any, Any | Failure] | None]:
+) -> Generator[tuple[Any, Any | Failure] | None, None, None]:
     """Call `function(task)` in `n_jobs` processes and yield (task, result or `Failure`) as they come, in any order;
     None, so that the caller can go on with other work, where nothing came for `patience` seconds.
 
@@ -74,11 +75,14 @@ def _outcome(future: concurrent.futures.Future, seconds: float) -> Any:
             else f"exit code {error.exitcode}"
         )
         return Failure("ProcessDied", f"the process that read it ended with {ended}")
+    except BrokenProcessPool:
+        raise RunError("the worker processes end as soon as they start; is there enough memory?") from None
     except (UsageError, RunError, OSError):
         raise
-    except Exception as error:  # one video of a new kind must not end a run of a million
-        lines = "".join(traceback.format_exception(error)).strip().splitlines()[-TRACEBACK_LINES:]
-        return Failure(type(error).__name__, f"{error}\n" + "\n".join(lines), unexpected=True)
+    except Exception as error:  # noqa: BLE001  # one video of a new kind must not end a run of a million
+        # pebble gives the worker's traceback as the cause.
+        lines = "".join(traceback.format_exception(error.__cause__ or error)).strip(' \n"').splitlines()
+        return Failure(type(error).__name__, "\n".join([str(error), *lines[-TRACEBACK_LINES:]]), unexpected=True)
 
 
 def _start_worker() -> None:
@@ -88,7 +92,9 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    sentinel = multiprocessing.parent_process().sentinel
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    sentinel = parent.sentinel
 
     def watch():
         multiprocessing.connection.wait([sentinel])

@@ -14,7 +14,10 @@ def display_transform(frame: av.VideoFrame) -> tuple[int, bool]:
     From the display matrix of the container (ISO/IEC 14496-12, 8.2.2), rows [a b], [c d] in 16.16 fixed point, which
     maps a decoded point (x, y) to the shown one (a*x + c*y, b*x + d*y), y downwards.
     """
-    matrix = next((bytes(data) for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # side data of a kind that PyAV does not know (stereo HEVC, EXIF): it still gives the rotation
+        return round(frame.rotation / 90) % 4, False
     if matrix is None:
         return 0, False
     a, b, _, c, d = np.sign(np.frombuffer(matrix, np.int32)[:5])

@@ -79,8 +79,10 @@ def decode(container: av.container.InputContainer, stream: av.VideoStream) -> It
     frame.
     """
     name = container.name.removeprefix("file:")
-    step = max(1, round(1 / ((stream.average_rate or Fraction(25)) * stream.time_base)))
-    count, last, size = 0, None, None
+    step = max(1, round(1 / ((stream.average_rate or Fraction(25)) * time_base_of(stream))))
+    count = 0
+    last: int | None = None
+    size: tuple[int, int] | None = None
     frames = container.decode(stream) if packets_tell_times(container) else _decode_by_dts(container, stream)
     while True:
         try:
@@ -93,7 +95,7 @@ def decode(container: av.container.InputContainer, stream: av.VideoStream) -> It
             break
         if frame.pts is None or (last is not None and frame.pts <= last):
             frame.pts = 0 if last is None else last + step
-        if size not in (None, (frame.width, frame.height)):
+        if size is not None and size != (frame.width, frame.height):
             raise VideoError(
                 f"{name!r}: the picture changes from {size[0]}x{size[1]} to {frame.width}x{frame.height} at frame {count}; "
                 "bring it to one size first"
@@ -102,6 +104,12 @@ def decode(container: av.container.InputContainer, stream: av.VideoStream) -> It
         yield frame
     if not count:
         raise VideoError(f"{name!r} holds no frame that can be decoded")
+
+
+def time_base_of(stream: av.VideoStream) -> Fraction:
+    """Seconds of a PTS unit. FFmpeg sets it for every stream that it reads."""
+    assert stream.time_base is not None
+    return stream.time_base
 
 
 def packets_tell_times(container: av.container.InputContainer) -> bool:
@@ -123,4 +131,4 @@ def _decode_by_dts(container: av.container.InputContainer, stream: av.VideoStrea
 
 def error_text(error: av.FFmpegError) -> str:
     """What FFmpeg said: the error's own text and the last line that it logged."""
-    return error.strerror + (f" ({error.log[2].strip()})" if error.log else "")
+    return str(error.strerror) + (f" ({error.log[2].strip()})" if error.log else "")

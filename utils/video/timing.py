@@ -17,7 +17,8 @@ def packet_times(
     Reads the whole file once (0.002 CPU-seconds per second of video) and rewinds it. Packets that an edit list discards
     are not shown, nor are VP8's and VP9's hidden frames, which others are predicted from.
     """
-    shown, keyframes = [], []
+    shown: list[int] = []
+    keyframes: list[int] = []
     if not packets_tell_times(container):
         return None
     for packet in container.demux(stream):
