@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -286,6 +287,42 @@ def test_stages_run_under_sh_with_everything_from_the_environment(dataset, tmp_p
         text=True,
     )
     assert stopped.returncode == 2 and "max_seconds was 5.0 and is 6.0" in stopped.stderr
+
+
+def test_overwrite_and_retry_errors_reach_every_stage(dataset, tmp_path):
+    folder, _ = dataset
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    shutil.copy(folder / "raw" / "one.mp4", raw)
+    (raw / "late.mp4").write_text("no video yet")
+    environment = {
+        **os.environ,
+        "DATASET_FOLDER": str(tmp_path / "out"),
+        "PYTHON": sys.executable,
+        "PRESET": "embedded",
+    }
+
+    def stages(**variables):
+        printed = ""
+        for stage, videos in (("1_video_cut", raw), ("2_filter_data", None), ("3_video_caption", None)):
+            where = {"VIDEO_FOLDER": str(videos)} if videos else {}
+            ran = subprocess.run(
+                ["sh", str(ROOT / f"stage_{stage}.sh")],
+                env={**environment, **where, **variables},
+                capture_output=True,
+                text=True,
+            )
+            assert ran.returncode == 0, ran.stdout + ran.stderr
+            printed += ran.stdout
+        return printed
+
+    assert "2 rows in = 1 cut into shots + 1 errors" in stages()
+    shutil.copy(folder / "raw" / "three.mp4", raw / "late.mp4")
+    assert "1 due" not in stages()
+    assert "2 rows in = 2 cut into shots + 0 errors" in stages(RETRY_ERRORS="1")
+    before = (tmp_path / "out" / "motion_score.jsonl").read_bytes()
+    assert "done before" not in stages(OVERWRITE="1")
+    assert (tmp_path / "out" / "motion_score.jsonl").read_bytes() == before
 
 
 def test_frames_of_a_clip_are_those_of_easyanimate():

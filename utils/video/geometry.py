@@ -1,10 +1,12 @@
 """A frame as a player shows it: upright, square pixels, at the size that a score wants."""
 
 from fractions import Fraction
+from typing import cast
 
 import av
 import cv2
 import numpy as np
+from av.sidedata.sidedata import SideData
 
 
 def display_transform(frame: av.VideoFrame) -> tuple[int, bool]:
@@ -15,12 +17,12 @@ def display_transform(frame: av.VideoFrame) -> tuple[int, bool]:
     maps a decoded point (x, y) to the shown one (a*x + c*y, b*x + d*y), y downwards.
     """
     try:
-        matrix = frame.side_data.get("DISPLAYMATRIX")
+        matrix = cast(SideData | None, frame.side_data.get("DISPLAYMATRIX"))
     except ValueError:  # side data of a kind that PyAV does not know (stereo HEVC, EXIF): it still gives the rotation
         return round(frame.rotation / 90) % 4, False
     if matrix is None:
         return 0, False
-    a, b, _, c, d = np.sign(np.frombuffer(matrix, np.int32)[:5])
+    a, b, _, c, d = np.sign(np.frombuffer(bytes(matrix), np.int32)[:5])
     mirrored = a * d - b * c < 0
     if mirrored:  # take the mirroring (x -> -x) out of the matrix; a pure rotation stays
         a, c = -a, -c

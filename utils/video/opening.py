@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from typing import cast
 
 import av
 
@@ -131,4 +132,5 @@ def _decode_by_dts(container: av.container.InputContainer, stream: av.VideoStrea
 
 def error_text(error: av.FFmpegError) -> str:
     """What FFmpeg said: the error's own text and the last line that it logged."""
-    return str(error.strerror) + (f" ({error.log[2].strip()})" if error.log else "")
+    log = cast(tuple[int, str, str] | None, error.log)  # level, component, message; PyAV's stub says otherwise
+    return str(error.strerror) + (f" ({log[2].strip()})" if log else "")
