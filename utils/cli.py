@@ -205,7 +205,8 @@ def run(main: Callable[[], None]) -> None:
     """Call a script's `main` and turn its ends into exit codes. SIGTERM ends like Ctrl-C: what is done is written
     first.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs start with SIGINT ignored
+        signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8, nor the terminal
