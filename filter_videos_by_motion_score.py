@@ -17,13 +17,12 @@ import math
 import os
 from pathlib import Path
 
-from utils.cli import add_filter_arguments, add_input_arguments, filter_bounds, run, script_parser
+from utils.cli import add_filter_arguments, add_input_arguments, filter_bounds, pixels, run, script_parser
 from utils.errors import UsageError
 from utils.pipeline.filters import SLACK, Filter, first_failure, load_filters
 from utils.pipeline.process import input_rows
 from utils.rows import write_rows
 from utils.scoring.histograms import Histogram, draw_histograms
-from video_splitting import pixels
 
 
 def with_scores(row: dict, filters: list[Filter]) -> dict:

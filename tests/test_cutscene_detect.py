@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 from conftest import write_video
 
-from cutscene_detect import DETECTORS, detect_shots, main, timecode
+from cutscene_detect import detect_shots, main
+from utils.cutting.detectors import DETECTORS, make_detector
+from utils.cutting.spans import timecode
 from utils.errors import UsageError
 
 NTSC = Fraction(24000, 1001)
+WITHOUT_WEIGHTS = [name for name, detector in DETECTORS.items() if not detector.needs]
 
 
 def shots(lengths: list[int], width: int = 128, height: int = 72) -> list[np.ndarray]:
@@ -34,14 +37,14 @@ def shots(lengths: list[int], width: int = 128, height: int = 72) -> list[np.nda
 
 
 def detect(path, detector="transitions", threshold=None) -> dict:
-    return detect_shots({"video_path": path.name}, str(path.parent), detector, threshold, None)
+    return detect_shots({"video_path": path.name}, str(path.parent), lambda: make_detector(detector, threshold, {}))
 
 
 def starts(row: dict) -> list[str]:
     return [start for start, _ in row["timecode_list"]]
 
 
-@pytest.mark.parametrize("detector", ["transitions", *(name for name in DETECTORS if name != "threshold")])
+@pytest.mark.parametrize("detector", [name for name in WITHOUT_WEIGHTS if name != "threshold"])
 @pytest.mark.parametrize("fps", [24, NTSC, 60])
 def test_cuts_are_found_on_their_frame(fps, detector, tmp_path):
     second = round(fps)
@@ -73,7 +76,7 @@ def test_time_is_counted_from_the_first_frame(name, tmp_path):
     assert row["timecode_list"] == [["00:00:00.000", "00:00:02.000"], ["00:00:02.000", "00:00:04.000"]]
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("detector", WITHOUT_WEIGHTS)
 def test_one_shot_is_one_entry(detector, tmp_path):
     row = detect(write_video(tmp_path / "a.mp4", shots([60])), detector)
     assert row["timecode_list"] == [["00:00:00.000", "00:00:02.500"]]

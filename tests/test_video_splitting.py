@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from conftest import numbered_frame, read_index, read_indices, read_samples, read_video, write_numbered, write_video
 
-from cutscene_detect import timecode
 from utils.cutting.clip_track import Encoding
+from utils.cutting.spans import ClipLimits, split_shot, timecode
+from utils.cutting.split import split_video
 from utils.errors import UsageError, VideoError
-from video_splitting import main, split_shot, split_video
+from video_splitting import main
 
 # Sources of 120 frames, as arguments of `write_numbered`; x264 gets GOPs and B-frames dictated, so that each case is
 # what it says.
@@ -96,10 +97,9 @@ def spans_to_row(name: str, times: list[Fraction], spans) -> dict:
 def cut(path, spans, out, encoder="smart", times=None, **choices) -> list[dict]:
     """The rows of the clips of `spans`, written to the folder `out`."""
     times = times or read_video(path)[0]
-    limits = {"transition_margin": 0.1, "min_seconds": 0.1, "max_seconds": 60, "long_shots": "even"} | choices
-    audio = limits.pop("audio", True)
-    encoding = Encoding(encoder=encoder, preset="ultrafast", audio=audio)
-    return split_video(spans_to_row(path.name, times, spans), str(path.parent), str(out), encoding=encoding, **limits)
+    encoding = Encoding(encoder=encoder, preset="ultrafast", audio=choices.pop("audio", True))
+    limits = ClipLimits(**{"min_seconds": 0.1, "max_seconds": 60, **choices})
+    return split_video(spans_to_row(path.name, times, spans), str(path.parent), str(out), limits, encoding)
 
 
 # Frames
@@ -191,7 +191,8 @@ def test_a_clip_that_is_cut_again(sources, tmp_path):
     again = tmp_path / row["video_path"]
     encoding = Encoding(preset="slow", crf=30)
     row = spans_to_row(again.name, read_video(again)[0], [(0, 50), (50, 110)])
-    rows = split_video(row, str(tmp_path), str(tmp_path / "out"), 0.1, 0.1, 60, "even", encoding)
+    limits = ClipLimits(min_seconds=0.1, max_seconds=60)
+    rows = split_video(row, str(tmp_path), str(tmp_path / "out"), limits, encoding)
     for row, (first, stop) in zip(rows, [(5, 55), (55, 115)], strict=True):
         assert read_indices(tmp_path / "out" / row["video_path"]) == list(range(first, stop))
 

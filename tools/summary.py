@@ -7,8 +7,8 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from utils.cli import run, script_parser
+from utils.cutting.spans import parse_timecode
 from utils.rows import read_rows
-from video_splitting import parse_timecode
 
 
 def summarize(folder: Path) -> str:

@@ -66,6 +66,12 @@ def finite(text: str) -> float:
 finite.__name__ = "float"
 
 
+def pixels(text: str) -> int:
+    """An argparse type: a number of pixels, or WIDTHxHEIGHT."""
+    width, _, height = text.lower().partition("x")
+    return int(width) * int(height or 1)
+
+
 def json_object(text: str) -> dict:
     """An argparse type."""
     try:
