@@ -11,7 +11,8 @@ from scenedetect.common import Timecode
 from skimage import data
 
 from utils.cutting.block_matching import found_share, picture_replaced
-from utils.cutting.transition_detector import RING, TransitionDetector, fade_length
+from utils.cutting.frame_ring import RING
+from utils.cutting.transition_detector import TransitionDetector, fade_length
 
 
 def picture(seed: int, count: int = 40, pan: float = 1.0, level: float = 1.0) -> np.ndarray:
@@ -178,8 +179,8 @@ def test_memory_is_flat():
     detector, frames = TransitionDetector(), picture(1, 50)
     for t in range(600):
         detector.process_frame(FrameTimecode(t, 24.0), frames[t % 50])
-    assert len(detector._ring) == RING and len(detector._frames) < 30
-    assert sum(frame.image is not None for frame in detector._ring) < 30
+    assert len(detector._ring.frames) == RING and len(detector._frames) < 30
+    assert sum(frame.image.size > 0 for frame in detector._ring.frames) < 30
 
 
 def test_in_scene_manager(tmp_path):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 ROUNDING = 6e-4  # seconds: half of a timecode's last digit, and a little for frames that begin exactly there
-Span = tuple[float, float]  # [start, stop) in seconds from the first frame
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,12 @@ def parse_timecode(text: str) -> float:
     return seconds
 
 
-def shots_of(row: dict) -> list[Span]:
-    """The shots of a row of cutscene_detect.py. Raises: `KeyError`, `TypeError`, `ValueError` where there are none."""
+def shots_of(row: dict) -> list[tuple[float, float]]:
+    """The shots [start, stop) of a row of cutscene_detect.py, in seconds. Raises: `KeyError`, `TypeError`, `ValueError` where there are none."""
     return [(parse_timecode(start), parse_timecode(stop)) for start, stop in row["timecode_list"]]
 
 
-def transitions_of(row: dict) -> list[Span]:
+def transitions_of(row: dict) -> list[tuple[float, float]]:
     """Its dissolves, wipes and fades. Raises: as `shots_of`."""
     return [(parse_timecode(start), parse_timecode(stop)) for _, start, stop in row.get("transitions", [])]
 
@@ -60,7 +59,7 @@ def long_enough(start: float, stop: float, min_seconds: float) -> bool:
     return stop - start >= min_seconds - 2 * ROUNDING
 
 
-def clean_spans(row: dict, margin_seconds: float) -> list[Span]:
+def clean_spans(row: dict, margin_seconds: float) -> list[tuple[float, float]]:
     """The shots of a row without the frames of its transitions and a margin on both sides of each."""
     spans = shots_of(row)
     for start, stop in transitions_of(row):
@@ -70,7 +69,7 @@ def clean_spans(row: dict, margin_seconds: float) -> list[Span]:
     return spans
 
 
-def usable_spans(row: dict, limits: ClipLimits) -> list[Span]:
+def usable_spans(row: dict, limits: ClipLimits) -> list[tuple[float, float]]:
     """The clean spans that are long enough for a clip."""
     spans = clean_spans(row, limits.transition_margin)
     return [(start, stop) for start, stop in spans if long_enough(start, stop, limits.min_seconds)]
