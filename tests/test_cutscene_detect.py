@@ -1,4 +1,4 @@
-"""Shots begin on the frame where the picture changes, timed from the first frame; no video, and it is an error row."""
+"""Shots begin on the frame where the scene changes, timed from the first frame; what is no video becomes an error row."""
 
 import csv
 import json
@@ -239,6 +239,10 @@ def test_wrong_use_is_a_sentence(videos, tmp_path, monkeypatch):
         (["--video_folder", "nowhere"], "nowhere: no such folder"),
         ([], "give --video_folder or --video_metadata_path"),
         (["--video_folder", "in", "--detector", "transnetv2"], "--transnetv2_model None: no such file"),
+        (
+            ["--video_folder", "in", "--detector", "transnetv2", "--transnetv2_model", "in/good.mp4"],
+            "good.mp4: not a network",
+        ),
         (["--video_folder", "in", "--cutscene_threshold", "3"], "--detector transitions: it has no threshold"),
         (["--video_metadata_path", "list.csv"], "list.csv: no such file"),
     ):

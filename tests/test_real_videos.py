@@ -1,4 +1,4 @@
-"""Real videos with known truth, where a folder `shared` lies beside the project; elsewhere these tests say that it does not."""
+"""Real videos with known truth, where there is a folder `shared` beside the project; skipped elsewhere."""
 
 import json
 from pathlib import Path

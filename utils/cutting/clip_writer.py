@@ -129,7 +129,7 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
 
 
 def _frames_in(clips: list[Clip], frames: Iterator[av.VideoFrame]) -> Iterator[tuple[Clip, av.VideoFrame]]:
-    """Each frame that lies in a clip, with its clip; ends after the last clip."""
+    """Each frame that belongs to a clip, with its clip; ends after the last clip."""
     k = 0
     for frame in frames:
         while k < len(clips) and pts_of(frame) >= clips[k].stop_pts:

@@ -79,9 +79,13 @@ def transnetv2(threshold: float, transnetv2_model: str | None) -> ShotDetector:
             "no such file; it must be the network's weights as ONNX, with an input 'input' and an output 'output'. "
             "PySceneDetect's documentation of detect-transnetv2 says where to get them"
         )
+    from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
     from scenedetect.detectors.transnet_v2 import TransnetV2Detector
 
-    return TransnetV2Detector(transnetv2_model, ["CPUExecutionProvider"], threshold, min_scene_len=MIN_SHOT_SECONDS)
+    try:
+        return TransnetV2Detector(transnetv2_model, ["CPUExecutionProvider"], threshold, min_scene_len=MIN_SHOT_SECONDS)
+    except (Fail, InvalidArgument, InvalidGraph, InvalidProtobuf) as error:
+        raise UsageError(f"not a network that onnxruntime can load ({error})") from None
 
 
 DETECTORS: dict[str, Detector] = {

@@ -92,8 +92,8 @@ class TransitionDetector(SceneDetector):
         super().__init__()
         self.transitions: list[Transition] = []
         self._brightest: np.ndarray | None = None  # per pixel, slowly forgotten: what stayed dark is a bar
-        self._frames: list[Frame] = []  # the neighbourhood of the hard cut in question
-        self._asked = 0  # index of the last frame of which it was asked whether a shot begins there
+        self._frames: list[Frame] = []  # those around the frame that is tested for a hard cut
+        self._tested = 0  # index of the last frame tested for a hard cut
         self._cuts: list[Frame] = []  # not yet returned
         self._spans: list[Span] = []  # gradual transitions not yet returned
         self._ring = FrameRing()
@@ -174,11 +174,11 @@ class TransitionDetector(SceneDetector):
     def _find_hard_cuts(self, until_seconds: float) -> None:
         """Decides for each frame up to `until_seconds` whether a shot begins there; keeps what the next may need."""
         frames = self._frames
-        while (at := self._asked + 1 - frames[0].index) < len(frames) and frames[at].seconds <= until_seconds:
-            self._asked += 1
+        while (at := self._tested + 1 - frames[0].index) < len(frames) and frames[at].seconds <= until_seconds:
+            self._tested += 1
             if self._is_hard_cut(at):
                 self._cuts.append(frames[at])
-        while len(frames) > 8 and frames[4].index < self._asked and frames[4].seconds < until_seconds - FLASH_SECONDS:
+        while len(frames) > 8 and frames[4].index < self._tested and frames[4].seconds < until_seconds - FLASH_SECONDS:
             frames.pop(0).image = NO_PIXELS  # the ring may hold the frame longer, but not its pixels
 
     def _is_hard_cut(self, at: int) -> bool:
