@@ -165,7 +165,10 @@ def main() -> None:
         if rows and not any(args.caption_column in row for row in rows):
             raise UsageError(f"--caption_column {args.caption_column}: CLIPScore wants it, and no row has this column")
         captions = {row["video_path"]: digest(row, [args.caption_column]) for row in rows}
-        holds["holds"] = lambda row: row.get("caption_made_from") == captions[row["video_path"]]
+        holds["is_whole"] = lambda results: all(
+            row.get("caption_made_from") == captions.get(row["video_path"], row.get("caption_made_from"))
+            for row in results
+        )
     if "SemanticConsistency" in args.metrics and (
         choices["method"] in ("mid", "first", "last") or choices["count"] == 1
     ):

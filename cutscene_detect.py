@@ -1,115 +1,88 @@
-"""Find the shots of each video: one row a video, from one decode.
+"""Find the shots of each video, in one decode: one row per video.
 
-Columns added: timecode_list [[start, end), ...] a shot each (a dissolve is halved between its two), as "HH:MM:SS.mmm"
-from PTS, counted from the first frame; frame_rate, frames a second as a fraction (of a variable rate, the mean);
-frame_size [width, height] in pixels as a player shows it; duration in seconds; num_frames; codec; transitions [[kind,
-start, end), ...], dissolves, wipes and fades, whose frames belong to no clean shot.
+Columns added: timecode_list [[start, end), ...], one per shot, as "HH:MM:SS.mmm" from the first frame's PTS (two shots
+share a dissolve half and half); transitions [[kind, start, end), ...], the dissolves, wipes and fades, whose frames
+belong to no clean shot; frame_rate, frames per second as a fraction (the mean where it varies); frame_size [width,
+height] in pixels as a player shows it; duration in seconds; num_frames; codec.
 
     python cutscene_detect.py --video_folder datasets/panda_70m/before_vcut --saved_path datasets/panda_70m/scenes.jsonl
     python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector adaptive
 """
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
+from itertools import chain
 
+import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
-from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode, SceneDetector
+from scenedetect import FrameTimecode
 from scenedetect.common import Timecode
-from scenedetect.detectors import HashDetector, HistogramDetector, ThresholdDetector
 
-from utils.cli import add_input_arguments, add_output_arguments, add_worker_arguments, from_flags, run, script_parser
-from utils.cutting.transition_detector import TransitionDetector
-from utils.errors import UsageError
+from utils.cli import about, from_flags, row_parser, run
+from utils.cutting.detectors import DETECTORS, FRAME_SIDE, ShotDetector, make_detector
+from utils.cutting.spans import shot_borders, timecode
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
 from utils.video.geometry import display_size
 from utils.video.opening import decode, open_video
 from utils.video.timing import frame_rate, last_frame_length
 from utils.video_utils import locate
 
-FRAME_SIDE = 256  # pixels of the long side that a detector sees, the size to which PySceneDetect scales down itself
-MIN_SHOT_SECONDS = 0.6
-DETECTORS = {
-    "adaptive": AdaptiveDetector,
-    "content": ContentDetector,
-    "hash": HashDetector,
-    "histogram": HistogramDetector,
-    "threshold": ThresholdDetector,
-}
 
-
-def make_detector(name: str, threshold: float | None, transnetv2_model: str | None = None) -> SceneDetector:
-    """Our TransitionDetector, or PySceneDetect's detector of that name. `threshold` None takes its own default, for
-    `adaptive` the better one of its published sweep.
+def find_cuts(
+    detector: ShotDetector, frames: Iterable[tuple[FrameTimecode, np.ndarray]]
+) -> tuple[list[float], np.ndarray]:
+    """Seconds at which new shots begin, rising, and the PTS of all frames, int64. `frames`: uint8 (H, W, 3), BGR, each
+    with its time.
     """
-    if name == "transitions":
-        return TransitionDetector()
-    if name == "transnetv2":
-        from scenedetect.detectors.transnet_v2 import TransnetV2Detector
-
-        threshold = 0.5 if threshold is None else threshold
-        return TransnetV2Detector(transnetv2_model, ["CPUExecutionProvider"], threshold, min_scene_len=MIN_SHOT_SECONDS)
-    options = {"min_scene_len": MIN_SHOT_SECONDS}
-    if name == "adaptive":
-        options |= {"adaptive_threshold": 3.5, "window_width": 3}
-    if threshold is not None:
-        options["adaptive_threshold" if name == "adaptive" else "threshold"] = threshold
-    return DETECTORS[name](**options)
-
-
-def find_cuts(detector: SceneDetector, images: Iterable[tuple[FrameTimecode, np.ndarray]]) -> list[float]:
-    """Seconds at which new shots begin, rising. `images`: uint8 (H, W, 3), BGR, each with its time."""
-    cuts = []
-    for time, image in images:
+    cuts, times = [], array("q")
+    for time, image in frames:
+        times.append(time.pts)
         cuts += detector.process_frame(time, image)
     cuts += detector.post_process(time)
-    return sorted({cut.seconds for cut in cuts})
+    return sorted({cut.seconds for cut in cuts}), np.array(times)
+
+
+def scaled_down(
+    frames: Iterable[av.VideoFrame], stream: av.VideoStream, long_side: int
+) -> Iterator[tuple[FrameTimecode, np.ndarray]]:
+    """Frames as a detector takes them: the time from the first one on, and uint8 (H, W, 3), BGR, at most `long_side`
+    pixels on the long side.
+    """
+    scaler = VideoReformatter()  # one for all frames: making it costs more than scaling a frame
+    first_pts = None
+    for frame in frames:
+        assert frame.pts is not None  # `decode` gives every frame one
+        first_pts = frame.pts if first_pts is None else first_pts
+        scale = min(1, long_side / max(frame.width, frame.height))
+        width, height = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
+        small = scaler.reformat(frame, width, height, format="bgr24", interpolation="FAST_BILINEAR", threads=1)
+        time = Timecode(frame.pts - first_pts, stream.time_base)
+        yield FrameTimecode(time, fps=stream.average_rate or Fraction(25)), small.to_ndarray()
 
 
 def detect_shots(
-    row: dict, video_folder: str | None, detector: str, threshold: float | None, transnetv2_model: str | None
+    row: dict, video_folder: str | None, new_detector: Callable[[], ShotDetector], frame_side: int = FRAME_SIDE
 ) -> dict:
-    """The columns of one video; one decode, whose frames are seen small and not kept."""
-    times, size = array("q"), None
-
-    def images():
-        nonlocal size
-        shrink = VideoReformatter()  # kept over the frames: a new one each would cost more than the scaling
-        for frame in decode(container, stream):
-            if size is None:
-                size = display_size(frame, stream)
-                scale = min(1, FRAME_SIDE / max(frame.width, frame.height))
-                small = (max(2, round(frame.width * scale)), max(2, round(frame.height * scale)))
-            times.append(frame.pts)
-            image = shrink.reformat(
-                frame, *small, format="bgr24", interpolation="FAST_BILINEAR", threads=1
-            ).to_ndarray()
-            yield (
-                FrameTimecode(
-                    Timecode(frame.pts - times[0], stream.time_base), fps=stream.average_rate or Fraction(25)
-                ),
-                image,
-            )
-
-    finder = make_detector(detector, threshold, transnetv2_model)
+    """The columns of one video. Raises: `VideoError`."""
+    detector = new_detector()
     with open_video(locate(row["video_path"], video_folder)) as (container, stream):
-        cuts = find_cuts(finder, images())
-        codec, declared, time_base = stream.codec_context.codec.canonical_name, stream.average_rate, stream.time_base
-    times = np.array(times)
-    rate = frame_rate(times, time_base, declared)
-    seconds = (times - times[0]) * float(time_base)
-    end = float((int(times[-1]) - int(times[0]) + last_frame_length(times, rate, time_base)) * time_base)
-    # A detector may place a cut between frames: it is the first frame from there on (0.6 ms allow for its rounding).
-    starts = sorted({0, *(int(i) for i in np.searchsorted(seconds, np.array(cuts) - 6e-4) if i < len(times))})
-    borders = [float(seconds[i]) for i in starts] + [end]
+        assert stream.time_base is not None  # a stream that is demuxed has one
+        frames = decode(container, stream)
+        first = next(frames)
+        size, codec = display_size(first, stream), stream.codec_context.codec.canonical_name
+        cuts, times = find_cuts(detector, scaled_down(chain([first], frames), stream, frame_side))
+        time_base, declared_rate = stream.time_base, stream.average_rate
+    rate = frame_rate(times, time_base, declared_rate)
+    end = float((int(times[-1]) + last_frame_length(times, rate, time_base)) * time_base)
+    borders = shot_borders(cuts, times * float(time_base), end)
     return {
         "timecode_list": [[timecode(start), timecode(stop)] for start, stop in zip(borders, borders[1:])],
         "transitions": [
-            [transition.kind, timecode(transition.start.seconds), timecode(min(transition.end.seconds, end))]
-            for transition in getattr(finder, "transitions", [])
+            [kind, timecode(start.seconds), timecode(min(stop.seconds, end))]
+            for kind, start, stop in getattr(detector, "transitions", [])
         ],
         "frame_rate": str(rate),
         "frame_size": list(size),
@@ -119,52 +92,35 @@ def detect_shots(
     }
 
 
-def timecode(seconds: float) -> str:
-    """`HH:MM:SS.mmm`, to the nearest millisecond."""
-    milliseconds = round(seconds * 1000)
-    return f"{milliseconds // 3600000:02}:{milliseconds // 60000 % 60:02}:{milliseconds // 1000 % 60:02}.{milliseconds % 1000:03}"
-
-
 def main() -> None:
-    parser = script_parser(__doc__)
-    add_input_arguments(parser)
-    add_output_arguments(parser, saved_path="scenes.jsonl")
-    add_worker_arguments(parser)
-    parser.add_argument(
-        "--detector",
-        choices=["transitions", *DETECTORS, "transnetv2"],
-        default="transitions",
-        help="transitions is ours and finds cuts, dissolves, wipes and fades; the others are PySceneDetect's, of which adaptive runs at 3.5 "
-        "with a window of 3 frames, the best of its published sweep, and all with no shot under 0.6 s",
-    )
+    parser = row_parser(__doc__, saved_path="scenes.jsonl")
+    described = "; ".join(f"{name}: {detector.help}" for name, detector in DETECTORS.items())
+    parser.add_argument("--detector", choices=list(DETECTORS), default="transitions", help=described)
+    thresholds = [f"{name} {one.threshold:g}" for name, one in DETECTORS.items() if one.threshold is not None]
     parser.add_argument(
         "--cutscene_threshold",
         type=float,
-        help="the detector's threshold, in its own unit; without it, the detector's default",
+        help=f"threshold of the detector, in its own unit; without it {', '.join(thresholds)}",
     )
-    parser.add_argument("--transnetv2_model", help="ONNX file of TransNetV2, for --detector transnetv2")
+    needs = {flag: text for detector in DETECTORS.values() for flag, text in detector.needs.items()}
+    for flag, text in needs.items():
+        parser.add_argument(f"--{flag}", help=text)
     args = parser.parse_args()
-    if args.detector == "transitions" and args.cutscene_threshold is not None:
-        raise UsageError(
-            "--detector transitions has no threshold; leave --cutscene_threshold out, or choose another --detector"
-        )
-    if args.detector == "transnetv2" and not Path(args.transnetv2_model or "").is_file():
-        raise UsageError(
-            f"--transnetv2_model is {args.transnetv2_model!r}, no file: --detector transnetv2 needs the network's weights as ONNX, with an input "
-            "'input' and an output 'output'; PySceneDetect's documentation of detect-transnetv2 says where to get them"
-        )
-    choices = {
-        "detector": args.detector,
-        "threshold": args.cutscene_threshold,
-        "transnetv2_model": args.transnetv2_model,
-    }
-    read = partial(detect_shots, video_folder=args.video_folder, **choices)
-    step = Step("cutscene_detect", read, choices, done_word="cut into shots")
-    process_rows(
-        step,
-        input_rows(args.video_folder, args.video_metadata_path, args.video_path_column),
-        from_flags(RunOptions, args),
+
+    detector, given = DETECTORS[args.detector], {flag: getattr(args, flag) for flag in needs}
+    new_detector = partial(make_detector, args.detector, args.cutscene_threshold, given)
+    with about(" ".join([f"--detector {args.detector}", *(f"--{flag} {given[flag]}" for flag in detector.needs)])):
+        new_detector()  # wrong choices end the run here, before any work
+    step = Step(
+        "cutscene_detect",
+        partial(
+            detect_shots, video_folder=args.video_folder, new_detector=new_detector, frame_side=detector.frame_side
+        ),
+        {"detector": args.detector, "threshold": args.cutscene_threshold, **given},
+        done_word="cut into shots",
     )
+    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    process_rows(step, rows, from_flags(RunOptions, args))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import cv2
 
-import cutscene_detect
+from cutscene_detect import detect_shots
 from utils.cutting.transition_detector import TransitionDetector
 from utils.video.opening import open_video
 
@@ -34,8 +34,7 @@ class Telling(TransitionDetector):
 def detect(folder: Path, name: str) -> Telling:
     """The detector after it has seen a video through `cutscene_detect.detect_shots`."""
     detector = Telling()
-    cutscene_detect.make_detector = lambda *_: detector
-    cutscene_detect.detect_shots({"video_path": name}, str(folder), "transitions", None, None)
+    detect_shots({"video_path": name}, str(folder), lambda: detector)
     return detector
 
 

@@ -1,20 +1,26 @@
-"""Shots begin on the frame where the picture changes, timed from the first frame; no video, and it is an error row."""
+"""Shots begin on the frame where the scene changes, timed from the first frame; what is no video becomes an error row."""
 
 import csv
 import json
 import os
+import re
 import shutil
+import subprocess
+import sys
 from fractions import Fraction
 
 import cv2
 import numpy as np
 import pytest
-from conftest import write_video
+from conftest import ROOT, write_video
 
-from cutscene_detect import DETECTORS, detect_shots, main, timecode
+from cutscene_detect import detect_shots, main
+from utils.cutting.detectors import DETECTORS, make_detector
+from utils.cutting.spans import timecode
 from utils.errors import UsageError
 
 NTSC = Fraction(24000, 1001)
+WITHOUT_WEIGHTS = [name for name, detector in DETECTORS.items() if not detector.needs]
 
 
 def shots(lengths: list[int], width: int = 128, height: int = 72) -> list[np.ndarray]:
@@ -34,14 +40,14 @@ def shots(lengths: list[int], width: int = 128, height: int = 72) -> list[np.nda
 
 
 def detect(path, detector="transitions", threshold=None) -> dict:
-    return detect_shots({"video_path": path.name}, str(path.parent), detector, threshold, None)
+    return detect_shots({"video_path": path.name}, str(path.parent), lambda: make_detector(detector, threshold, {}))
 
 
 def starts(row: dict) -> list[str]:
     return [start for start, _ in row["timecode_list"]]
 
 
-@pytest.mark.parametrize("detector", ["transitions", *(name for name in DETECTORS if name != "threshold")])
+@pytest.mark.parametrize("detector", [name for name in WITHOUT_WEIGHTS if name != "threshold"])
 @pytest.mark.parametrize("fps", [24, NTSC, 60])
 def test_cuts_are_found_on_their_frame(fps, detector, tmp_path):
     second = round(fps)
@@ -73,7 +79,7 @@ def test_time_is_counted_from_the_first_frame(name, tmp_path):
     assert row["timecode_list"] == [["00:00:00.000", "00:00:02.000"], ["00:00:02.000", "00:00:04.000"]]
 
 
-@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("detector", WITHOUT_WEIGHTS)
 def test_one_shot_is_one_entry(detector, tmp_path):
     row = detect(write_video(tmp_path / "a.mp4", shots([60])), detector)
     assert row["timecode_list"] == [["00:00:00.000", "00:00:02.500"]]
@@ -232,9 +238,58 @@ def test_wrong_use_is_a_sentence(videos, tmp_path, monkeypatch):
     for flags, said in (
         (["--video_folder", "nowhere"], "nowhere: no such folder"),
         ([], "give --video_folder or --video_metadata_path"),
-        (["--video_folder", "in", "--detector", "transnetv2"], "--transnetv2_model"),
+        (["--video_folder", "in", "--detector", "transnetv2"], "--transnetv2_model None: no such file"),
+        (
+            ["--video_folder", "in", "--detector", "transnetv2", "--transnetv2_model", "in/good.mp4"],
+            "good.mp4: not a network",
+        ),
+        (["--video_folder", "in", "--cutscene_threshold", "3"], "--detector transitions: it has no threshold"),
         (["--video_metadata_path", "list.csv"], "list.csv: no such file"),
     ):
         monkeypatch.setattr("sys.argv", ["cutscene_detect.py", *flags])
         with pytest.raises(UsageError, match=said):
             main()
+
+
+def test_every_detector_is_listed_with_its_threshold(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["cutscene_detect.py", "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    said = " ".join(capsys.readouterr().out.split())
+    for name, detector in DETECTORS.items():
+        assert f"{name}: {detector.help}" in said
+        assert detector.threshold is None or f"{name} {detector.threshold:g}" in said
+
+
+def test_the_settings_are_those_of_datasets_made_before(videos, tmp_path, run_script):
+    run_script("cutscene_detect.py", "--video_folder", "in", "--detector", "content", "--cutscene_threshold", 30)
+    settings = json.loads((tmp_path / "scenes.settings.json").read_text())
+    assert settings == {"file": "scenes.jsonl", "detector": "content", "threshold": 30.0, "transnetv2_model": None}
+
+
+def test_the_detector_of_the_page_about_adding_one(tmp_path):
+    """docs/add_a_detector.md as it is written: a new module, an import and a line of the table, in a copy."""
+    module, lines = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "add_a_detector.md").read_text(), re.DOTALL)
+    assert len(module.splitlines()) < 30
+    shutil.copytree(ROOT / "utils", tmp_path / "utils", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "cutscene_detect.py", tmp_path)
+    (tmp_path / module.splitlines()[0].removeprefix("# ")).write_text(module)
+    table = tmp_path / lines.splitlines()[0].removeprefix("# ")
+    (imported,) = re.findall(r"^from .*\n", lines, re.MULTILINE)
+    (entry,) = re.findall(r"^    .*\n", lines, re.MULTILINE)
+    head = "DETECTORS: dict[str, Detector] = {\n"
+    table.write_text(imported + table.read_text().replace(head, head + entry))
+
+    levels = [40] * 30 + [90] * 50 + [60] * 40  # jumps of 50 and 30
+    write_video(tmp_path / "in.mp4", (np.full((72, 128, 3), level, np.uint8) for level in levels))
+    command = [sys.executable, "cutscene_detect.py", "--video_folder", "in.mp4", "--detector", "brightness"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    (row,) = load(tmp_path / "scenes.jsonl")
+    assert starts(row) == ["00:00:00.000", "00:00:01.250", "00:00:03.333"]
+    subprocess.run([*command, "--cutscene_threshold", "40", "--overwrite"], cwd=tmp_path, check=True)
+    (row,) = load(tmp_path / "scenes.jsonl")
+    assert starts(row) == ["00:00:00.000", "00:00:01.250"]
+    refused = subprocess.run(
+        [*command, "--cutscene_threshold", "300"], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert refused.returncode == 2 and "--detector brightness: the threshold is 300" in refused.stderr

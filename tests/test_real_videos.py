@@ -1,4 +1,4 @@
-"""Real videos with known truth, where a folder `shared` lies beside the project; elsewhere these tests say that it does not."""
+"""Real videos with known truth, where there is a folder `shared` beside the project; skipped elsewhere."""
 
 import json
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 from compute_motion_score import motion_columns
 from cutscene_detect import detect_shots
 from utils.cutting.clip_writer import decoded_times
+from utils.cutting.transition_detector import TransitionDetector
 from utils.video.opening import decode, open_video
 from utils.video.sampling import sample_frames
 
@@ -30,7 +31,7 @@ def test_farneback_at_native_size_gives_easyanimates_scores(number):
 )  # fmt: skip
 def test_every_marked_cut_is_found_on_its_frame_and_no_other(name):
     label = json.loads((SHARED / "videos" / "cuts.json").read_text())[name]
-    row = detect_shots({"video_path": name}, str(SHARED / "videos"), "transitions", None, None)
+    row = detect_shots({"video_path": name}, str(SHARED / "videos"), TransitionDetector)
     times = decoded_times(str(SHARED / "videos" / name))
     seconds = (times - times[0]) * row["duration"] / (times[-1] - times[0] + (times[-1] - times[-2]))
     starts = [sum(float(x) * m for x, m in zip(reversed(a.split(":")), (1, 60, 3600))) for a, _ in row["timecode_list"]]

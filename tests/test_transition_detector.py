@@ -1,4 +1,4 @@
-"""Each film is made here, so that its cuts are known: textured pictures in motion, 256 x 144, BGR."""
+"""Each film is made here, so that its cuts are known: textured shots in motion, 256 x 144, BGR."""
 
 from fractions import Fraction
 
@@ -11,10 +11,11 @@ from scenedetect.common import Timecode
 from skimage import data
 
 from utils.cutting.block_matching import found_share, picture_replaced
-from utils.cutting.transition_detector import RING, TransitionDetector, fade_length
+from utils.cutting.frame_ring import RING
+from utils.cutting.transition_detector import TransitionDetector, fade_length
 
 
-def picture(seed: int, count: int = 40, pan: float = 1.0, level: float = 1.0) -> np.ndarray:
+def shot(seed: int, count: int = 40, pan: float = 1.0, level: float = 1.0) -> np.ndarray:
     """`count` frames panning over random blobs: uint8 (count, 144, 256, 3)."""
     rng = np.random.default_rng(seed)
     width = 300 + int(abs(pan) * count)
@@ -43,12 +44,12 @@ def detect(frames, seconds=None, fps: float = 24.0) -> tuple[list[int], list[tup
 
 
 def test_hard_cuts():
-    frames = np.concatenate([picture(1), picture(2, pan=-2), picture(3, pan=5)])
+    frames = np.concatenate([shot(1), shot(2, pan=-2), shot(3, pan=5)])
     assert detect(frames) == ([40, 80], [])
 
 
 def test_dark_cut_of_five_levels():
-    frames = np.concatenate([picture(1, level=0.1), picture(2, level=0.1)])
+    frames = np.concatenate([shot(1, level=0.1), shot(2, level=0.1)])
     assert 3 < np.abs(frames[40].astype(int) - frames[39]).mean() < 8
     assert detect(frames) == ([40], [])
 
@@ -69,7 +70,7 @@ def test_slides_that_share_most_of_the_page():
 
 @pytest.mark.parametrize("length", [5, 12, 30, 60])
 def test_dissolve(length):
-    frames = dissolve(picture(1, 40 + length, 0.3), picture(2, 40 + length, 0.3), length)
+    frames = dissolve(shot(1, 40 + length, 0.3), shot(2, 40 + length, 0.3), length)
     (cut,), ((kind, start, end),) = detect(frames)
     assert kind == "dissolve" and 40 < cut <= 40 + length
     assert 36 <= start <= 44 and 36 + length <= end <= 44 + length
@@ -80,7 +81,7 @@ def test_fade_out_and_in(tone):
     share = np.concatenate(
         [np.ones(40), np.linspace(1, 0, 21)[1:], np.zeros(10), np.linspace(0, 1, 21)[1:], np.ones(40)]
     )
-    frames = np.concatenate([picture(1, 65), picture(2, 65)]) * share[:, None, None, None]
+    frames = np.concatenate([shot(1, 65), shot(2, 65)]) * share[:, None, None, None]
     frames = (frames + tone * (1 - share[:, None, None, None])).astype(np.uint8)
     cuts, ((kind, start, end),) = detect(frames)
     assert kind == "fade" and 38 <= start <= 43 and 86 <= end <= 92
@@ -88,12 +89,12 @@ def test_fade_out_and_in(tone):
 
 
 def test_cut_to_black_and_from_black():
-    frames = np.concatenate([picture(1), np.zeros((20, 144, 256, 3), np.uint8), picture(2)])
+    frames = np.concatenate([shot(1), np.zeros((20, 144, 256, 3), np.uint8), shot(2)])
     assert detect(frames) == ([40, 60], [("fade", 40, 60)])
 
 
 def test_fade_out_at_the_end_is_a_span_and_no_cut():
-    frames = picture(1, 70) * np.clip((69 - np.arange(70)) / 30, 0, 1)[:, None, None, None]
+    frames = shot(1, 70) * np.clip((69 - np.arange(70)) / 30, 0, 1)[:, None, None, None]
     cuts, ((kind, start, end),) = detect(frames.astype(np.uint8))
     assert cuts == [] and kind == "fade" and 37 <= start <= 43 and end == 70
 
@@ -103,13 +104,13 @@ def test_title_card_fades_over_black():
     cv2.putText(card, "a title", (60, 80), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 2)
     share = np.concatenate([np.zeros(15), np.linspace(0, 1, 12), np.ones(25), np.linspace(1, 0, 12), np.zeros(15)])
     title = (card * share[:, None, None, None]).astype(np.uint8)
-    cuts, spans = detect(np.concatenate([picture(1), title, picture(2)]))
+    cuts, spans = detect(np.concatenate([shot(1), title, shot(2)]))
     assert [abs(cut - true) <= 2 for cut, true in zip(cuts, (40, 56, 103, 119), strict=True)] == [True] * 4
     assert {kind for kind, _, _ in spans} == {"fade"} and len(spans) == 2
 
 
 def test_wipe():
-    old, new = picture(1, 100, 0), picture(2, 100, 0)
+    old, new = shot(1, 100, 0), shot(2, 100, 0)
     frames = old.copy()
     for t in range(100):
         edge = int(np.clip((t - 40) / 20, 0, 1) * 256)
@@ -120,11 +121,11 @@ def test_wipe():
 
 @pytest.mark.parametrize("pan", [1, 4, 12, 25])
 def test_pan_is_no_cut(pan):
-    assert detect(picture(1, 60, pan)) == ([], [])
+    assert detect(shot(1, 60, pan)) == ([], [])
 
 
 def test_flash_light_shake_and_held_frames_are_no_cuts():
-    still = picture(1, 60, 0.2)
+    still = shot(1, 60, 0.2)
     flash = still.copy()
     flash[20:23] = 255 - (255 - flash[20:23]) // 5
     assert detect(flash) == ([], [])
@@ -133,53 +134,51 @@ def test_flash_light_shake_and_held_frames_are_no_cuts():
     assert detect(np.minimum(light, 255).astype(np.uint8)) == ([], [])
     offsets = np.random.default_rng(0).integers(-6, 7, (60, 2))
     assert detect(np.stack([np.roll(f, tuple(o), (0, 1)) for f, o in zip(still, offsets, strict=True)])) == ([], [])
-    assert detect(picture(1, 20, 6).repeat(3, axis=0)) == ([], [])
+    assert detect(shot(1, 20, 6).repeat(3, axis=0)) == ([], [])
 
 
 def test_lower_third_is_no_cut():
-    frames = picture(1, 60, 0.2)
+    frames = shot(1, 60, 0.2)
     frames[30:, 110:130, 20:200] = (120, 60, 20)
     assert detect(frames) == ([], [])
 
 
 def test_bars_do_not_count():
-    frames = np.concatenate([picture(1), np.full((20, 144, 256, 3), 90, np.uint8), picture(2)])
+    frames = np.concatenate([shot(1), np.full((20, 144, 256, 3), 90, np.uint8), shot(2)])
     frames[:, :20] = frames[:, -20:] = 0
     assert detect(frames) == ([40, 60], [("fade", 40, 60)])
 
 
 @pytest.mark.parametrize("fps", [12, 30, 60])
 def test_frame_rates(fps):
-    frames = np.concatenate([picture(1), dissolve(picture(2, 80, 0.3), picture(3, 80, 0.3), 24)])
+    frames = np.concatenate([shot(1), dissolve(shot(2, 80, 0.3), shot(3, 80, 0.3), 24)])
     cuts, spans = detect(frames, fps=fps)
     assert cuts[0] == 40 and len(cuts) == 2 and 96 <= cuts[1] <= 121 and [span[0] for span in spans] == ["dissolve"]
 
 
 def test_variable_rate():
-    frames = np.concatenate([picture(1), picture(2), picture(3)])
+    frames = np.concatenate([shot(1), shot(2), shot(3)])
     seconds = np.cumsum(np.random.default_rng(0).choice([0.02, 0.04, 0.1], len(frames)))
     assert detect(frames, seconds) == ([40, 80], [])
 
 
 @pytest.mark.parametrize("size", [(160, 90), (320, 180), (144, 256)])
 def test_frame_sizes(size):
-    frames = [
-        cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in np.concatenate([picture(1), picture(2)])
-    ]
+    frames = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in np.concatenate([shot(1), shot(2)])]
     assert detect(frames) == ([40], [])
 
 
 def test_one_frame_and_black_only():
-    assert detect(picture(1, 1)) == ([], [])
+    assert detect(shot(1, 1)) == ([], [])
     assert detect(np.zeros((50, 144, 256, 3), np.uint8)) == ([], [("fade", 0, 50)])
 
 
 def test_memory_is_flat():
-    detector, frames = TransitionDetector(), picture(1, 50)
+    detector, frames = TransitionDetector(), shot(1, 50)
     for t in range(600):
         detector.process_frame(FrameTimecode(t, 24.0), frames[t % 50])
-    assert len(detector._ring) == RING and len(detector._frames) < 30
-    assert sum(frame.image is not None for frame in detector._ring) < 30
+    assert len(detector._ring.frames) == RING and len(detector._frames) < 30
+    assert sum(frame.image.size > 0 for frame in detector._ring.frames) < 30
 
 
 def test_in_scene_manager(tmp_path):
@@ -187,7 +186,7 @@ def test_in_scene_manager(tmp_path):
     with av.open(path, "w") as container:
         stream = container.add_stream("libx264", rate=24)
         stream.width, stream.height, stream.pix_fmt = 256, 144, "yuv420p"
-        for frame in np.concatenate([picture(1), picture(2)]):
+        for frame in np.concatenate([shot(1), shot(2)]):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="bgr24")))
         container.mux(stream.encode())
     manager = SceneManager()
@@ -196,10 +195,9 @@ def test_in_scene_manager(tmp_path):
     assert [start.frame_num for start, _ in manager.get_scene_list()] == [0, 40]
 
 
-def test_found_share_knows_motion_and_light_from_another_picture():
+def test_found_share_knows_motion_and_light_from_another_shot():
     a, moved, other = (
-        cv2.cvtColor(cv2.resize(f, (64, 36)), cv2.COLOR_BGR2GRAY)
-        for f in (picture(1)[0], picture(1)[12], picture(2)[0])
+        cv2.cvtColor(cv2.resize(f, (64, 36)), cv2.COLOR_BGR2GRAY) for f in (shot(1)[0], shot(1)[12], shot(2)[0])
     )
     assert found_share(a, moved) > 0.9
     assert found_share(a, a // 2 + 60) > 0.9
@@ -213,7 +211,7 @@ def test_fade_length():
     assert fade_length([3, 6, 9, 12, 15]) is None
 
 
-def test_another_picture_is_told_from_motion():
+def test_another_shot_is_not_taken_for_motion():
     photos = [cv2.cvtColor(photo, cv2.COLOR_RGB2BGR) for photo in (data.astronaut(), data.coffee(), data.chelsea())]
     thumbs = [cv2.resize(photo, (64, 36), interpolation=cv2.INTER_AREA) for photo in photos]
     assert all(picture_replaced(a, b) > 0.5 for a in thumbs for b in thumbs if a is not b)

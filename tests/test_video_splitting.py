@@ -1,4 +1,4 @@
-"""Clips hold their span: every frame of it and no other, its sound in step, under names that say where it came from."""
+"""Clips hold their span: every frame of it and no other, its audio in step, under names that say where it came from."""
 
 import json
 import random
@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from conftest import numbered_frame, read_index, read_indices, read_samples, read_video, write_numbered, write_video
 
-from cutscene_detect import timecode
 from utils.cutting.clip_track import Encoding
+from utils.cutting.spans import ClipLimits, split_shot, timecode
+from utils.cutting.split import split_video
 from utils.errors import UsageError, VideoError
-from video_splitting import main, split_shot, split_video
+from video_splitting import main
 
 # Sources of 120 frames, as arguments of `write_numbered`; x264 gets GOPs and B-frames dictated, so that each case is
 # what it says.
@@ -96,10 +97,9 @@ def spans_to_row(name: str, times: list[Fraction], spans) -> dict:
 def cut(path, spans, out, encoder="smart", times=None, **choices) -> list[dict]:
     """The rows of the clips of `spans`, written to the folder `out`."""
     times = times or read_video(path)[0]
-    limits = {"transition_margin": 0.1, "min_seconds": 0.1, "max_seconds": 60, "long_shots": "even"} | choices
-    audio = limits.pop("audio", True)
-    encoding = Encoding(encoder=encoder, preset="ultrafast", audio=audio)
-    return split_video(spans_to_row(path.name, times, spans), str(path.parent), str(out), encoding=encoding, **limits)
+    encoding = Encoding(encoder=encoder, preset="ultrafast", audio=choices.pop("audio", True))
+    limits = ClipLimits(**{"min_seconds": 0.1, "max_seconds": 60, **choices})
+    return split_video(spans_to_row(path.name, times, spans), str(path.parent), str(out), limits, encoding)
 
 
 # Frames
@@ -109,22 +109,22 @@ def cut(path, spans, out, encoder="smart", times=None, **choices) -> list[dict]:
 @pytest.mark.parametrize("name", SOURCES)
 def test_a_clip_holds_exactly_the_frames_of_its_shot(name, encoder, sources, tmp_path):
     path = sources(name)
-    times, pictures = read_video(path)
+    times, frames = read_video(path)
     if name == "h264.avi":  # AVI holds no times of presentation, and PyAV's are FFmpeg's guess
-        times = [Fraction(i, 24) for i in range(len(pictures))]
+        times = [Fraction(i, 24) for i in range(len(frames))]
     rows = cut(path, SHOTS, tmp_path, encoder, times)
     assert [row["num_frames"] for row in rows] == [stop - first for first, stop in SHOTS]
     for row, (first, stop) in zip(rows, SHOTS, strict=True):
-        clip_times, clip_pictures = read_video(tmp_path / row["video_path"])
-        assert [read_index(p) for p in clip_pictures] == list(range(first, stop))
+        clip_times, clip_frames = read_video(tmp_path / row["video_path"])
+        assert [read_index(p) for p in clip_frames] == list(range(first, stop))
         assert clip_times == pytest.approx([t - times[first] for t in times[first:stop]], abs=1e-4)
         assert row["start_seconds"] == pytest.approx(float(times[first]), abs=1e-6)
-        height, width = (side // 2 * 2 for side in pictures[0].shape[:2])
+        height, width = (side // 2 * 2 for side in frames[0].shape[:2])
         worst = max(
             np.abs(clip.astype(int) - source[:height, :width]).mean()
-            for clip, source in zip(clip_pictures, pictures[first:stop], strict=True)
+            for clip, source in zip(clip_frames, frames[first:stop], strict=True)
         )
-        assert worst < 6, "a frame is not the source's picture"
+        assert worst < 6, "a frame is not that of the source"
     assert (sum(row["copied_frames"] for row in rows) > 0) == (encoder == "smart" and name in COPIED)
     assert not list(tmp_path.glob(".*"))  # no temporary file stays
 
@@ -133,7 +133,7 @@ def test_a_clip_holds_exactly_the_frames_of_its_shot(name, encoder, sources, tmp
 @pytest.mark.parametrize("name", ["closed_gops.mp4", "pyramid_of_16.mp4", "first_pts_9_h.ts"])
 def test_copied_frames_are_bit_equal_and_every_loader_reads_copied_and_encoded_parts(name, reader, sources, tmp_path):
     path = sources(name)
-    _, pictures = read_video(path)
+    _, frames = read_video(path)
     (row,) = cut(path, [(17, 103)], tmp_path)
     assert 0 < row["copied_frames"] < row["num_frames"]
     read = {
@@ -142,18 +142,18 @@ def test_copied_frames_are_bit_equal_and_every_loader_reads_copied_and_encoded_p
         "decord": lambda path: decord.VideoReader(str(path))[:].asnumpy(),
     }[reader]
     clip = read(tmp_path / row["video_path"])
-    assert [read_index(picture) for picture in clip] == list(range(17, 103))
+    assert [read_index(frame) for frame in clip] == list(range(17, 103))
     if reader == "pyav":
-        equal = [np.array_equal(a, b) for a, b in zip(clip, pictures[17:103], strict=True)]
+        equal = [np.array_equal(a, b) for a, b in zip(clip, frames[17:103], strict=True)]
         assert sum(equal) >= row["copied_frames"]
         assert not equal[0] and not equal[-1]  # both edges lie inside a GOP
 
 
 def read_with_opencv(path) -> list[np.ndarray]:
-    capture, pictures = cv2.VideoCapture(str(path)), []
+    capture, frames = cv2.VideoCapture(str(path)), []
     while (got := capture.read())[0]:
-        pictures.append(got[1])
-    return pictures
+        frames.append(got[1])
+    return frames
 
 
 def test_a_whole_source_in_one_clip_is_copied_to_the_last_frame(sources, tmp_path):
@@ -191,7 +191,8 @@ def test_a_clip_that_is_cut_again(sources, tmp_path):
     again = tmp_path / row["video_path"]
     encoding = Encoding(preset="slow", crf=30)
     row = spans_to_row(again.name, read_video(again)[0], [(0, 50), (50, 110)])
-    rows = split_video(row, str(tmp_path), str(tmp_path / "out"), 0.1, 0.1, 60, "even", encoding)
+    limits = ClipLimits(min_seconds=0.1, max_seconds=60)
+    rows = split_video(row, str(tmp_path), str(tmp_path / "out"), limits, encoding)
     for row, (first, stop) in zip(rows, [(5, 55), (55, 115)], strict=True):
         assert read_indices(tmp_path / "out" / row["video_path"]) == list(range(first, stop))
 
@@ -206,7 +207,7 @@ def test_a_source_whose_parameter_sets_have_the_number_of_the_edges(name, tmp_pa
 @pytest.mark.parametrize("encoder", ["smart", "libx264"])
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_rotation_metadata_is_applied(degrees, encoder, sources, tmp_path):
-    """A sideways picture with a display matrix that sets it upright."""
+    """Frames on their side with a display matrix that sets them upright."""
     plain, rotated = tmp_path / "plain.mp4", tmp_path / "rotated.mp4"
     write_video(plain, (np.rot90(numbered_frame(i), -degrees // 90) for i in range(60)))
     ffmpeg(["-display_rotation", str(degrees), "-i", plain, "-c", "copy", rotated])
@@ -226,9 +227,9 @@ def test_pixels_that_are_not_square_become_square(tmp_path):
     path = write_numbered(tmp_path / "wide.mp4", 60, size=(144, 108), change=anamorphic)
     (row,) = cut(path, [(11, 47)], tmp_path / "out")
     assert row["frame_size"] == [192, 108]
-    _, pictures = read_video(tmp_path / "out" / row["video_path"])
-    assert pictures[0].shape == (108, 192, 3)
-    assert [read_index(picture) for picture in pictures] == list(range(11, 47))
+    _, frames = read_video(tmp_path / "out" / row["video_path"])
+    assert frames[0].shape == (108, 192, 3)
+    assert [read_index(frame) for frame in frames] == list(range(11, 47))
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg2video"])
@@ -251,13 +252,13 @@ def test_interlaced_sources_become_progressive(codec, tmp_path):
     assert all(comb(new) < comb(old) / 3 for new, old in zip(after, before[11:47], strict=True))
 
 
-def comb(picture: np.ndarray) -> float:
+def comb(frame: np.ndarray) -> float:
     """How much neighbouring lines differ beyond lines two apart."""
-    grey = picture.mean(2)
+    grey = frame.mean(2)
     return float(np.abs(grey[1:-1] - (grey[:-2] + grey[2:]) / 2).mean())
 
 
-# Sound
+# Audio
 
 
 RATE = 48000
@@ -279,7 +280,7 @@ def pitch_of(samples: np.ndarray) -> float:
 
 def lag(samples: np.ndarray, expected: np.ndarray, most: float = 0.2) -> float:
     """Seconds that `samples` come late, of at most `most`."""
-    size = 1 << 18  # above twice the longest sound here
+    size = 1 << 18  # above twice the longest audio here
     fit = np.fft.irfft(np.fft.rfft(samples, size) * np.conj(np.fft.rfft(expected, size)), size)
     shift = np.arange(-round(most * RATE), round(most * RATE))
     return float(shift[fit[shift].argmax()]) / RATE
@@ -296,7 +297,7 @@ def lag(samples: np.ndarray, expected: np.ndarray, most: float = 0.2) -> float:
         ("phone.mkv", 8000, "mono", "aac"),
     ],
 )
-def test_sound_stays_in_step(name, rate, layout, codec, tmp_path):
+def test_audio_stays_in_step(name, rate, layout, codec, tmp_path):
     path = write_numbered(
         tmp_path / name,
         120,
@@ -313,8 +314,8 @@ def test_sound_stays_in_step(name, rate, layout, codec, tmp_path):
             samples = read_samples(tmp_path / str(len(spans)) / row["video_path"])
             expected = stepped_tone(RATE)[round(first / 24 * RATE) : round(stop / 24 * RATE)]
             with av.open(str(tmp_path / str(len(spans)) / row["video_path"])) as container:
-                sound = container.streams.audio[0]
-                assert float(sound.duration * sound.time_base) == pytest.approx((stop - first) / 24, abs=0.03)
+                audio = container.streams.audio[0]
+                assert float(audio.duration * audio.time_base) == pytest.approx((stop - first) / 24, abs=0.03)
             if spans is across:
                 assert abs(lag(samples, expected)) < 0.03
             else:
@@ -327,9 +328,9 @@ def test_sound_stays_in_step(name, rate, layout, codec, tmp_path):
                 )
 
 
-def test_sound_that_begins_before_the_pictures(tmp_path):
-    """The pictures begin 2 s after the sound."""
-    path = tmp_path / "late_pictures.mkv"
+def test_audio_that_begins_before_the_frames(tmp_path):
+    """The frames begin 2 s after the audio."""
+    path = tmp_path / "late_frames.mkv"
     pts = [2000 + round(i * 1000 / 24) for i in range(120)]
     write_numbered(
         path, 120, pts=pts, time_base=Fraction(1, 1000), sound=np.concatenate([np.zeros(2 * RATE), stepped_tone(RATE)])
@@ -339,7 +340,7 @@ def test_sound_that_begins_before_the_pictures(tmp_path):
     assert abs(lag(samples, stepped_tone(RATE)[round(20 / 24 * RATE) : round(80 / 24 * RATE)])) < 0.03
 
 
-def test_no_audio_and_sources_without_sound(tmp_path):
+def test_no_audio_and_sources_without_audio(tmp_path):
     path = write_numbered(tmp_path / "a.mp4", 48, sound=stepped_tone(RATE, 2))
     for source, choices in ((path, {"audio": False}), (write_numbered(tmp_path / "b.mp4", 48), {})):
         (row,) = cut(source, [(3, 40)], tmp_path / source.stem, **choices)
@@ -348,8 +349,8 @@ def test_no_audio_and_sources_without_sound(tmp_path):
             assert not container.streams.audio
 
 
-def damaged_sound(path, whole):
-    """`whole` with every second byte of its sound's packets turned round, the pictures untouched."""
+def damaged_audio(path, whole):
+    """`whole` with every second byte of its audio packets inverted, the frames untouched."""
     with av.open(str(whole)) as source, av.open(str(path), "w") as out:
         streams = {stream: out.add_stream_from_template(stream) for stream in source.streams}
         for packet in source.demux():
@@ -369,15 +370,15 @@ def damaged_sound(path, whole):
             out.mux(new)
 
 
-def test_damaged_sound_costs_only_the_sound(tmp_path):
+def test_damaged_audio_costs_only_the_audio(tmp_path):
     whole = write_numbered(tmp_path / "whole.mp4", 48, sound=stepped_tone(RATE, 2))
-    damaged_sound(tmp_path / "damaged.mp4", whole)
+    damaged_audio(tmp_path / "damaged.mp4", whole)
     (row,) = cut(tmp_path / "damaged.mp4", [(3, 40)], tmp_path / "out")
     assert read_indices(tmp_path / "out" / row["video_path"]) == list(range(3, 40))
     assert row.get("audio_error") or row["has_audio"]
 
 
-def test_sound_that_changes_midway(tmp_path):
+def test_audio_that_changes_midway(tmp_path):
     """Broadcasts go from stereo to 5.1 between programme and film, and from one rate to another."""
     parts = [
         write_numbered(tmp_path / "a.ts", 48, sound=stepped_tone(48000, 2), layout="stereo", sound_codec="ac3"),

@@ -10,7 +10,7 @@ import pandas as pd
 from utils.cli import run, script_parser
 from utils.errors import UsageError
 from utils.rows import read_rows
-from video_splitting import parse_timecode
+from utils.cutting.spans import parse_timecode
 
 SHOWN_ERRORS = 10
 

@@ -1,23 +1,22 @@
-"""Whether one picture is found again in another: in its place, displaced, in other light, by its colours, or by a
-camera's move.
+"""Whether one frame is found again in another: in place, displaced, in other light, by its colours, or by a camera
+move.
 
-Pictures are small, uint8, gray (h, w) or BGR (h, w, 3); shares are 0–1. docs/cuts.md tells how each constant was
-chosen.
+Frames are small, uint8, gray (h, w) or BGR (h, w, 3); shares are 0–1. docs/cuts.md says how each constant was chosen.
 """
 
 import cv2
 import numpy as np
 
 BLOCK, STRIDE, REACH = 12, 6, 8  # pixels: a block's side, the step between blocks, how far one is looked for
-TEXTURE = 2.0  # levels: blocks of a smaller standard deviation hold nothing that could be found again
+TEXTURE = 2.0  # levels: blocks of a smaller standard deviation have nothing that could be found again
 CHANCE, SURE = 0.5, 0.9  # correlation that a block reaches by chance within reach, and that of the same thing moved
-KEYPOINTS = 30  # matches that agree on one camera move; unrelated pictures reach 6, slides of one template 23
+KEYPOINTS = 30  # matches that agree on one camera move; unrelated frames reach 6, slides of one template 23
 
 
 def blocks_found(a: np.ndarray, b: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """How well each textured block of `a` is found in `b` within `reach` pixels (0-1), and its weight; grey uint8.
+    """How well each textured block of `a` is found in `b` within `reach` pixels (0-1), and its weight; gray uint8.
 
-    Each block is correlated with the surroundings of its place, mean and contrast removed, so that light does not count
+    Each block is correlated with what surrounds its position, mean and contrast removed, so that light does not count
     (normalised cross-correlation, OpenCV's TM_CCOEFF_NORMED).
     """
     surroundings = cv2.copyMakeBorder(b, reach, reach, reach, reach, cv2.BORDER_REFLECT)
@@ -31,19 +30,19 @@ def blocks_found(a: np.ndarray, b: np.ndarray, reach: int) -> tuple[np.ndarray, 
                 continue
             window = surroundings[y : y + BLOCK + 2 * reach, x : x + BLOCK + 2 * reach]
             best = cv2.minMaxLoc(cv2.matchTemplate(window, block, cv2.TM_CCOEFF_NORMED))[1]
-            scores.append(best if best < 1.01 else 0.0)  # OpenCV may say infinity where the window is flat
-            weights.append(min(texture, 20.0))  # a white title must not outweigh the picture
+            scores.append(best if best < 1.01 else 0.0)  # OpenCV may return infinity where the window is flat
+            weights.append(min(texture, 20.0))  # a white title must not outweigh the scene
     return np.clip((np.array(scores) - CHANCE) / (SURE - CHANCE), 0, 1), np.array(weights)
 
 
 def found_share(a: np.ndarray, b: np.ndarray, reach: int = REACH) -> float:
-    """Share (0-1) of the texture of `a` that is found in `b` within `reach` pixels; 0 for a picture without texture."""
+    """Share (0-1) of the texture of `a` that is found in `b` within `reach` pixels; 0 for a frame without texture."""
     scores, weights = blocks_found(a, b, reach)
     return float(np.average(scores, weights=weights)) if len(scores) else 0.0
 
 
 def share_in_place(a: np.ndarray, b: np.ndarray) -> float:
-    """Share (0-1) of the textured cells of 4 x 4 pixels that differ by less than half their texture; grey uint8."""
+    """Share (0-1) of the textured cells of 4 x 4 pixels that differ by less than half their texture; gray uint8."""
     cells = a.shape[1] // 4, a.shape[0] // 4
     a, b = np.float32(a), np.float32(b)
     means, squares = ([cv2.resize(x, cells, interpolation=cv2.INTER_AREA) for x in p] for p in ((a, b), (a * a, b * b)))
@@ -55,8 +54,8 @@ def share_in_place(a: np.ndarray, b: np.ndarray) -> float:
 def colours_lost(a: np.ndarray, b: np.ndarray) -> float:
     """Share (0-1) of the pixels of `a` whose colour is not in `b`: BGR uint8, smoothed Lab histograms of 16^3."""
     histograms = []
-    for picture in (a, b):
-        h = cv2.calcHist([cv2.cvtColor(picture, cv2.COLOR_BGR2LAB)], [0, 1, 2], None, [16] * 3, [0, 256] * 3)
+    for frame in (a, b):
+        h = cv2.calcHist([cv2.cvtColor(frame, cv2.COLOR_BGR2LAB)], [0, 1, 2], None, [16] * 3, [0, 256] * 3)
         for axis in range(3):
             h = (np.roll(h, 1, axis) + 2 * h + np.roll(h, -1, axis)) / 4
         histograms.append(h / h.sum())
@@ -65,17 +64,17 @@ def colours_lost(a: np.ndarray, b: np.ndarray) -> float:
 
 def camera_moved(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether one pan, zoom or roll, not standing still, takes KEYPOINTS corners of `a` to `b` (BGR uint8)."""
-    orb = cv2.ORB_create(400, 1.3, 6, edgeThreshold=12, patchSize=24, fastThreshold=8)
-    (points_a, words_a), (points_b, words_b) = (
+    orb = cv2.ORB.create(400, 1.3, 6, edgeThreshold=12, patchSize=24, fastThreshold=8)
+    (points_a, descriptors_a), (points_b, descriptors_b) = (
         orb.detectAndCompute(cv2.cvtColor(x, cv2.COLOR_BGR2GRAY), None) for x in (a, b)
     )
     if min(len(points_a), len(points_b)) < KEYPOINTS:
         return False
-    matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(words_a, words_b)
+    matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(descriptors_a, descriptors_b)
     if len(matches) < KEYPOINTS:
         return False
-    here = np.float32([points_a[m.queryIdx].pt for m in matches])
-    there = np.float32([points_b[m.trainIdx].pt for m in matches])
+    here = np.array([points_a[m.queryIdx].pt for m in matches], np.float32)
+    there = np.array([points_b[m.trainIdx].pt for m in matches], np.float32)
     move, agree = cv2.estimateAffinePartial2D(here, there, method=cv2.RANSAC, ransacReprojThreshold=3, maxIters=500)
     if move is None or agree.sum() < KEYPOINTS:
         return False
@@ -84,12 +83,12 @@ def camera_moved(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def picture_replaced(a: np.ndarray, b: np.ndarray) -> float:
-    """How much of one picture is another one in the next, 0–1: the mean of the structure and of the colours lost.
+    """How much of frame `a` is gone in frame `b`, 0–1: the mean of the structure and of the colours lost.
 
     a, b: uint8 (h, w, 3), BGR, 64 x 36 pixels or so. Half a second apart, motion within a shot stays below 0.5.
     """
     gray_a, gray_b = (cv2.cvtColor(x, cv2.COLOR_BGR2GRAY) for x in (a, b))
     if min(gray_a.std(), gray_b.std()) < TEXTURE:
-        return 0.0  # black, or any one tone: a fade's matter
+        return 0.0  # black, or any one tone: left to the fades
     found = max(found_share(gray_a, gray_b), found_share(gray_b, gray_a))
     return (1 - found + colours_lost(a, b)) / 2

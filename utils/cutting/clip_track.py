@@ -5,12 +5,13 @@ import os
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
 from av.filter import Graph
 
-from utils.cutting.audio import encode_sound, read_sound
+from utils.cutting.audio import encode_audio, read_audio
 from utils.cutting.h264 import PPS, SPS, nal_length_size, nal_units, parameter_sets, track_header
 from utils.errors import VideoError
 from utils.video.geometry import display_transform
@@ -48,6 +49,12 @@ class Clip:
         return int(self.times[0])
 
 
+def pts_of(piece: av.VideoFrame | av.Packet) -> int:
+    """The PTS of a frame or packet that is known to have one."""
+    assert piece.pts is not None
+    return piece.pts
+
+
 class Track:
     """One clip on its way: the packets of its video in decoding order, copied or encoded, until `finish` writes the
     file.
@@ -56,6 +63,8 @@ class Track:
     def __init__(self, source: str, stream: av.VideoStream, clip: Clip, encoding: Encoding, edge_id: int | None):
         """`edge_id`: the number for parameter sets of encoded parts that stand beside copied ones; None to encode all."""
         self.source, self.stream, self.clip, self.encoding = source, stream, clip, encoding
+        assert stream.time_base is not None  # a stream that is demuxed has one
+        self.time_base = stream.time_base
         self.edge_id = edge_id
         self.copying = edge_id is not None or encoding.encoder == "copy"
         self.packets: list[av.Packet] = []
@@ -78,7 +87,7 @@ class Track:
             if self.graph is None:
                 self.graph = upright_graph(self.stream, piece)
             self.graph.push(piece)
-            self._encode_filtered()
+            self._encode_filtered(self.graph)
 
     def finish(self) -> bool:
         """Check that the frames are those of the span, write the file, rename it.
@@ -88,7 +97,7 @@ class Track:
         Raises: `VideoError` when a frame is missing or another one is there.
         """
         self._end_encoder()
-        clip, times = self.clip, np.array(sorted(packet.pts for packet in self.packets), np.int64)
+        clip, times = self.clip, np.array(sorted(pts_of(packet) for packet in self.packets), np.int64)
         if self.encoding.encoder == "copy":
             clip.times = times
         elif not np.array_equal(times, clip.times):
@@ -98,18 +107,18 @@ class Track:
             )
         # Decoding times: those of presentation in order, as much earlier as the reordering asks. One rule for copied
         # and encoded parts.
-        delay = max(int(time) - packet.pts for time, packet in zip(times, self.packets))
+        delay = max(int(time) - pts_of(packet) for time, packet in zip(times, self.packets))
         lengths = np.diff(times, append=max(clip.stop_pts, int(times[-1]) + 1)).tolist()
         length_of = dict(zip(times.tolist(), lengths))
         for time, packet in zip(times.tolist(), self.packets):
-            packet.dts, packet.duration = time - delay - int(times[0]), length_of[packet.pts]
-            packet.pts -= int(times[0])
-            packet.time_base, packet.stream = self.stream.time_base, self.video
-        if self.edge_id is not None:
-            extradata = self.stream.codec_context.extradata
+            packet.dts, packet.duration = time - delay - int(times[0]), length_of[pts_of(packet)]
+            packet.pts = pts_of(packet) - int(times[0])
+            packet.time_base, packet.stream = self.time_base, self.video
+        if self.edge_id is not None and self.video is not None:
+            extradata = self.stream.codec_context.extradata or b""
             sets = (parameter_sets(extradata) if clip.copied_frames else []) + self.parameter_sets
             self.video.codec_context.extradata = track_header(sets, nal_length_size(extradata))
-        sound = self._sound_packets(times[0] * self.stream.time_base, clip.stop_pts * self.stream.time_base)
+        audio = self._audio_packets(times[0] * self.time_base, clip.stop_pts * self.time_base)
         self.out.metadata["comment"] = json.dumps(
             {
                 "identity": clip.identity,
@@ -118,7 +127,7 @@ class Track:
                 "times": times.tolist() if self.encoding.encoder == "copy" else None,
             }
         )
-        for packet in sorted([*self.packets, *sound], key=lambda packet: packet.dts * packet.time_base):
+        for packet in sorted([*self.packets, *audio], key=lambda packet: (packet.dts or 0) * packet.time_base):
             self.out.mux(packet)
         self.out.close()
         if (
@@ -136,23 +145,24 @@ class Track:
         self.out.close()
         self.temporary.unlink(missing_ok=True)
 
-    def _encode_filtered(self) -> None:
+    def _encode_filtered(self, graph: Graph) -> None:
         while True:
             try:
-                frame = self.graph.vpull()
+                frame = graph.vpull()
             except (av.BlockingIOError, av.EOFError):
                 return
             if self.encoder is None:
                 self.encoder = self._open_encoder(frame)
-            frame.pts = round(frame.pts * frame.time_base / self.stream.time_base)  # bwdif counts in half steps
-            frame.time_base = self.stream.time_base
+            assert frame.time_base is not None  # filters set one
+            frame.pts = round(pts_of(frame) * frame.time_base / self.time_base)  # bwdif counts in half steps
+            frame.time_base = self.time_base
             frame.pict_type = 0  # the encoder's choice; the source's would force its keyframes
             self._add_encoded(self.encoder.encode(frame))
 
     def _end_encoder(self) -> None:
         if self.graph is not None:
             self.graph.vpush(None)
-            self._encode_filtered()
+            self._encode_filtered(self.graph)
             self.graph = None
         if self.encoder is not None:
             self._add_encoded(self.encoder.encode(None))
@@ -180,7 +190,7 @@ class Track:
 
     def _open_encoder(self, frame: av.VideoFrame) -> av.VideoCodecContext:
         rate = self.stream.average_rate or Fraction(25)
-        name = "h264_nvenc" if self.encoding.encoder == "h264_nvenc" else "libx264"
+        name: Literal["h264_nvenc", "libx264"] = "h264_nvenc" if self.encoding.encoder == "h264_nvenc" else "libx264"
         if self.edge_id is not None:
             context = av.CodecContext.create(name, "w")
             context.framerate = rate
@@ -188,7 +198,7 @@ class Track:
             self.video = self.out.add_stream(name, rate=rate)
             context = self.video.codec_context
         context.width, context.height, context.pix_fmt = frame.width, frame.height, "yuv420p"
-        context.time_base = self.stream.time_base
+        context.time_base = self.time_base
         for colour in ("color_range", "colorspace", "color_primaries", "color_trc"):
             setattr(context, colour, int(getattr(frame, colour)))
         if name == "libx264":
@@ -200,15 +210,15 @@ class Track:
             context.options = {"cq": str(self.encoding.crf), "rc": "vbr", "preset": "p4"}
         return context
 
-    def _sound_packets(self, start: Fraction, stop: Fraction) -> list[av.Packet]:
+    def _audio_packets(self, start: Fraction, stop: Fraction) -> list[av.Packet]:
         if not self.encoding.audio:
             return []
         try:
-            sound = read_sound(self.source, start, stop)
-        except VideoError as error:  # a broken audio track is no reason to lose the pictures
+            audio = read_audio(self.source, start, stop)
+        except VideoError as error:  # a broken audio track is no reason to lose the frames
             self.clip.audio_error = str(error)
             return []
-        return [] if sound is None else encode_sound(self.out, *sound)
+        return [] if audio is None else encode_audio(self.out, *audio)
 
 
 def upright_graph(stream: av.VideoStream, first: av.VideoFrame) -> Graph:

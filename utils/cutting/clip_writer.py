@@ -15,7 +15,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from utils.cutting.clip_track import Clip, Encoding, Track
+from utils.cutting.clip_track import Clip, Encoding, Track, pts_of
 from utils.cutting.h264 import IDR, PPS, SPS, nal_length_size, nal_units, parameter_set_id, parameter_sets
 from utils.errors import VideoError
 from utils.video.geometry import display_transform
@@ -104,18 +104,19 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
         for clip in clips:
             copy_clip(path, clip, encoding)
         return
-    by_gop = index is not None and index.plain and len(index.entries) > 0
+    if index is not None and not (index.plain and len(index.entries)):
+        index = None  # nothing tells its GOPs apart
     with open_video(path) as (container, stream):
         first = next(decode(container, stream))
-        copying = encoding.encoder == "smart" and by_gop and index.free_id is not None and can_copy(stream, first)
+        copying = encoding.encoder == "smart" and bool(index and index.free_id is not None) and can_copy(stream, first)
     misread = []
     with open_video(path) as (container, stream):
-        if by_gop:
+        if index is not None:
             pieces = _pieces_by_gop(container, stream, clips, index, copying)
         else:
             pieces = _frames_in(clips, decode(container, stream))
         for clip, group in itertools.groupby(pieces, key=lambda pair: pair[0]):
-            track = Track(path, stream, clip, encoding, edge_id=index.free_id if copying else None)
+            track = Track(path, stream, clip, encoding, edge_id=index.free_id if copying and index else None)
             try:
                 for _, piece in group:
                     track.add(piece)
@@ -128,14 +129,14 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
 
 
 def _frames_in(clips: list[Clip], frames: Iterator[av.VideoFrame]) -> Iterator[tuple[Clip, av.VideoFrame]]:
-    """Each frame that lies in a clip, with its clip; ends after the last clip."""
+    """Each frame that belongs to a clip, with its clip; ends after the last clip."""
     k = 0
     for frame in frames:
-        while k < len(clips) and frame.pts >= clips[k].stop_pts:
+        while k < len(clips) and pts_of(frame) >= clips[k].stop_pts:
             k += 1
         if k == len(clips):
             return
-        if frame.pts >= clips[k].start_pts:
+        if pts_of(frame) >= clips[k].start_pts:
             yield clips[k], frame
 
 
@@ -147,25 +148,18 @@ def _pieces_by_gop(
     """
     decoder = stream.codec_context
     entries = [*map(int, index.entries), 2**63]
-    k, stop, waiting = (
-        0,
-        None,
-        [],
-    )  # the next entry; where the GOP now read stops; the clips it holds frames of, None while its packets are copied
+    k = 0  # the next entry
+    waiting: list[Clip] = []  # that the GOP now read has frames of; none while its packets are copied
 
-    def leave() -> Iterator[tuple[Clip, av.VideoFrame]]:
-        yield from _frames_in(waiting, decoder.decode(None))
-        decoder.flush_buffers()
-
-    if entries[0] > index.times[0]:  # pictures before the first entry: decode them, as a player does
-        stop, waiting = entries[0], [clip for clip in clips if clip.start_pts < entries[0]]
+    if entries[0] > index.times[0]:  # frames before the first entry: decode them, as a player does
+        waiting = [clip for clip in clips if clip.start_pts < entries[0]]
     inside = None
     for packet in container.demux(stream):
         if packet.size == 0:
             continue
         if packet.pts == entries[k]:
             if waiting:
-                yield from leave()
+                yield from _drained(decoder, waiting)
             start, stop, k = entries[k], entries[k + 1], k + 1
             touched = [clip for clip in clips if clip.start_pts < stop and clip.stop_pts > start]
             inside = (
@@ -181,12 +175,18 @@ def _pieces_by_gop(
         elif waiting:
             for frame in decoder.decode(packet):
                 yield from _frames_in(waiting, iter([frame]))
-                if frame.pts >= waiting[-1].times[-1]:
+                if pts_of(frame) >= waiting[-1].times[-1]:
                     waiting = []
                     decoder.flush_buffers()
                     break
     if waiting:
-        yield from leave()
+        yield from _drained(decoder, waiting)
+
+
+def _drained(decoder: av.VideoCodecContext, clips: list[Clip]) -> Iterator[tuple[Clip, av.VideoFrame]]:
+    """The frames that a decoder still holds, as `_frames_in` gives them."""
+    yield from _frames_in(clips, iter(decoder.decode(None)))
+    decoder.flush_buffers()
 
 
 def _end_of(clip: Clip, index: SourceIndex) -> int:

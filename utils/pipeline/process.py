@@ -56,8 +56,9 @@ class Step:
     - `score(stream)`, where there is a model, takes and gives a `Stream`, in any order; `in_batches` makes one of a
       function of a batch. With `patience`, its stream also holds None where nothing was read for so many seconds.
     - `passes(row)` is false for rows that are filtered out.
-    - A result is due again when the input columns `depends_on` have changed since, or when `holds(result row)` is
-      false; `discard(rows)` is given such results.
+    - A result is due again when the input columns `depends_on` have changed since, or when `is_whole` is false, which
+      is given all result rows of one input row (also of one that is not in this run's input); `discard(rows)` is given
+      such results.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Step:
     passes: Callable[[dict], bool] = lambda row: True
     depends_on: Sequence[str] = CLIP_COLUMNS
     key: str = "video_path"
-    holds: Callable[[dict], bool] = lambda row: True
+    is_whole: Callable[[list[dict]], bool] = lambda results: True
     discard: Callable[[list[dict]], object] = lambda rows: None
     done_word: str = "scored"
 
@@ -168,24 +169,19 @@ def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks
 
 
 def _drop_outdated(step: Step, results: ResultFile, made_from: dict[str, str | None]) -> None:
-    """Remove results and errors whose input has changed since, which `step` no longer holds for good, or of which a part is
-    missing.
-    """
+    """Remove results and errors whose input has changed since, and results that `step` does not find whole."""
 
-    def is_whole(group: list[dict]) -> bool:
+    def is_valid(group: list[dict]) -> bool:
         source = group[0][step.key]
-        return (
-            len(group) == group[0].get("clip_count", 1)
-            and all(row.get("made_from") == made_from.get(source, row.get("made_from")) for row in group)
-            and all(step.holds(row) for row in group if source in made_from)
-        )
+        unchanged = all(row.get("made_from") == made_from.get(source, row.get("made_from")) for row in group)
+        return unchanged and step.is_whole(group)
 
     step.discard(results.overwritten)
     there, errors = results.load()
     groups = defaultdict(list)
     for row in there:
         groups[row.get(step.key)].append(row)
-    stale = {source for source, group in groups.items() if not is_whole(group)}
+    stale = {source for source, group in groups.items() if not is_valid(group)}
     if stale:
         kept = [row for row in there if row.get(step.key) not in stale]
         still_there = {row["video_path"] for row in kept}

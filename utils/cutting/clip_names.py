@@ -1,0 +1,60 @@
+"""What the clips of each source are called, and which files of the output folder are clips of a source."""
+
+import hashlib
+import os
+import re
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+
+from utils.cutting.clip_writer import read_identity
+
+MAX_NAME_BYTES = 250  # of 255 that file systems allow: a clip being written has a dot and .tmp around its name
+
+
+def add_clip_prefixes(rows: list[dict]) -> None:
+    """Give each source `clip_prefix`, the path that its clips' names begin with: mirrored below the output folder.
+
+    Two sources of one folder whose names differ only in their ending keep the ending; where that does not tell them
+    apart, a digest of the path does.
+    """
+    paths = {row["video_path"]: mirrored(row["video_path"]) for row in rows}
+    stems = Counter(path.with_suffix("") for path in paths.values())
+    for row in rows:
+        path = paths[row["video_path"]]
+        row["clip_prefix"] = str(path if stems[path.with_suffix("")] > 1 else path.with_suffix(""))
+    prefixes = Counter(row["clip_prefix"] for row in rows)
+    for row in rows:
+        if prefixes[row["clip_prefix"]] > 1:
+            row["clip_prefix"] += "-" + hashlib.sha256(os.fsencode(row["video_path"])).hexdigest()[:8]
+        row["clip_prefix"] += "-Scene-"
+
+
+def mirrored(video_path: str) -> PurePosixPath:
+    """The path below the output folder of a source that may be absolute or outside the video folder."""
+    return PurePosixPath(*[part for part in PurePosixPath(video_path).parts if part not in ("/", "..")])
+
+
+def clip_name(prefix: str, number: int) -> str:
+    """Path of a source's clip, relative to the output folder; the first is number 1."""
+    return f"{prefix}{number:03}.mp4"
+
+
+def remove_other_clips(output_folder: str, row: dict, keep: Collection[str]) -> None:
+    """Remove a source's clips whose names are not in `keep`, and what a killed run left half-written; nothing else."""
+    folder, prefix = Path(output_folder, row["clip_prefix"]).parent, re.escape(Path(row["clip_prefix"]).name)
+    for path in folder.glob("*") if folder.is_dir() else ():
+        unfinished = re.fullmatch(rf"\.{prefix}\d{{3,}}\.mp4\.tmp", path.name)
+        unwanted = re.fullmatch(rf"{prefix}\d{{3,}}\.mp4", path.name) and path.name not in keep
+        if unfinished or (unwanted and read_identity(path).get("identity", {}).get("source") == row["video_path"]):
+            path.unlink()
+
+
+def remove_unowned_clips(output_folder: str, prefixes: dict[str, str], clips: list[dict]) -> None:
+    """Remove listed clips whose source gives none any more, or names them otherwise. `prefixes`: of each source that
+    gives clips; clips under the same names are replaced when the source is cut.
+    """
+    for clip in clips:
+        prefix = prefixes.get(clip["source_path"])
+        if prefix is None or not clip["video_path"].startswith(prefix):
+            Path(output_folder, clip["video_path"]).unlink(missing_ok=True)

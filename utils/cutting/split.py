@@ -1,0 +1,139 @@
+"""One source and its clips: from its row of shots to the files and their rows."""
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from utils.cutting.clip_names import MAX_NAME_BYTES, clip_name, remove_other_clips
+from utils.cutting.clip_track import Clip, Encoding
+from utils.cutting.clip_writer import SourceIndex, decoded_times, index_source, write_clips
+from utils.cutting.spans import ROUNDING, ClipLimits, split_shot, usable_spans
+from utils.errors import VideoError
+from utils.video.geometry import display_size
+from utils.video.opening import decode, open_video
+from utils.video.timing import frame_rate, last_frame_length
+from utils.video_utils import locate
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A video to be cut. `times`: the PTS of its frames, rising; `index`: of its packets, None where they do not give
+    these times; `average_rate`: as the container declares it.
+    """
+
+    path: str
+    times: np.ndarray
+    index: SourceIndex | None
+    time_base: Fraction
+    average_rate: Fraction | None
+
+    @cached_property
+    def borders(self) -> np.ndarray:
+        """PTS at which its frames begin, then the end of the last one."""
+        rate = frame_rate(self.times, self.time_base, self.average_rate)
+        return np.append(self.times, int(self.times[-1]) + last_frame_length(self.times, rate, self.time_base))
+
+    @cached_property
+    def border_seconds(self) -> np.ndarray:
+        """The same in seconds from the first frame."""
+        return (self.borders - self.borders[0]) * float(self.time_base)
+
+
+def split_video(
+    row: dict, video_folder: str | None, output_folder: str, limits: ClipLimits, encoding: Encoding
+) -> list[dict]:
+    """Write the clips of one source and return their rows. `row`: of cutscene_detect.py, with a `clip_prefix`.
+
+    Raises: `VideoError`.
+    """
+    source = read_source(locate(row["video_path"], video_folder), row.get("num_frames"))
+    spans = frame_spans(source, row, limits)
+    if not spans:
+        raise VideoError(
+            f"{source.path!r}: no whole number of its frames lasts {limits.min_seconds:g} to {limits.max_seconds:g} s"
+        )
+    made_of = {
+        "source": row["video_path"],
+        "bytes": os.path.getsize(source.path),
+        "encoding": [encoding.encoder, encoding.crf, encoding.preset, encoding.audio],
+    }
+    clips = []
+    for number, (first, stop) in enumerate(spans, 1):
+        begin, end = int(source.borders[first]), int(source.borders[stop])
+        path = Path(output_folder, clip_name(row["clip_prefix"], number))
+        clips.append(Clip(path, source.times[first:stop], end, {**made_of, "span": [begin, end]}))
+    if any(len(os.fsencode(clip.path.name)) > MAX_NAME_BYTES for clip in clips):
+        raise VideoError(f"{source.path!r}: its name is too long to add a scene number to; rename it")
+    remove_other_clips(output_folder, row, keep={clip.path.name for clip in clips})
+    write_clips(source.path, clips, source.index, encoding)
+    return [
+        {
+            "video_path": clip.path.relative_to(output_folder).as_posix(),
+            "source_path": row["video_path"],
+            **clip_columns(clip, source),
+            "clip_count": len(clips),
+        }
+        for clip in clips
+    ]
+
+
+def read_source(path: str, num_frames: int | None) -> Source:
+    """The frame times of a video, from its packets where they give `num_frames` of them, else by decoding all frames.
+
+    Raises: `VideoError` when the video does not have `num_frames` frames; None for any number.
+    """
+    index = index_source(path)
+    if index is not None and num_frames in (None, len(index.times)):
+        times = index.times
+    else:
+        index, times = None, decoded_times(path)
+        if num_frames not in (None, len(times)):
+            raise VideoError(
+                f"{path!r} has {len(times)} frames, num_frames is {num_frames}: it has changed; detect its shots again"
+            )
+    with open_video(path) as (_, stream):
+        assert stream.time_base is not None  # a stream that was demuxed has one
+        return Source(path, times, index, stream.time_base, stream.average_rate)
+
+
+def frame_spans(source: Source, row: dict, limits: ClipLimits) -> list[tuple[int, int]]:
+    """Frame indices [first, stop) of the clips that a row's shots give.
+
+    Raises: `VideoError` for a shot outside the video.
+    """
+    borders, spans = source.border_seconds, []
+    for start, stop in usable_spans(row, limits):
+        first, last = (int(i) for i in np.searchsorted(borders, [start - ROUNDING, stop - ROUNDING]))
+        if last <= first or stop > borders[-1] + 0.1:
+            raise VideoError(
+                f"{source.path!r}: the shot {start:g} to {stop:g} s is outside the video of {borders[-1]:g} s; detect its shots again"
+            )
+        shot = borders[first : min(last, len(source.times)) + 1]
+        parts = split_shot(shot, limits.min_seconds, limits.max_seconds, limits.long_shots)
+        spans += [(first + a, first + b) for a, b in parts]
+    return spans
+
+
+def clip_columns(clip: Clip, source: Source) -> dict:
+    """What the row of a written clip says of its file. Raises: `VideoError`."""
+    with open_video(str(clip.path)) as (container, stream):
+        size = display_size(next(decode(container, stream)), stream)
+        codec, has_audio = stream.codec_context.codec.canonical_name, bool(container.streams.audio)
+    start, stop = clip.start_pts - int(source.times[0]), clip.stop_pts - int(source.times[0])
+    return {
+        "start_seconds": float(start * source.time_base),
+        "end_seconds": float(stop * source.time_base),
+        "num_frames": len(clip.times),
+        "frame_rate": str(frame_rate(clip.times, source.time_base, source.average_rate)),
+        "frame_size": list(size),
+        "duration": float((stop - start) * source.time_base),
+        "codec": codec,
+        "has_audio": has_audio,
+        **({"audio_error": clip.audio_error} if clip.audio_error else {}),
+        "copied_frames": clip.copied_frames,
+        "bytes": clip.path.stat().st_size,
+    }
