@@ -15,7 +15,7 @@ import pytest
 from conftest import numbered_frame, read_index, read_indices, read_samples, read_video, write_numbered, write_video
 
 from utils.cutting.clip_track import Encoding
-from utils.cutting.spans import ClipLimits, split_shot, timecode
+from utils.cutting.spans import ClipLimits, clean_spans, shot_borders, split_shot, timecode
 from utils.cutting.split import split_video
 from utils.errors import UsageError, VideoError
 from video_splitting import main
@@ -461,6 +461,17 @@ def test_a_cut_may_be_at_any_frame(fps, tmp_path):
     assert [row["num_frames"] for row in rows] == np.diff(cuts).tolist()
 
 
+def test_a_shot_begins_with_the_first_frame_at_or_after_its_cut():
+    seconds = np.arange(100) / 25
+    assert shot_borders([], seconds, 4.0) == [0, 4]
+    assert shot_borders([1.0004, 1.01, 2.0, 9.0], seconds, 4.0) == [0, 1, 1.04, 2, 4]  # 9 s is outside
+
+
+def test_transitions_and_their_margins_are_kept_out():
+    row = {"timecode_list": [["0", "5"], ["5", "9"]], "transitions": [["dissolve", "4.5", "5.5"], ["fade", "8.8", "9"]]}
+    assert clean_spans(row, 0.25) == [(0, 4.25), (5.75, pytest.approx(8.55))]
+
+
 # Files
 
 
@@ -581,6 +592,19 @@ def test_clips_that_no_longer_belong_do_not_stay(tmp_path, split):
         "a.mp4-Scene-001.mp4",
     ]
     assert sorted(state(tmp_path / "out")) == ["a.mkv-Scene-001.mp4", "a.mp4-Scene-001.mp4"]
+
+
+def test_a_source_that_is_no_longer_asked_for_keeps_its_clips_if_they_are_whole(tmp_path, split):
+    make_folder(tmp_path / "in", {"a.mp4": 96, "b.mp4": 96, "c.mp4": 48})
+    halves = [(0, 2), (2, 4)]
+    save_scenes(tmp_path / "scenes.jsonl", {"a.mp4": halves, "b.mp4": halves})
+    split()
+    rows = load(tmp_path / "clips.jsonl")
+    (tmp_path / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))  # one of b's is lost
+    save_scenes(tmp_path / "scenes.jsonl", {"c.mp4": [(0, 2)]})
+    split()
+    assert {row["source_path"] for row in load(tmp_path / "clips.jsonl")} == {"a.mp4", "c.mp4"}
+    assert sorted(state(tmp_path / "out"))[:2] == ["a-Scene-001.mp4", "a-Scene-002.mp4"]
 
 
 def test_names_never_meet(tmp_path, split):
