@@ -3,7 +3,6 @@
 `made_by_0_1_0/` is what its nine scripts wrote about two small videos and a file that is no video, with default flags.
 """
 
-import json
 import shutil
 from pathlib import Path
 
@@ -24,7 +23,7 @@ def dataset(tmp_path_factory):
 
 @pytest.mark.parametrize("name", list(stage_flags(Path())))
 def test_every_script_finds_its_rows_done(dataset, run_script, name):
-    (flag, saved) = next(
+    saved = next(
         (a, b) for a, b in zip(stage_flags(dataset)[name], stage_flags(dataset)[name][1:]) if a == "--saved_path"
     )
     before = Path(saved).read_text(encoding="utf-8")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 
 from utils.cli import run, script_parser
+from utils.cutting.spans import parse_timecode
 from utils.errors import UsageError
 from utils.rows import read_rows
-from utils.cutting.spans import parse_timecode
 
 SHOWN_ERRORS = 10
 
