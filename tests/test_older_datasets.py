@@ -23,11 +23,10 @@ def dataset(tmp_path_factory):
 
 @pytest.mark.parametrize("name", list(stage_flags(Path())))
 def test_every_script_finds_its_rows_done(dataset, run_script, name):
-    saved = next(
-        (a, b) for a, b in zip(stage_flags(dataset)[name], stage_flags(dataset)[name][1:]) if a == "--saved_path"
-    )
-    before = Path(saved).read_text(encoding="utf-8")
-    printed = run_script(name, *stage_flags(dataset)[name]).stdout
+    flags = stage_flags(dataset)[name]
+    saved = Path(flags[flags.index("--saved_path") + 1])
+    before = saved.read_text(encoding="utf-8")
+    printed = run_script(name, *flags).stdout
     assert name in ("filter_videos_by_motion_score.py", "export_dataset.py") or ", 0 due" in printed, printed
     assert CLOSING.search(printed), printed
-    assert Path(saved).read_text(encoding="utf-8") == before
+    assert saved.read_text(encoding="utf-8") == before
