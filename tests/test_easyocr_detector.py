@@ -248,7 +248,7 @@ def test_no_weights_and_no_network_end_before_any_video_is_read(tmp_path, monkey
         run_main(monkeypatch, *flags)
     sentence = str(stopped.value)
     assert re.search(r"cannot be downloaded \(.*refused.*\): unpack https://\S+/craft_mlt_25k.zip and put", sentence)
-    assert f"craft_mlt_25k.pth into {tmp_path}/EasyOCR/model or give its path with --model_path" in sentence
+    assert f"craft_mlt_25k.pth into {tmp_path}/EasyOCR/model, or give its path with --model_path" in sentence
     assert sentence.startswith("--text_detector easyocr: EasyOCR's detector is missing")
     assert "--text_detector rapidocr" in sentence and "\n" not in sentence
     assert not list(tmp_path.glob("text*")) and [p.name for p in (tmp_path / "EasyOCR" / "model").iterdir()] == [

@@ -333,7 +333,7 @@ def test_siglip_and_its_predictor(tmp_path):
         theirs = float(head(embedding))
     assert ours.transform == ImageTransform(56, "squash") and ours.width == predictor.width == 32
     assert predictor.scores(ours.embed_frames(ours.transform(frame)[None])) == pytest.approx(theirs, abs=2e-3)
-    with pytest.raises(UsageError, match="AGPL-3.0.*give its path"):
+    with pytest.raises(UsageError, match=r"AGPL-3\.0.*give its path"):
         siglip_predictor_weights(None)
     (tmp_path / "siglip" / "model.safetensors").write_text("not weights")
     with pytest.raises(UsageError, match=r"siglip: no SigLIP that transformers can load"):
