@@ -3,8 +3,8 @@
 Columns added: motion_score, mean length of the flow in percent of the frame's short side per second (a clip scores the
 same at 480p and 4K, at 24 and 60 fps); camera_pan, camera_tilt, camera_zoom, camera_roll, camera_shake,
 residual_motion, moving_share, subject_share, static_share, jump, flicker (units: `measure_motion` in
-utils/optical_flow.py); camera_motion, those in words; cut_inside, 0–1, how much of the picture is another one half a
-second later, where that is most (a cut or dissolve that slipped through: above 0.5); duration in seconds; frame_size.
+utils/scoring/optical_flow.py); camera_motion, those in words; cut_inside, 0–1, the largest
+change of structure and colours within half a second (a cut or dissolve that slipped through: above 0.5); duration in seconds; frame_size.
 
     python compute_motion_score.py --video_folder datasets/panda_70m/train --saved_path motion_score.jsonl
     python compute_motion_score.py --video_folder datasets/panda_70m/train --video_metadata_path clips.jsonl \\
@@ -18,34 +18,60 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import tee
 from math import floor, inf, isfinite
+from typing import Any
 
 import av
 import numpy as np
 
 from utils.cli import (
     add_filter_arguments,
-    add_input_arguments,
-    add_output_arguments,
-    add_worker_arguments,
     at_least,
     filter_bounds,
     from_flags,
+    row_parser,
     run,
-    script_parser,
 )
 from utils.cutting.block_matching import picture_replaced
 from utils.errors import VideoError
 from utils.pipeline.filters import first_failure, load_filters
-from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+from utils.pipeline.process import RunOptions, input_rows, process_rows
+from utils.pipeline.score import Column, Score
 from utils.scoring.optical_flow import SAMPLING_FPS, SHORT_SIDE, camera_name, farneback_score, measure_motion, prepare
 from utils.video.geometry import display_size, frame_to_array, resize, short_side_size
 from utils.video.opening import decode, open_video
+from utils.video.timing import seconds_between
 from utils.video_utils import locate
+
+SCORE = Score(
+    "motion",
+    "motion_score.jsonl",
+    {
+        "motion_score": Column("mean length of the flow, % of the short side per second", 0, passes=(1.5, 25)),
+        "camera_pan": Column("camera to the right, % of the short side per second"),
+        "camera_tilt": Column("camera up, % of the short side per second"),
+        "camera_zoom": Column("growth of the picture, % per second"),
+        "camera_roll": Column("camera clockwise, degrees per second"),
+        "camera_shake": Column(
+            "mean change of pan and tilt between pairs of frames, % of the short side per second", 0
+        ),
+        "residual_motion": Column("mean length of the flow without the camera's, % of the short side per second", 0),
+        "moving_share": Column("pixels that move", 0, 1),
+        "subject_share": Column("pixels that move against the camera", 0, 1),
+        "static_share": Column("pairs of frames without motion", 0, 1),
+        "jump": Column("largest difference that no flow explains, % of white", 0, 100),
+        "flicker": Column("mean change of brightness between frames, % of white", 0, 100),
+        "camera_motion": Column("pan, tilt, zoom and roll in words"),
+        "cut_inside": Column("largest change of structure and colours within half a second", 0, 1, passes=(None, 0.5)),
+        "duration": Column("seconds", 0),
+        "frame_size": Column("width and height as shown, pixels, a list", 1),
+    },
+)
 
 
 def motion_columns(row: dict, video_folder: str | None, estimator: str, short_side: int, sampling_fps: float) -> dict:
     """The columns of one clip; one decode, of which only the sampled frames are converted."""
-    path, known = locate(row["video_path"], video_folder), {}
+    path = locate(row["video_path"], video_folder)
+    known: dict[str, Any] = {}
     with open_video(path) as (container, stream):
         frames = decode(container, stream)
         if estimator == "farneback":
@@ -63,7 +89,7 @@ def motion_columns(row: dict, video_folder: str | None, estimator: str, short_si
 def small_samples(
     frames: Iterator[av.VideoFrame], stream: av.VideoStream, short_side: int, fps: float, known: dict
 ) -> Iterator[tuple[np.ndarray, float]]:
-    """The sampled frames in gray, and their times; keeps the largest change of picture between two in `known`."""
+    """The sampled frames in gray, and their times; keeps the largest change between two in `known`."""
     before, known["cut_inside"] = None, 0.0
     for frame, seconds in sampled(frames, stream, fps, known):
         thumb = resize(frame_to_array(frame, "bgr24", short_side_size(frame, stream, 72)), 64, 36)
@@ -96,7 +122,7 @@ def sampled(
         if first is None:
             first = frame.pts
             known["frame_size"] = list(display_size(frame, stream))
-        previous, seconds = seconds, float((frame.pts - first) * stream.time_base)
+        previous, seconds = seconds, seconds_between(first, frame.pts, stream)
         step = seconds - previous or step
         if (seconds + 1e-3) * fps >= due:
             yield frame, seconds
@@ -105,11 +131,10 @@ def sampled(
 
 
 def main() -> None:
-    parser = script_parser(__doc__)
-    add_input_arguments(parser)
-    add_output_arguments(parser, saved_path="motion_score.jsonl")
-    add_worker_arguments(parser)
-    parser.add_argument("--motion_estimator", choices=["dis", "farneback"], default="dis", help="optical flow")
+    parser = row_parser(__doc__, SCORE.saved_path)
+    parser.add_argument(
+        "--motion_estimator", choices=["dis", "farneback"], default="dis", help="optical flow algorithm"
+    )
     parser.add_argument(
         "--short_side",
         type=at_least(0),
@@ -122,18 +147,11 @@ def main() -> None:
     add_filter_arguments(parser, motion=False)
     args = parser.parse_args()
     filters = load_filters(filter_bounds(args))
+    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     choices = {"estimator": args.motion_estimator, "short_side": args.short_side, "sampling_fps": args.sampling_fps}
-    step = Step(
-        "motion",
-        partial(motion_columns, video_folder=args.video_folder, **choices),
-        {**choices, "version": 1},
-        passes=lambda row: first_failure(filters, row) is None,
-    )
-    process_rows(
-        step,
-        input_rows(args.video_folder, args.video_metadata_path, args.video_path_column),
-        from_flags(RunOptions, args),
-    )
+    read = partial(motion_columns, video_folder=args.video_folder, **choices)
+    step = SCORE.step(read, choices, passes=lambda row: first_failure(filters, row) is None)
+    process_rows(step, rows, from_flags(RunOptions, args))
 
 
 if __name__ == "__main__":

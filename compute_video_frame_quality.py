@@ -1,88 +1,81 @@
 """Score the quality of each clip's frames, by one or several metrics; sample_frame_idx names the frames.
 
-- TechnicalScore, without a model: technical_score (0–10), the mean over the sampled frames, and what it is made of:
-  sharpness, exposure, contrast, colourfulness (0–10 each), noise, blockiness (formulas in utils/technical_score.py).
+- TechnicalScore, without a model: technical_score (0–10), the mean over the sampled frames, and its parts: sharpness,
+  exposure, contrast, colourfulness (0–10 each), brightness, noise, blockiness (formulas in utils/scoring/technical.py).
 - AestheticScore: aesthetic_score, a list, one number (about 1–10) a frame: LAION's predictor v2 on CLIP ViT-L/14.
 - AestheticScoreSigLIP: aesthetic_score_siglip, a list likewise: predictor v2.5 on SigLIP so400m patch14-384.
 - CLIPScore: clip_score, the cosine (-1 to 1) between the CLIP embeddings of frame and --caption_column, the mean.
 - SemanticConsistency: semantic_consistency, the lowest cosine between the CLIP embeddings of neighbouring sampled
-  frames: low where a cut is.
+  frames: low where there is a cut.
 
-CLIP and its predictor are fetched once, or taken from --model_path and --predictor_path. A GPU is used where there is
-one, one a rank.
+CLIP and its predictor are downloaded once, or taken from --model_path and --predictor_path. Each rank uses a GPU of its
+own where there is one.
 
     python compute_video_frame_quality.py --video_folder CLIPS --metrics TechnicalScore --saved_path technical_score.jsonl
     python compute_video_frame_quality.py --video_metadata_path clips.jsonl --video_folder CLIPS --num_sampled_frames 8
     torchrun --nproc_per_node 2 compute_video_frame_quality.py --video_folder CLIPS --metrics AestheticScore CLIPScore
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.cli import (
-    add_input_arguments,
-    add_output_arguments,
-    add_worker_arguments,
-    at_least,
-    from_flags,
-    run,
-    script_parser,
-)
+from utils.cli import about, add_sampling_arguments, at_least, from_flags, row_parser, run
 from utils.errors import UsageError, VideoError
 from utils.models.image_transform import ImageTransform
-from utils.pipeline.process import RunOptions, Step, digest, in_batches, input_rows, process_rows
+from utils.pipeline.process import RunOptions, digest, in_batches, input_rows, process_rows
 from utils.pipeline.ranks import Ranks
+from utils.pipeline.score import Column, Score
 from utils.scoring.technical import BLOCK, technical_columns
 from utils.video.geometry import frame_to_array
-from utils.video.sampling import choose_frames, keyframe_indices, sample_frames
+from utils.video.sampling import FrameSampling
 from utils.video_utils import locate
 
-COLUMNS = {
-    "TechnicalScore": "technical_score",
-    "AestheticScore": "aesthetic_score",
-    "AestheticScoreSigLIP": "aesthetic_score_siglip",
-    "CLIPScore": "clip_score",
-    "SemanticConsistency": "semantic_consistency",
-}
 
-
-def read_clip(
-    row: dict,
-    video_folder: str | None,
-    method: str,
-    count: int,
-    metrics: list[str],
-    fits: dict[str, ImageTransform],
-    caption: str,
-) -> dict:
-    """The columns of one clip that need no model; where models follow, under "clip" and "siglip" their frames, uint8
-    (T, S, S, 3), too.
+class Embedded(NamedTuple):
+    """One clip as a metric with a model sees it: the embeddings of its frames, float32 (T, D), each of length 1, the
+    embedding of its caption, float32 (D,), and the metric's predictor, where the metric has them.
     """
-    path, text = locate(row["video_path"], video_folder), row.get(caption)
-    if "CLIPScore" in metrics and not (isinstance(text, str) and text.strip()):
-        raise VideoError(f"{path!r} has no text in the column {caption!r}, which CLIPScore compares it with")
-    keyframes = keyframe_indices(path) if method == "keyframe" else (0,)
-    indices, _, frames = sample_frames(path, partial(choose_frames, method, count, keyframes=keyframes))
-    if "SemanticConsistency" in metrics and method == "keyframe" and len(indices) == 1:
-        raise VideoError(
-            f"{path!r} has one keyframe, and SemanticConsistency compares two frames or more: sample uniform"
-        )
-    pictures = [frame_to_array(frame, "rgb24") for frame in frames]
-    columns = {"sample_frame_idx": indices}
-    if "TechnicalScore" in metrics:
-        if min(pictures[0].shape[:2]) < BLOCK:
-            height, width = pictures[0].shape[:2]
-            raise VideoError(
-                f"{path!r}: a picture of {width}x{height} pixels is too small for TechnicalScore: {BLOCK} each way are wanted"
-            )
-        columns |= {name: round(value, 4) for name, value in technical_columns(pictures).items()}
-    if not fits:
-        return columns
-    seen = {name: np.stack([fit(picture) for picture in pictures]) for name, fit in fits.items()}
-    made_from = {"caption_made_from": digest(row, [caption])} if "CLIPScore" in metrics else {}
-    return {"columns": columns | made_from, "text": text, **seen}
+
+    frames: np.ndarray
+    text: np.ndarray | None
+    predictor: Any
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric either `measure`s frames, uint8 (H, W, 3), RGB, in the reading processes, or `score`s what its `model`
+    gives of them; the first of its columns is the one that a clip is judged by, and names the result file.
+    """
+
+    columns: dict[str, Column]
+    measure: Callable[[Sequence[np.ndarray]], dict[str, float]] | None = None
+    score: Callable[[Embedded], float | list[float]] | None = None
+    model: str = ""  # of MODEL_FLAGS, as the next
+    predictor: str = ""
+    captions: bool = False  # whether it compares frames with a text
+    min_frames: int = 1
+    min_side: int = 1  # pixels
+
+    @property
+    def column(self) -> str:
+        return next(iter(self.columns))
+
+
+def predicted(clip: Embedded) -> list[float]:
+    return [round(float(score), 4) for score in clip.predictor.scores(clip.frames)]
+
+
+def caption_agreement(clip: Embedded) -> float:
+    return round(float((clip.frames @ clip.text).mean()), 4)
+
+
+def consistency(clip: Embedded) -> float:
+    return round(lowest_neighbour_cosine(clip.frames), 4)
 
 
 def lowest_neighbour_cosine(embeddings: np.ndarray) -> float:
@@ -92,53 +85,173 @@ def lowest_neighbour_cosine(embeddings: np.ndarray) -> float:
     return float(np.min((embeddings[1:] * embeddings[:-1]).sum(1), initial=1.0))
 
 
+METRICS = {
+    "TechnicalScore": Metric(
+        {
+            "technical_score": Column("technical quality, combined of the parts below", 0, 10, passes=(4, None)),
+            "sharpness": Column("detail above noise in the sharpest quarter of the frame", 0, 10),
+            "exposure": Column("bright highlights, few clipped pixels, no glare", 0, 10),
+            "contrast": Column("RMS contrast", 0, 10),
+            "colourfulness": Column("Hasler and Süsstrunk's M", 0, 10),
+            "brightness": Column("mean luma", 0, 1),
+            "noise": Column("standard deviation in gray levels", 0),
+            "blockiness": Column("steps on the 8-pixel grid over those beside it, 1 for none", 0),
+        },
+        measure=technical_columns,
+        min_side=BLOCK,
+    ),
+    "AestheticScore": Metric(
+        {"aesthetic_score": Column("LAION's predictor v2 on CLIP ViT-L/14, about 1–10, a list", passes=(4, None))},
+        score=predicted,
+        model="clip",
+        predictor="predictor",
+    ),
+    "AestheticScoreSigLIP": Metric(
+        {"aesthetic_score_siglip": Column("predictor v2.5 on SigLIP so400m, about 1–10, a list", passes=(4, None))},
+        score=predicted,
+        model="siglip",
+        predictor="siglip_predictor",
+    ),
+    "CLIPScore": Metric(
+        {"clip_score": Column("cosine of frames and caption, mean", -1, 1)},
+        score=caption_agreement,
+        model="clip",
+        captions=True,
+    ),
+    "SemanticConsistency": Metric(
+        {"semantic_consistency": Column("lowest cosine of neighbouring frames", -1, 1, passes=(0.8, None))},
+        score=consistency,
+        model="clip",
+        min_frames=2,
+    ),
+}
+SCORE = Score(
+    "quality",
+    "{column}.jsonl",
+    {name: column for metric in METRICS.values() for name, column in metric.columns.items()}
+    | {"sample_frame_idx": Column("indices of the sampled frames, a list", 0)},
+)
+MODEL_FLAGS = {  # in the order in which they are fetched: first what may be missing
+    "clip": "model_path",
+    "predictor": "predictor_path",
+    "siglip_predictor": "siglip_predictor_path",
+    "siglip": "siglip_model_path",
+}
+
+
+def read_clip(
+    row: dict,
+    video_folder: str | None,
+    sampling: FrameSampling,
+    metrics: list[str],
+    transforms: dict[str, ImageTransform],
+    caption: str,
+) -> dict:
+    """The columns of one clip that need no model; where models follow, also its frames as each of them sees them, uint8
+    (T, S, S, 3), under the model's name.
+    """
+    path, text, captions = locate(row["video_path"], video_folder), row.get(caption), False
+    for name in metrics:
+        captions |= METRICS[name].captions
+        if METRICS[name].captions and not (isinstance(text, str) and text.strip()):
+            raise VideoError(f"{path!r} has no text in the column {caption!r}, which {name} compares it with")
+    indices, _, found = sampling.frames(path)
+    frames = [frame_to_array(frame, "rgb24") for frame in found]
+    columns: dict[str, Any] = {"sample_frame_idx": indices}
+    height, width = frames[0].shape[:2]
+    for name in metrics:
+        metric = METRICS[name]
+        if sampling.frame_sample_method == "keyframe" and len(frames) < metric.min_frames:
+            raise VideoError(f"{path!r} has one keyframe, and {name} compares two frames or more: sample uniform")
+        if min(height, width) < metric.min_side:
+            raise VideoError(
+                f"{path!r}: a frame of {width}x{height} pixels is too small for {name}, "
+                f"which needs {metric.min_side} each way"
+            )
+        if metric.measure:
+            columns |= {column: round(value, 4) for column, value in metric.measure(frames).items()}
+    if not transforms:
+        return columns
+    made_from = {"caption_made_from": digest(row, [caption])} if captions else {}
+    seen = {model: np.stack([transform(frame) for frame in frames]) for model, transform in transforms.items()}
+    return {"columns": columns | made_from, "text": text, **seen}
+
+
 def score_clips(batch: list[dict], metrics: list[str], models: dict, batch_size: int) -> list[dict]:
     """All columns of each clip of a batch, of which `read_clip` gave some; the models see `batch_size` frames at a
     time.
     """
-
-    def of_each_clip(name: str, function: Callable[[np.ndarray], np.ndarray]) -> list[np.ndarray]:
-        frames = np.concatenate([clip[name] for clip in batch])
-        found = [function(frames[i : i + batch_size]) for i in range(0, len(frames), batch_size)]
-        return np.split(np.concatenate(found), np.cumsum([len(clip[name]) for clip in batch])[:-1])
-
     rows = [clip["columns"] for clip in batch]
-    if "clip" in models:
-        texts = models["clip"].embed_texts([clip["text"] for clip in batch]) if "CLIPScore" in metrics else rows
-        for row, frames, text in zip(rows, of_each_clip("clip", models["clip"].embed_frames), texts):
-            if "AestheticScore" in metrics:
-                row["aesthetic_score"] = [round(float(score), 4) for score in models["predictor"].scores(frames)]
-            if "CLIPScore" in metrics:
-                row["clip_score"] = round(float((frames @ text).mean()), 4)
-            if "SemanticConsistency" in metrics:
-                row["semantic_consistency"] = round(lowest_neighbour_cosine(frames), 4)
-    if "siglip" in models:
-        for row, scores in zip(rows, of_each_clip("siglip", models["siglip"].scores)):
-            row["aesthetic_score_siglip"] = [round(float(score), 4) for score in scores]
+    by_model = [METRICS[name] for name in metrics if METRICS[name].model]
+    embeddings = {
+        model: embed_clips([clip[model] for clip in batch], models[model].embed_frames, batch_size)
+        for model in {metric.model for metric in by_model}
+    }
+    captions = any(metric.captions for metric in by_model)
+    texts = models["clip"].embed_texts([clip["text"] for clip in batch]) if captions else [None] * len(batch)
+    for metric in by_model:
+        assert metric.score is not None
+        for row, frames, text in zip(rows, embeddings[metric.model], texts, strict=True):
+            row[metric.column] = metric.score(Embedded(frames, text, models.get(metric.predictor)))
     return rows
 
 
+def embed_clips(
+    clips: list[np.ndarray], embed_frames: Callable[[np.ndarray], np.ndarray], batch_size: int
+) -> list[np.ndarray]:
+    """The embeddings of each clip's frames, in batches that do not stop at the ends of clips."""
+    frames = np.concatenate(clips)
+    found = [embed_frames(frames[i : i + batch_size]) for i in range(0, len(frames), batch_size)]
+    return np.split(np.concatenate(found), np.cumsum([len(clip) for clip in clips])[:-1])
+
+
+def load_models(
+    metrics: list[str], paths: dict[str, str | None], architecture: str | None, precision: str, ranks: Ranks
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The models that `metrics` need, by name, on the rank's device, and 16 digits of the SHA-256 of each one's weights.
+
+    paths: of a user's own weights, by the model's name; architecture: open_clip's name of that of a user's own CLIP.
+
+    Raises: `UsageError` when weights cannot be had, hold something else, or do not fit together.
+    """
+    from utils.models.clip import ARCHITECTURE  # here: TechnicalScore alone starts without torch
+    from utils.models.frame_models import FETCH, load_model
+    from utils.models.weights import sha256_of
+
+    needed = {model for name in metrics for model in (METRICS[name].model, METRICS[name].predictor) if model}
+    flags = {name: f"--{flag}" for name, flag in MODEL_FLAGS.items() if name in needed}
+
+    def fetch() -> dict[str, Path]:
+        files = {}
+        for name, flag in flags.items():
+            with about(flag):
+                files[name] = FETCH[name](paths[name])
+        return files
+
+    files, models = ranks.after_rank_0("weights", fetch), {}
+    for name, flag in flags.items():
+        with about(flag):
+            models[name] = load_model(name, files[name], architecture if paths["clip"] else ARCHITECTURE, precision)
+    for name in metrics:
+        metric = METRICS[name]
+        if metric.predictor and models[metric.model].width != models[metric.predictor].width:
+            raise UsageError(
+                f"{flags[metric.model]}: {name}'s predictor takes embeddings of {models[metric.predictor].width} numbers, "
+                f"and {files[metric.model]} gives {models[metric.model].width}"
+            )
+    return models, {name: sha256_of(file)[:16] for name, file in files.items()}
+
+
 def main() -> None:
-    parser = script_parser(__doc__)
-    add_input_arguments(parser)
-    add_output_arguments(parser, saved_path="{column}.jsonl")
-    add_worker_arguments(parser)
+    parser = row_parser(__doc__, SCORE.saved_path)
     parser.add_argument(
         "--metrics",
         nargs="+",
-        choices=list(COLUMNS),
+        choices=list(METRICS),
         default=["TechnicalScore"],
         help="what is measured; the first names {column}",
     )
-    parser.add_argument(
-        "--num_sampled_frames", type=at_least(1), default=4, help="frames that uniform takes, keyframe at most"
-    )
-    parser.add_argument(
-        "--frame_sample_method",
-        choices=["uniform", "mid", "first", "last", "keyframe"],
-        default="uniform",
-        help="which frames are taken",
-    )
+    add_sampling_arguments(parser, ["uniform", "mid", "first", "last", "keyframe"], "uniform", 4)
     parser.add_argument("--caption_column", default="summary_caption", help="column of the text, for CLIPScore")
     group = parser.add_argument_group("models")
     group.add_argument(
@@ -146,51 +259,54 @@ def main() -> None:
     )
     group.add_argument(
         "--clip_architecture",
-        help="open_clip's name of what --model_path holds, where no open_clip_config.json says it",
+        help="open_clip's name of the model in --model_path, where there is no open_clip_config.json",
     )
     group.add_argument("--predictor_path", help="sac+logos+ava1-l14-linearMSE.pth; without it, its public address")
     group.add_argument("--siglip_model_path", help="folder of SigLIP so400m patch14-384; without it, the hub's")
-    group.add_argument("--siglip_predictor_path", help="aesthetic_predictor_v2_5.pth, which is not fetched for you")
+    group.add_argument("--siglip_predictor_path", help="aesthetic_predictor_v2_5.pth, which you download yourself")
     group.add_argument("--batch_size", type=at_least(1), default=64, help="frames that a model sees at a time")
     group.add_argument("--precision", choices=["fp16", "bf16", "fp32"], default="fp16", help="on a GPU; a CPU has fp32")
     args = parser.parse_args()
-    args.saved_path = args.saved_path.replace("{column}", COLUMNS[args.metrics[0]])
-    args.metrics = [metric for metric in COLUMNS if metric in args.metrics]
-    choices = {"method": args.frame_sample_method, "count": args.num_sampled_frames}
-    settings = {"metrics": " ".join(args.metrics), **choices, "version": 1}
-    holds = {}
+    args.saved_path = args.saved_path.replace("{column}", METRICS[args.metrics[0]].column)
+    metrics = [name for name in METRICS if name in args.metrics]
+    sampling = from_flags(FrameSampling, args)
+    settings = {"metrics": " ".join(metrics), **sampling.settings}
     rows, ranks = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), Ranks()
-    if "CLIPScore" in args.metrics:
-        settings["caption_column"] = args.caption_column
-        if rows and not any(args.caption_column in row for row in rows):
-            raise UsageError(f"--caption_column {args.caption_column}: CLIPScore wants it, and no row has this column")
-        captions = {row["video_path"]: digest(row, [args.caption_column]) for row in rows}
-        holds["is_whole"] = lambda results: all(
-            row.get("caption_made_from") == captions.get(row["video_path"], row.get("caption_made_from"))
-            for row in results
-        )
-    if "SemanticConsistency" in args.metrics and (
-        choices["method"] in ("mid", "first", "last") or choices["count"] == 1
-    ):
-        raise UsageError("SemanticConsistency compares frames: --frame_sample_method uniform or keyframe, of 2 or more")
-    models = {}
-    if args.metrics != ["TechnicalScore"]:  # which starts without torch
-        from utils.models.clip import load_models
+    captions: dict[str, str | None] = {}
+    for name in metrics:
+        if METRICS[name].captions:
+            settings["caption_column"] = args.caption_column
+            if rows and not any(args.caption_column in row for row in rows):
+                raise UsageError(f"--caption_column {args.caption_column}: {name} needs it, and no row has this column")
+            captions = {row["video_path"]: digest(row, [args.caption_column]) for row in rows}
+        one_frame = sampling.frame_sample_method in ("mid", "first", "last") or sampling.num_sampled_frames == 1
+        if METRICS[name].min_frames > 1 and one_frame:
+            raise UsageError(f"{name} compares frames: --frame_sample_method uniform or keyframe, of 2 or more")
 
-        models, digests = load_models(args, ranks)
+    models: dict[str, Any] = {}
+    if any(METRICS[name].model for name in metrics):
+        paths = {name: getattr(args, flag) for name, flag in MODEL_FLAGS.items()}
+        models, digests = load_models(metrics, paths, args.clip_architecture, args.precision, ranks)
         settings |= digests
-    fits = {name: models[name].fit for name in ("clip", "siglip") if name in models}
+    transforms = {name: model.transform for name, model in models.items() if hasattr(model, "transform")}
     read = partial(
         read_clip,
         video_folder=args.video_folder,
-        metrics=args.metrics,
-        fits=fits,
+        sampling=sampling,
+        metrics=metrics,
+        transforms=transforms,
         caption=args.caption_column,
-        **choices,
     )
-    score = partial(score_clips, metrics=args.metrics, models=models, batch_size=args.batch_size)
-    clips = max(1, args.batch_size // args.num_sampled_frames)
-    step = Step("quality", read, settings, in_batches(score, clips) if models else None, **holds)
+    score = partial(score_clips, metrics=metrics, models=models, batch_size=args.batch_size)
+    step = SCORE.step(
+        read,
+        settings,
+        in_batches(score, max(1, args.batch_size // args.num_sampled_frames)) if models else None,
+        is_whole=lambda results: all(
+            row.get("caption_made_from") == captions.get(row["video_path"], row.get("caption_made_from"))
+            for row in results
+        ),
+    )
     process_rows(step, rows, from_flags(RunOptions, args), ranks)
 
 

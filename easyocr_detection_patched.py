@@ -4,16 +4,16 @@ for EasyOCR 1.7.2.
 EasyOCR loads its detector, CRAFT, through `easyocr.detection.get_detector`. On a GPU that function wraps the network in
 torch.nn.DataParallel, which takes every GPU that it sees: a rank on cuda:1 then fails at its first frame, since
 DataParallel wants the network on cuda:0, and ranks that are given a batch spread it over each other's GPUs. It also
-unpickles the weights file, which runs whatever code a stranger has put there.
+unpickles the weights file, which runs whatever code the file holds.
 
 `import easyocr_detection_patched` replaces that one function in memory, for this process; nothing is written into
-site-packages. `compute_text_score.py --text_detector easyocr` does so by itself. EasyOCR's other users see the same
+site-packages. `compute_text_score.py --text_detector easyocr` does so itself. EasyOCR's other users see the same
 arguments and outputs:
 
     import easyocr, easyocr_detection_patched
     reader = easyocr.Reader(["en", "ch_sim"], gpu="cuda:1", recognizer=False)
 
-Run as a script, it says this and checks the EasyOCR that is installed:
+Run as a script, it explains this and checks the installed EasyOCR:
 
     python easyocr_detection_patched.py
 """
@@ -49,7 +49,7 @@ def get_detector(
     try:
         weights = torch.load(trained_model, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError, AttributeError, TypeError):
-        raise UsageError(f"{trained_model}: no file of weights; wanted is CRAFT's, craft_mlt_25k.pth") from None
+        raise UsageError(f"{trained_model}: no file of weights; CRAFT's, craft_mlt_25k.pth, is expected") from None
     except OSError as error:
         raise UsageError(f"{trained_model}: cannot be read: {error.strerror or error}") from None
     with torch.device("meta"):  # no random weights first, which cost a second
@@ -60,7 +60,7 @@ def get_detector(
         network.load_state_dict(named, assign=True)
     except (RuntimeError, AttributeError, TypeError):
         raise UsageError(
-            f"{trained_model}: weights of another network; wanted are CRAFT's, craft_mlt_25k.pth"
+            f"{trained_model}: weights of another network; CRAFT's, craft_mlt_25k.pth, are expected"
         ) from None
     if torch.device(device).type == "cuda":
         torch.backends.cudnn.benchmark = cudnn_benchmark
@@ -68,7 +68,7 @@ def get_detector(
 
 
 def patch() -> None:
-    """Make EasyOCR load its detector through `get_detector` above. Again is harmless.
+    """Make EasyOCR load its detector through `get_detector` above. Calling it twice is harmless.
 
     Raises: `UsageError` where EasyOCR is missing or has another interface.
     """

@@ -2,6 +2,7 @@
 # Stage 2: score the clips in VIDEO_FOLDER (quality, text on screen, motion) and keep those that pass: train.jsonl in DATASET_FOLDER.
 #   sh stage_2_filter_data.sh
 #   VIDEO_FOLDER=~/clips TEXT_SCORE_THRESHOLD=0.05 N_JOBS=8 sh stage_2_filter_data.sh
+# A score of your own is one line more, before motion: see docs/add_a_score.md.
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 . "$here/presets/choose.sh"
@@ -9,31 +10,43 @@ here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 # The clips of stage 1, or of another folder whatever is in it.
 if [ -z "${VIDEO_FOLDER:-}" ] && [ -z "${VIDEO_METADATA_PATH:-}" ]; then VIDEO_METADATA_PATH=$DATASET_FOLDER/clips.jsonl; fi
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
+model_ranks=${NUM_PROCESSES:-$GPUS} # of scripts whose model runs on a GPU
+if [ "$TEXT_DETECTOR" = easyocr ]; then text_ranks=$model_ranks; else text_ranks=1; fi
 
-score() { # a script, the file for its rows, its flags; on all clips
-    script=$1 saved_path=$2
-    shift 2
-    case $script in # those with a model that a GPU runs take all GPUs
-    compute_video_frame_quality.py) ranks=${NUM_PROCESSES:-$GPUS} ;;
-    compute_text_score.py) if [ "$TEXT_DETECTOR" = easyocr ]; then ranks=${NUM_PROCESSES:-$GPUS}; else ranks=1; fi ;;
-    *) ranks=1 ;;
-    esac
-    run_ranks "$ranks" "$script" --video_folder="$VIDEO_FOLDER" ${VIDEO_METADATA_PATH:+--video_metadata_path="$VIDEO_METADATA_PATH"} \
-        --saved_path="$saved_path" "$@"
+newline='
+'
+bounds= # of the scores so far, as flags of the filter: --filter, FILE, COLUMN, LOW, HIGH, one a line
+
+bound() { # a score file, its column, the lowest and the highest value that passes (none: no bound)
+    bounds=$bounds--filter$newline$DATASET_FOLDER/$1$newline$2$newline$3$newline$4$newline
 }
 
-score compute_video_frame_quality.py "$DATASET_FOLDER/$QUALITY_SCORE.jsonl" --metrics $METRICS ${QUALITY_MODEL_PATH:+--model_path="$QUALITY_MODEL_PATH"} ${N_JOBS:+--n_jobs="$N_JOBS"}
+with_bounds() { # a command, which gets the bounds of the scores so far as its last arguments
+    IFS=$newline
+    set -f # a * in a path stays one
+    set -- "$@" $bounds
+    set +f
+    unset IFS
+    "$@"
+}
 
-score compute_text_score.py "$DATASET_FOLDER/text_score.jsonl" --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${N_JOBS:+--n_jobs="$N_JOBS"}
+on_clips() { # ranks, a script, its flags
+    ranks=$1 script=$2
+    shift 2
+    run_ranks "$ranks" "$script" --video_folder="$VIDEO_FOLDER" ${VIDEO_METADATA_PATH:+--video_metadata_path="$VIDEO_METADATA_PATH"} "$@"
+}
 
-score compute_motion_score.py "$DATASET_FOLDER/motion_score.jsonl" --motion_estimator="$MOTION_ESTIMATOR" ${N_JOBS:+--n_jobs="$N_JOBS"} \
-    --filter "$DATASET_FOLDER/$QUALITY_SCORE.jsonl" "$QUALITY_SCORE" "$QUALITY_THRESHOLD" none \
-    --text_score_metadata_path="$DATASET_FOLDER/text_score.jsonl" --text_score_threshold="$TEXT_SCORE_THRESHOLD"
+score() { # ranks, a script, the column that a clip is judged by, its bounds, the script's flags
+    ranks=$1 script=$2 column=$3 low=$4 high=$5
+    shift 5
+    on_clips "$ranks" "$script" --saved_path="$DATASET_FOLDER/$column.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"} "$@"
+    bound "$column.jsonl" "$column" "$low" "$high"
+}
 
-score filter_videos_by_motion_score.py "$DATASET_FOLDER/train.jsonl" \
-    --filter "$DATASET_FOLDER/$QUALITY_SCORE.jsonl" "$QUALITY_SCORE" "$QUALITY_THRESHOLD" none \
-    --text_score_metadata_path="$DATASET_FOLDER/text_score.jsonl" --text_score_threshold="$TEXT_SCORE_THRESHOLD" \
-    --motion_score_metadata_path="$DATASET_FOLDER/motion_score.jsonl" \
-    --filter "$DATASET_FOLDER/motion_score.jsonl" cut_inside none "$CUT_INSIDE_THRESHOLD" \
-    --low_motion_score_threshold="$LOW_MOTION_SCORE_THRESHOLD" --high_motion_score_threshold="$HIGH_MOTION_SCORE_THRESHOLD" \
-    --plot="$DATASET_FOLDER/scores.png"
+score "$model_ranks" compute_video_frame_quality.py "$QUALITY_SCORE" "$QUALITY_THRESHOLD" none --metrics $METRICS ${QUALITY_MODEL_PATH:+--model_path="$QUALITY_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD" --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+# The most expensive score is computed for the clips alone that pass the ones before.
+with_bounds score 1 compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" --motion_estimator="$MOTION_ESTIMATOR"
+bound motion_score.jsonl cut_inside none "$CUT_INSIDE_THRESHOLD"
+
+with_bounds on_clips 1 filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --plot="$DATASET_FOLDER/scores.png"

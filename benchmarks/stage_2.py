@@ -32,7 +32,7 @@ from measure import ROOT, compare, past_start_up, ratio, table
 sys.path.append(str(ROOT))
 
 from compute_motion_score import motion_columns, sampled
-from compute_text_score import rapidocr_boxes, read_frames, text_columns
+from compute_text_score import read_frames, text_columns
 from utils.scoring.easyocr_detector import EasyTextDetector
 from utils.scoring.optical_flow import SAMPLING_FPS, SHORT_SIDE, farneback_score
 from utils.scoring.rapidocr_detector import SHORT_SIDE as TEXT_SHORT_SIDE
@@ -40,7 +40,7 @@ from utils.scoring.rapidocr_detector import RapidTextDetector
 from utils.scoring.technical import technical_columns
 from utils.video.geometry import frame_to_array, short_side_size
 from utils.video.opening import decode, open_video
-from utils.video.sampling import choose_frames, sample_frames
+from utils.video.sampling import FrameSampling, choose_frames, sample_frames
 from utils.video.timing import packet_times
 
 PIPELINE_ROWS = 400  # of one more run with one row, so that a row's share is seen
@@ -207,7 +207,7 @@ def scorers(weights: Path, canvas_size: int) -> dict[str, Scorer]:
     own_craft = easyocr.detection.get_detector(str(weights), "cpu")
 
     def rapid_columns(path: str, got: tuple) -> list[dict]:
-        return text_columns([got], partial(rapidocr_boxes, detector=rapid))
+        return text_columns([got], rapid.boxes)
 
     def easy_columns(path: str, got: tuple) -> list[dict]:
         return text_columns([got], easy)
@@ -219,7 +219,7 @@ def scorers(weights: Path, canvas_size: int) -> dict[str, Scorer]:
         easyocr.detection.get_textbox(own_craft, got[1][0], canvas_size, 1.0, 0.7, 0.4, 0.4, False, "cpu")
 
     def middle(path: str, **side: int) -> tuple:
-        return read_frames({"video_path": path}, None, "mid", 1, **side)
+        return read_frames({"video_path": path}, None, FrameSampling("mid"), **side)
 
     def motion(path: str, got: list, estimator: str, short_side: int) -> dict:
         return motion_columns({"video_path": path}, None, estimator, short_side, SAMPLING_FPS)

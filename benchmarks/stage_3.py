@@ -180,7 +180,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         make_clips(work / "clips", args.clips)
-        model = snapshot(args.model, "--model") if args.model else make_model(work / "model")
+        model = snapshot(args.model) if args.model else make_model(work / "model")
         look = partial(
             read_pictures, video_folder=str(work / "clips"), max_pixels=10**9, as_jpeg=False, method="mid", count=1
         )

@@ -1,8 +1,11 @@
 """Videos for tests: frames that carry their own index, sound of a known pitch, and what is read back of them."""
 
+import functools
+import http.server
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -133,6 +136,17 @@ def read_samples(path: str | Path, rate: int = 48000) -> np.ndarray:
     for at, data in pieces:
         samples[max(0, at) : max(0, at + len(data))] = data[max(0, -at) :]
     return samples
+
+
+@pytest.fixture
+def served(tmp_path_factory):
+    """A folder and the address at which a web server of this machine serves it."""
+    folder = tmp_path_factory.mktemp("served")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import re
 import subprocess
 import sys
-import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from utils.errors import UsageError
 from utils.rows import read_rows
 from utils.scoring.easyocr_detector import EasyTextDetector, md5
 from utils.scoring.text_area import text_area_share
+from utils.video.sampling import FrameSampling
 
 SIZE = (256, 128)
 
@@ -104,16 +104,16 @@ def test_another_device_gets_the_whole_network_and_no_data_parallel(weights):
 
 
 def test_a_rank_takes_its_own_gpu(monkeypatch):
-    from utils.scoring.easyocr_detector import rank_device
+    from utils.models.device import rank_device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert rank_device() == "cuda:1"
+    assert str(rank_device()) == "cuda:1"
     monkeypatch.setenv("LOCAL_RANK", "2")
-    assert rank_device() == "cuda:0"
+    assert str(rank_device()) == "cuda:0"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert rank_device() == "cpu"
+    assert str(rank_device()) == "cpu"
 
 
 def test_the_patch_may_be_applied_twice(capsys):
@@ -203,9 +203,13 @@ def test_readers_hand_over_frames_no_larger_than_the_detector_sees(tmp_path):
     write_video(tmp_path / "wide.mp4", [bars(size=(640, 96))])
     write_video(tmp_path / "tall.mp4", [bars(size=(96, 640))])
     for name, shape in (("wide.mp4", (48, 320, 3)), ("tall.mp4", (320, 48, 3))):
-        _, (frame,) = compute_text_score.read_frames({"video_path": name}, str(tmp_path), "mid", 1, long_side=320)
+        _, (frame,) = compute_text_score.read_frames(
+            {"video_path": name}, str(tmp_path), FrameSampling("mid"), long_side=320
+        )
         assert frame.shape == shape
-    _, (frame,) = compute_text_score.read_frames({"video_path": "wide.mp4"}, str(tmp_path), "mid", 1, long_side=2560)
+    _, (frame,) = compute_text_score.read_frames(
+        {"video_path": "wide.mp4"}, str(tmp_path), FrameSampling("mid"), long_side=2560
+    )
     assert frame.shape == (96, 640, 3)
 
 
@@ -213,7 +217,9 @@ def test_a_text_file_and_another_networks_weights_are_refused(tmp_path):
     path = tmp_path / "craft_mlt_25k.pth"
     for content in (b"no weights\n", b"", b"PK\x03\x04 cut off"):
         path.write_bytes(content)
-        with pytest.raises(UsageError, match=r"craft_mlt_25k.pth: no file of weights; wanted is CRAFT's"):
+        with pytest.raises(
+            UsageError, match=r"craft_mlt_25k.pth: no file of weights; CRAFT's, craft_mlt_25k.pth, is expected"
+        ):
             EasyTextDetector(tmp_path)
         assert path.read_bytes() == content
     for other in ({"module.conv.weight": torch.zeros(3)}, [torch.zeros(3)], {0: 1}):
@@ -242,7 +248,8 @@ def test_no_weights_and_no_network_end_before_any_video_is_read(tmp_path, monkey
         run_main(monkeypatch, *flags)
     sentence = str(stopped.value)
     assert re.search(r"cannot be downloaded \(.*refused.*\): unpack https://\S+/craft_mlt_25k.zip and put", sentence)
-    assert f"craft_mlt_25k.pth into {tmp_path}/EasyOCR/model or name it by --model_path" in sentence
+    assert f"craft_mlt_25k.pth into {tmp_path}/EasyOCR/model, or give its path with --model_path" in sentence
+    assert sentence.startswith("--text_detector easyocr: EasyOCR's detector is missing")
     assert "--text_detector rapidocr" in sentence and "\n" not in sentence
     assert not list(tmp_path.glob("text*")) and [p.name for p in (tmp_path / "EasyOCR" / "model").iterdir()] == [
         ".craft_mlt_25k.pth.lock"
@@ -253,17 +260,21 @@ def test_wrong_usage_ends_with_2(run_script, tmp_path):
     flags = ["--video_folder", tmp_path, "--text_detector", "easyocr", "--model_path", tmp_path / "nowhere"]
     (tmp_path / "clip.mp4").write_text("not read")
     error = run_script("compute_text_score.py", *flags, code=2).stderr
-    assert re.fullmatch(r"compute_text_score.py: error: .*/nowhere: no such file; wanted is .*\n", error)
+    assert re.fullmatch(
+        r"compute_text_score.py: error: --model_path: .*/nowhere: a folder with craft_mlt_25k.pth, or the file itself, is expected.*\n",
+        error,
+    )
     error = run_script("compute_text_score.py", "--video_folder", tmp_path, "--low_text", 0.3, code=2).stderr
     assert error == "compute_text_score.py: error: --low_text is a flag of --text_detector easyocr\n"
     assert not (tmp_path / "text_score.jsonl").exists()
 
 
-def test_easyocrs_own_download_comes_whole_or_not_at_all(tmp_path, monkeypatch, weights):
+def test_easyocrs_own_download_comes_whole_or_not_at_all(tmp_path, monkeypatch, weights, served):
+    served_folder, address = served
     monkeypatch.setattr("easyocr.config.MODULE_PATH", str(tmp_path / "EasyOCR"))
-    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+    with zipfile.ZipFile(served_folder / "x.zip", "w") as packed:
         packed.write(weights / "craft_mlt_25k.pth", "craft_mlt_25k.pth")
-    known = {"url": (tmp_path / "x.zip").as_uri(), "md5sum": "another"}
+    known = {"url": f"{address}/x.zip", "md5sum": "another"}
     monkeypatch.setitem(easyocr.config.detection_models, "craft", known)
     with pytest.raises(UsageError, match="another MD5"):
         EasyTextDetector()
@@ -271,7 +282,7 @@ def test_easyocrs_own_download_comes_whole_or_not_at_all(tmp_path, monkeypatch, 
     assert not file.exists()
     known["md5sum"] = md5(weights / "craft_mlt_25k.pth")
     assert len(EasyTextDetector()(bars(((128, 64), (90, 18), 0)))) == 1
-    monkeypatch.setattr(urllib.request, "urlretrieve", None)
+    (served_folder / "x.zip").unlink()
     EasyTextDetector()  # not downloaded again
     file.write_text("damaged")
     with pytest.raises(UsageError, match=r"damaged, or another file .* remove it"):

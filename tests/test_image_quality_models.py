@@ -19,7 +19,7 @@ from utils.models.image_transform import ImageTransform
 from utils.models.weights import from_address, read_tensors
 from utils.rows import read_rows
 from utils.video.geometry import frame_to_array
-from utils.video.sampling import choose_frames, keyframe_indices, sample_frames
+from utils.video.sampling import FrameSampling, choose_frames, keyframe_indices, sample_frames
 
 SCRIPT = "compute_video_frame_quality.py"
 REAL_WEIGHTS = ROOT.parent / "shared" / "weights"
@@ -122,7 +122,7 @@ def test_embeddings_equal_those_of_open_clips_own_preprocessing(clip, clip_folde
     frame = cv2.resize(data.coffee(), size[::-1], interpolation=cv2.INTER_AREA)
     with torch.inference_mode():
         theirs = clip.model.encode_image(preprocess(Image.fromarray(frame))[None], normalize=True).numpy()
-    ours = clip.embed_frames(clip.fit(frame)[None])
+    ours = clip.embed_frames(clip.transform(frame)[None])
     assert ours.shape == (1, 768) and np.abs(ours - theirs).max() < 1e-6 and np.linalg.norm(ours) == pytest.approx(1)
 
 
@@ -144,7 +144,7 @@ def test_frames_looked_at(clips):
 
 
 def test_the_columns_are_what_the_models_give(scored, clips, clip, predictor_file):
-    from utils.models.predictors import load_predictor
+    from utils.models.predictors import load_laion_predictor
 
     _, rows, _ = scored
     assert list(rows) == ["whole.mp4", "cut.mp4", "long.mp4"] and rows["long.mp4"]["sample_frame_idx"] == [
@@ -153,10 +153,10 @@ def test_the_columns_are_what_the_models_give(scored, clips, clip, predictor_fil
         119,
         179,
     ]
-    predictor = load_predictor(predictor_file)
+    predictor = load_laion_predictor(predictor_file)
     for name, row in rows.items():
         _, _, frames = sample_frames(str(clips / name), lambda count: choose_frames("uniform", 4, count))
-        seen = clip.embed_frames(np.stack([clip.fit(frame_to_array(frame, "rgb24")) for frame in frames]))
+        seen = clip.embed_frames(np.stack([clip.transform(frame_to_array(frame, "rgb24")) for frame in frames]))
         text = clip.embed_texts([f"A {name[:-4]} picture."])[0]
         assert row["aesthetic_score"] == pytest.approx(predictor.scores(seen), abs=2e-4)
         assert row["clip_score"] == pytest.approx((seen @ text).mean(), abs=2e-4)
@@ -172,10 +172,8 @@ def test_a_cut_inside_lowers_the_consistency(scored):
 
 
 def test_one_keyframe_of_a_clip_says_nothing_of_its_consistency(clips):
-    row, flags = (
-        {"video_path": "cut.mp4"},
-        {"video_folder": clips, "method": "keyframe", "count": 4, "fits": {}, "caption": ""},
-    )
+    row = {"video_path": "cut.mp4"}
+    flags = {"video_folder": clips, "sampling": FrameSampling("keyframe", 4), "transforms": {}, "caption": ""}
     assert read_clip(row, metrics=["AestheticScore"], **flags) == {"sample_frame_idx": [0]}
     with pytest.raises(VideoError, match="has one keyframe"):
         read_clip(row, metrics=["SemanticConsistency"], **flags)
@@ -216,28 +214,32 @@ def test_without_a_network_one_sentence_says_what_is_wanted(run_script, clips, t
         assert word in ran.stderr
 
 
-def test_a_bare_file_is_fetched_once_and_its_sha256_checked(tmp_path, monkeypatch):
+def test_a_bare_file_is_fetched_once_and_its_sha256_checked(tmp_path, monkeypatch, served):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    source = tmp_path / "a+b.pth"
-    source.write_bytes(b"weights")
-    address = f"file://{tmp_path}/a%2Bb.pth"
+    folder, address = served
+    (folder / "a+b.pth").write_bytes(b"weights")
+    address += "/a%2Bb.pth"
     right = hashlib.sha256(b"weights").hexdigest()
-    with pytest.raises(UsageError, match=f"SHA-256 {right}, not {'0' * 64}.*--predictor_path"):
-        from_address(address, "0" * 64, "the predictor", "--predictor_path")
-    path = from_address(address, right, "the predictor", "--predictor_path")
+    with pytest.raises(UsageError, match=f"gave another file .*{'0' * 64}.*{right}.* give the path"):
+        from_address(address, "0" * 64, "the predictor")
+    assert list((tmp_path / "cache" / "reelset").iterdir()) == []
+    path = from_address(address, right, "the predictor")
     assert path.name == "a+b.pth" and path.read_bytes() == b"weights" and len(list(path.parent.iterdir())) == 1
-    source.unlink()
-    assert from_address(address, right, "the predictor", "--predictor_path") == path
+    (folder / "a+b.pth").unlink()
+    assert from_address(address, right, "the predictor") == path
     path.unlink()
-    with pytest.raises(UsageError, match=r"the predictor is wanted, and .* cannot be reached .* --predictor_path"):
-        from_address(address, right, "the predictor", "--predictor_path")
+    for url, reason in ((address, "404"), ("http://127.0.0.1:9/x.pth", "refused")):
+        with pytest.raises(
+            UsageError, match=f"the predictor is needed, and .* cannot be reached .*{reason}.* give the path"
+        ):
+            from_address(url, right, "the predictor")
 
 
 def test_what_is_no_weights_is_said_in_a_sentence(clip_folder, predictor_file, tmp_path):
     import torch
 
     from utils.models.clip import ClipModel, clip_weights
-    from utils.models.predictors import load_predictor
+    from utils.models.predictors import load_laion_predictor
 
     (tmp_path / "weights.safetensors").write_text("not weights")
     (tmp_path / "weights.pt").write_text("not weights")
@@ -249,28 +251,53 @@ def test_what_is_no_weights_is_said_in_a_sentence(clip_folder, predictor_file, t
         "pickled.pt": "no weights that can be read safely",
         "list.pt": "holds no named tensors",
     }.items():
-        with pytest.raises(UsageError, match=f"--model_path .*{name}.*{told}"):
-            read_tensors(tmp_path / name, "--model_path")
+        with pytest.raises(UsageError, match=f"{name}: .*{told}"):
+            read_tensors(tmp_path / name)
     with pytest.raises(UsageError, match="weights of another model"):
-        load_predictor(clip_folder / "open_clip_model.safetensors")
-    with pytest.raises(UsageError, match=r"weights of another model: .* holds \[1024\] where nothing is wanted"):
+        load_laion_predictor(clip_folder / "open_clip_model.safetensors")
+    with pytest.raises(UsageError, match=r"weights of another model: .* holds \[1024\] where nothing is expected"):
         ClipModel(predictor_file, "ViT-S-32", torch.device(CPU))
     with pytest.raises(UsageError, match="holds none of its files"):
         clip_weights(str(tmp_path))
 
 
+def test_the_flag_of_what_is_wrong_heads_the_sentence(run_script, clips, clip_folder, predictor_file, tmp_path):
+    flags = ["--video_folder", clips, "--metrics", "AestheticScore", "--model_path", clip_folder]
+    (tmp_path / "x.pth").write_text("not weights")
+    error = run_script(SCRIPT, *flags, "--predictor_path", tmp_path / "x.pth", code=2).stderr
+    assert error.startswith(f"{SCRIPT}: error: --predictor_path: {tmp_path}/x.pth: no weights that can be read safely")
+    error = run_script(SCRIPT, *flags, "--predictor_path", tmp_path / "nowhere", code=2).stderr
+    assert error.endswith(f"--predictor_path: {tmp_path}/nowhere: a file is expected here, and this does not exist\n")
+    error = run_script(SCRIPT, "--video_folder", clips, "--metrics", "AestheticScoreSigLIP", code=2).stderr
+    assert "error: --siglip_predictor_path: AestheticScoreSigLIP needs its predictor" in error
+
+
+def test_a_clip_of_another_width_does_not_fit_the_predictor(run_script, clips, clip_folder, predictor_file, tmp_path):
+    import open_clip
+    import torch
+
+    config = json.loads((clip_folder / "open_clip_config.json").read_text())
+    config["model_cfg"]["embed_dim"] = 512
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    model = open_clip.create_model(f"local-dir:{tmp_path}", load_weights=False)
+    torch.save(model.state_dict(), tmp_path / "narrow.pt")
+    weights = ["--model_path", tmp_path / "narrow.pt", "--predictor_path", predictor_file]
+    ran = run_script(SCRIPT, "--video_folder", clips, "--metrics", "AestheticScore", *weights, code=2)
+    assert "takes embeddings of 768 numbers, and" in ran.stderr and "narrow.pt gives 512" in ran.stderr
+
+
 def test_laions_head_with_its_real_weights_rises_with_peoples_ratings():
-    from utils.models.predictors import PREDICTOR_SHA256, load_predictor
+    from utils.models.predictors import LAION_SHA256, load_laion_predictor
     from utils.models.weights import sha256_of
 
     if not (REAL_WEIGHTS / PREDICTOR).is_file():
         pytest.skip(f"the predictor's real weights are not in {REAL_WEIGHTS}")
-    assert sha256_of(REAL_WEIGHTS / PREDICTOR) == PREDICTOR_SHA256
+    assert sha256_of(REAL_WEIGHTS / PREDICTOR) == LAION_SHA256
     embeddings = [
         np.load(REAL_WEIGHTS / "laion_rating_embeddings" / f"vit_l_14_rating{rating}.npy") for rating in range(10)
     ]
     embeddings = np.float32([e.ravel() / np.linalg.norm(e) for e in embeddings])
-    scores = load_predictor(REAL_WEIGHTS / PREDICTOR).scores(embeddings)
+    scores = load_laion_predictor(REAL_WEIGHTS / PREDICTOR).scores(embeddings)
     assert np.all(np.diff(scores) > 0) and scores[0] < 2 and scores[9] > 5.5, scores
 
 
@@ -279,7 +306,9 @@ def test_siglip_and_its_predictor(tmp_path):
     from PIL import Image
     from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel
 
-    from utils.models.siglip import SiglipAesthetics, siglip_predictor_weights, siglip_weights
+    from utils.models.predictors import load_siglip_predictor, siglip_predictor_weights
+    from utils.models.siglip import SiglipModel as OurSiglip
+    from utils.models.siglip import siglip_weights
 
     torch.manual_seed(0)
     narrow = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -293,7 +322,7 @@ def test_siglip_and_its_predictor(tmp_path):
     torch.save({f"scoring_head.{key}": value for key, value in head.state_dict().items()}, tmp_path / "head.pth")
 
     weights, head_file = siglip_weights(str(tmp_path / "siglip")), siglip_predictor_weights(str(tmp_path / "head.pth"))
-    ours = SiglipAesthetics(weights, head_file, torch.device(CPU))
+    ours, predictor = OurSiglip(weights, torch.device(CPU)), load_siglip_predictor(head_file)
     frame = cv2.resize(data.coffee(), (160, 96))
     processor = SiglipImageProcessor(
         size={"height": 56, "width": 56}, resample=3, image_mean=[0.5] * 3, image_std=[0.5] * 3
@@ -302,14 +331,13 @@ def test_siglip_and_its_predictor(tmp_path):
         pixels = processor(Image.fromarray(frame), return_tensors="pt").pixel_values
         embedding = torch.nn.functional.normalize(model.vision_model(pixels).pooler_output, dim=-1)
         theirs = float(head(embedding))
-    assert ours.fit == ImageTransform(56, "squash") and ours.scores(ours.fit(frame)[None]) == pytest.approx(
-        theirs, abs=2e-3
-    )
-    with pytest.raises(UsageError, match="--siglip_predictor_path"):
+    assert ours.transform == ImageTransform(56, "squash") and ours.width == predictor.width == 32
+    assert predictor.scores(ours.embed_frames(ours.transform(frame)[None])) == pytest.approx(theirs, abs=2e-3)
+    with pytest.raises(UsageError, match=r"AGPL-3\.0.*give its path"):
         siglip_predictor_weights(None)
     (tmp_path / "siglip" / "model.safetensors").write_text("not weights")
-    with pytest.raises(UsageError, match=r"--siglip_model_path .*no SigLIP that transformers can load"):
-        SiglipAesthetics(weights, head_file, torch.device(CPU))
+    with pytest.raises(UsageError, match=r"siglip: no SigLIP that transformers can load"):
+        OurSiglip(weights, torch.device(CPU))
 
 
 def test_technical_score_alone_needs_no_torch_and_writes_what_it_did(clips, tmp_path):

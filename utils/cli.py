@@ -9,7 +9,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -144,6 +144,24 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(0.1, float),
         default=120.0,
         help="time limit a video, for each 10 MB or minute of it prefetch; past it, an error row",
+    )
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser, methods: Sequence[str], method: str, count: int) -> None:
+    """The flags of `FrameSampling`; `methods` are those that the script knows, `method` and `count` its defaults."""
+    group = parser.add_argument_group("sampled frames")
+    group.add_argument("--frame_sample_method", choices=methods, default=method, help="which frames are sampled")
+    group.add_argument(
+        "--num_sampled_frames",
+        type=at_least(1),
+        default=count,
+        help="frames that uniform samples" + (", the maximum of keyframe" if "keyframe" in methods else ""),
+    )
+    group.add_argument(
+        "--video_reader",
+        choices=["pyav", "decord"],
+        default="pyav",
+        help="library that decodes them; decord has no AV1 and refuses what it would read differently",
     )
 
 

@@ -31,86 +31,87 @@ def sha256_of(path: str | os.PathLike) -> str:
 
 
 def cache_folder() -> Path:
-    """Where bare files are kept; the hub's own files lie in its own cache (`HF_HOME`)."""
+    """Where bare files are kept; the hub's own files are in its own cache (`HF_HOME`)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reelset"
 
 
-def local_file(path: str, flag: str, names: Iterable[str] = ()) -> Path:
+def local_file(path: str | os.PathLike, names: Iterable[str] = ()) -> Path:
     """`path` where it is a file; in a folder, the first of `names` that it holds.
 
-    Raises: `UsageError` with a sentence that names `flag` and what was looked for.
+    Raises: `UsageError` that says what was looked for.
     """
     names = list(names)
     found = [p for p in (Path(path), *(Path(path) / name for name in names)) if p.is_file()]
     if not found:
-        wanted = f"a folder with {' or '.join(names)}, or the file itself" if names else "a file"
+        expected = f"a folder with {' or '.join(names)}, or the file itself," if names else "a file"
         state = "holds none of its files" if Path(path).is_dir() else "does not exist"
-        raise UsageError(f"{flag} {path}: {wanted} is wanted, and this {state}")
+        raise UsageError(f"{path}: {expected} is expected here, and this {state}")
     return found[0]
 
 
-def from_address(url: str, sha256: str, what: str, flag: str) -> Path:
+def from_address(url: str, sha256: str, what: str) -> Path:
     """The file of a public address, from the cache or the network, its SHA-256 checked.
 
-    Raises: `UsageError` with a sentence: what was wanted, where to put it.
+    Raises: `UsageError` that says what is needed and where to put it.
     """
     name = urllib.parse.unquote(url.rsplit("/", 1)[1])
-    target = cache_folder() / name
-    if target.is_file() and sha256_of(target) == sha256:
-        return target
-    temporary = target.with_name(f".{name}.{os.getpid()}.tmp")
+    by_hand = _by_hand(what, f"as {cache_folder() / name}")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(url, timeout=NETWORK_SECONDS) as answer, open(temporary, "wb") as out:
-            while piece := answer.read(1 << 20):
-                out.write(piece)
-        found = sha256_of(temporary)
-        if found != sha256:
-            raise UsageError(
-                f"{url} gave a file with the SHA-256 {found}, not {sha256}: {_by_hand(what, flag, f'as {target}')}"
-            )
-        os.replace(temporary, target)
+        return download(url, cache_folder(), name, f"sha256:{sha256}")
+    except ValueError as error:  # pooch's, of a file with another hash, which it removes
+        raise UsageError(f"{url} gave another file ({error}): {by_hand}") from None
     except OSError as error:
-        raise UsageError(
-            f"{what} is wanted, and {url} cannot be reached ({error}): {_by_hand(what, flag, f'as {target}')}"
-        ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return target
+        raise UsageError(f"{what} is needed, and {url} cannot be reached ({error}): {by_hand}") from None
 
 
-def from_hub(repository: str, names: list[str], what: str, flag: str) -> Path:
+def download(url: str, folder: Path, name: str, known_hash: str | None = None) -> Path:
+    """The file at `url`, kept in `folder` under `name`, which it gets when it is whole and has `known_hash`.
+
+    Raises: OSError of networks and disks; ValueError for another hash.
+    """
+    import pooch  # here, because it takes a tenth of a second
+
+    pooch.get_logger().setLevel("WARNING")
+    downloader = pooch.HTTPDownloader(timeout=NETWORK_SECONDS, chunk_size=1 << 20)
+    return Path(pooch.retrieve(url, known_hash, name, folder, downloader=downloader))
+
+
+def from_hub(repository: str, names: list[str], what: str) -> Path:
     """The file `names[0]` of a repository of the Hugging Face hub, or of `HF_ENDPOINT`, with the other `names` beside
     it.
 
-    Raises: `UsageError` with a sentence: what was wanted, where to put it.
+    Raises: `UsageError` that says what is needed and where to put it.
     """
     import huggingface_hub
     from huggingface_hub.errors import HTTPError
 
-    def fetch(**options) -> Path:
-        return [Path(huggingface_hub.hf_hub_download(repository, name, **options)) for name in reversed(names)][-1]
+    def fetch(local_files_only: bool) -> Path:
+        files = [
+            huggingface_hub.hf_hub_download(repository, name, local_files_only=local_files_only)
+            for name in reversed(names)
+        ]
+        return Path(files[-1])
 
     try:
         return fetch(local_files_only=True)
     except OSError:
         pass  # not in the cache yet
-    place = f"{huggingface_hub.constants.ENDPOINT}/{repository}"
+    endpoint = huggingface_hub.constants.ENDPOINT
     try:
-        _probe(huggingface_hub.constants.ENDPOINT)
-        return fetch()
+        _probe(endpoint)
+        return fetch(local_files_only=False)
     except (OSError, HTTPError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UsageError(
-            f"{what} is wanted, and {place} cannot be reached ({reason}): {_by_hand(' and '.join(names), flag)}, "
+            f"{what} is needed, and {endpoint}/{repository} cannot be reached ({reason}): {_by_hand(' and '.join(names))}, "
             "or set HF_ENDPOINT to a mirror"
         ) from None
 
 
-def snapshot(repository: str, flag: str) -> Path:
+def snapshot(repository: str) -> Path:
     """The folder of a model: `repository` itself where it is one, else that repository of the hub (`HF_ENDPOINT`).
 
-    Raises: `UsageError` with a sentence: what was wanted, where to put it.
+    Raises: `UsageError` that says what is needed and where to put it.
     """
     import huggingface_hub
     from huggingface_hub import constants
@@ -118,7 +119,7 @@ def snapshot(repository: str, flag: str) -> Path:
 
     if Path(repository).is_dir():
         return Path(repository)
-    place = f"{constants.ENDPOINT}/{repository}"
+    address = f"{constants.ENDPOINT}/{repository}"
     leave_out = ["*.pth", "*.pt", "*.onnx", "*.gguf", "*.msgpack", "*.h5", "original/*", "consolidated*"]
     try:
         if not constants.HF_HUB_OFFLINE:
@@ -132,13 +133,15 @@ def snapshot(repository: str, flag: str) -> Path:
             pass
         reason = str(error).strip().split("\n")[0]
         raise UsageError(
-            f"{flag} {repository} is wanted, and {place} cannot be reached ({reason}): fetch its files where there is a network, "
-            f"put the folder here and give its path with {flag}, or set HF_ENDPOINT to a mirror"
+            f"{repository} is needed, and {address} cannot be reached ({reason}): fetch its files where there is a network, "
+            "put the folder on this machine and give its path, or set HF_ENDPOINT to a mirror"
         ) from None
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a model's folder brings a tokenizer's words: without them transformers makes up one that knows none, for some families."""
+    """Whether a model's folder brings a tokenizer's vocabulary: without it transformers makes up an empty one, for some
+    families.
+    """
     names = ("tokenizer.*", "vocab.*", "tekken.json", "*.model", "*.tiktoken")
     return any(found for name in names for found in folder.glob(name))
 
@@ -147,55 +150,55 @@ def _probe(address: str) -> None:
     """Raises: `OSError` when nothing answers at `address`; huggingface_hub would try for half a minute."""
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=NETWORK_SECONDS).close()
-    except (
-        urllib.error.URLError
-    ) as error:  # an answer that says no, or certificates that only the hub knows, are its business
+    except urllib.error.URLError as error:
+        # A refusal, or certificates that only the hub's own client knows, are for that client to judge.
         if isinstance(error.reason, (socket.gaierror, ConnectionError, TimeoutError)):
             raise
 
 
-def _by_hand(what: str, flag: str, place: str = "") -> str:
-    return f"fetch {what} where there is a network, put it here{f' {place} or' if place else ''} anywhere and give the path with {flag}"
+def _by_hand(what: str, place: str = "") -> str:
+    return f"fetch {what} where there is a network, put it on this machine {f'{place}, or ' if place else ''}anywhere and give the path"
 
 
-def read_tensors(path: str | os.PathLike, flag: str, trusted_script_sha256: str = "") -> "dict[str, torch.Tensor]":
+def read_tensors(path: str | os.PathLike, trusted_script_sha256: str = "") -> "dict[str, torch.Tensor]":
     """Named tensors of a `.safetensors` file or of one that `torch.save` wrote, read without running code that it may
     hold.
 
     A TorchScript archive is read only when it is the one with `trusted_script_sha256`.
 
-    Raises: `UsageError` with a sentence when the file holds something else.
+    Raises: `UsageError` when the file holds something else.
     """
     import torch
     from safetensors.torch import load_file
 
     try:
+        held: object
         if str(path).endswith(".safetensors"):
-            tensors = load_file(path)
+            held = load_file(path)
         elif trusted_script_sha256 and sha256_of(path) == trusted_script_sha256:
-            tensors = dict(torch.jit.load(path, map_location="cpu").state_dict())
+            held = dict(torch.jit.load(path, map_location="cpu").state_dict())
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # torch's words on a TorchScript archive, which fails here
-                tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # what a foreign file makes an unpickler raise has no common type
+                warnings.simplefilter("ignore")  # torch warns of a TorchScript archive, which fails here
+                held = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # noqa: BLE001  # what a foreign file makes an unpickler raise has no common type
         raise UsageError(
-            f"{flag} {path}: no weights that can be read safely: neither safetensors nor tensors alone that torch.save wrote"
+            f"{path}: no weights that can be read safely: neither safetensors nor tensors alone that torch.save wrote"
         ) from None
-    tensors = tensors.get("state_dict", tensors) if isinstance(tensors, dict) else {}
+    tensors = held.get("state_dict", held) if isinstance(held, dict) else {}
     if not tensors or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in tensors.items()):
-        raise UsageError(f"{flag} {path}: this file holds no named tensors, so it is no model's weights")
+        raise UsageError(f"{path}: this file holds no named tensors, so it is no model's weights")
     return tensors
 
 
-def load_into(model: "torch.nn.Module", tensors: "dict[str, torch.Tensor]", path: str | os.PathLike, flag: str) -> None:
-    """Put all `tensors` into `model`, which must want just these.
+def load_into(model: "torch.nn.Module", tensors: "dict[str, torch.Tensor]", path: str | os.PathLike) -> None:
+    """Put all `tensors` into `model`, which must expect exactly these.
 
-    Raises: `UsageError` with a sentence that says the first thing that does not fit.
+    Raises: `UsageError` that says the first thing that does not fit.
     """
-    wanted = model.state_dict()
-    for key in sorted({*wanted, *tensors}):
-        there, here = (f"{list(d[key].shape)}" if key in d else "nothing" for d in (tensors, wanted))
+    expected = model.state_dict()
+    for key in sorted({*expected, *tensors}):
+        there, here = (f"{list(d[key].shape)}" if key in d else "nothing" for d in (tensors, expected))
         if there != here:
-            raise UsageError(f"{flag} {path}: weights of another model: {key} holds {there} where {here} is wanted")
+            raise UsageError(f"{path}: weights of another model: {key} holds {there} where {here} is expected")
     model.load_state_dict(tensors)

@@ -11,7 +11,7 @@ from utils.pipeline.process import Step, Stream
 @dataclass(frozen=True)
 class Column:
     """A column that a score adds: `meaning`, with its unit; its range [low, high]; and the bounds (minimum, maximum)
-    within which a clip passes by default, None for no bound.
+    within which a clip passes by default, None for no bound. Of a column that holds a list, both are about its numbers.
     """
 
     meaning: str
@@ -39,5 +39,9 @@ class Score:
         score: Callable[[Stream], Stream] | None = None,
         **more: Any,
     ) -> Step:
-        """What `process_rows` does with each clip. `choices`: what else the values depend on; `more`: fields of `Step`."""
-        return Step(self.name, read, {**choices, "version": self.version}, score, **more)
+        """What `process_rows` does with each clip.
+
+        `choices`: what the values depend on beside the clip, kept in `<name>.settings.json` with `version` (or with a
+        `version` of their own). `more`: other fields of `Step`.
+        """
+        return Step(self.name, read, {"version": self.version, **choices}, score, **more)

@@ -1,30 +1,27 @@
 """Text in a frame by EasyOCR's detector, without its recogniser, on one device.
 
 The network is CRAFT (Baek et al., "Character Region Awareness for Text Detection", CVPR 2019). Its 80 MB weights file
-is EasyOCR's own download, or a user's by path. torch and easyocr are imported only when a detector is made.
+is EasyOCR's own download, or a user's file. torch and easyocr are imported only when a detector is made.
 """
 
-import fcntl
 import hashlib
-import http.client
-import os
-import socket
 import sys
 import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from utils.errors import UsageError
+from utils.models.weights import download, local_file
 
 LANGUAGES = ["en", "ch_sim"]
 WEIGHTS = "craft_mlt_25k.pth"
-TEXT_THRESHOLD = 0.7  # least peak of the character map inside a box; this and the next two are EasyOCR's own choices
+TEXT_THRESHOLD = 0.7  # minimum peak of the character map inside a box; this and the next two are EasyOCR's own choices
 LOW_TEXT = 0.4  # of the character map, from which a pixel belongs to a box
 LINK_THRESHOLD = 0.4  # of the map of gaps between characters, from which a pixel joins two
 CANVAS_SIZE = 2560  # pixels of the long side: EasyOCR scales larger frames down to it, and smaller ones not at all
-DOWNLOAD_SECONDS = 60  # without a byte, and the download has failed
 
 
 class EasyTextDetector:
@@ -47,13 +44,16 @@ class EasyTextDetector:
 
         Raises: `UsageError` where EasyOCR or its weights are missing and cannot be had, or the file is no weights.
         """
-        weights = user_weights(Path(model_path)) if model_path else None
+        weights = local_file(model_path, [WEIGHTS]) if model_path else None
         import torch
 
         import easyocr_detection_patched
         import easyocr  # isort: skip  # after the patch, which says so where EasyOCR is missing
 
+        from utils.models.device import rank_device
+
         weights = weights or easyocr_weights()
+        self.short_side, self.long_side = float("inf"), canvas_size
         self.settings = {
             "detector": f"EasyOCR {easyocr_detection_patched.installed_version()}",
             "weights": md5(weights)[:8],
@@ -63,7 +63,7 @@ class EasyTextDetector:
             "canvas_size": canvas_size,
         }
         self.options = {name: value for name, value in self.settings.items() if name not in ("detector", "weights")}
-        self.device = rank_device()
+        self.device = str(rank_device())
         torch.set_num_threads(threads)
         path_before = list(sys.path)
         # Reader(detector=True) would delete a weights file that is not EasyOCR's own; so it gets its detector
@@ -72,7 +72,7 @@ class EasyTextDetector:
             LANGUAGES, gpu=self.device, detector=False, recognizer=False, download_enabled=False, verbose=False,
             model_storage_directory=str(weights.parent), user_network_directory=str(weights.parent),
         )  # fmt: skip
-        sys.path[:] = path_before  # the reader adds the folder in which a user's own networks may lie
+        sys.path[:] = path_before  # the reader adds the folder of a user's own networks
         self.reader.get_textbox = easyocr.detection.get_textbox
         self.reader.get_detector = easyocr.detection.get_detector
         self.reader.detector = self.reader.initDetector(str(weights))
@@ -86,34 +86,14 @@ class EasyTextDetector:
         lines = [[(left, top), (right, top), (right, bottom), (left, bottom)] for left, right, top, bottom in level]
         return np.array([*lines, *rotated], np.float32).reshape(-1, 4, 2)
 
-
-def rank_device() -> str:
-    """`cuda:LOCAL_RANK`, round again where ranks outnumber the GPUs; `cpu` where there is none."""
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % count}" if count else "cpu"
-
-
-def user_weights(path: Path) -> Path:
-    """The weights file that a user names, by itself or by its folder.
-
-    Raises: `UsageError` where it is not there.
-    """
-    file = path / WEIGHTS if path.is_dir() else path
-    if not file.is_file():
-        raise UsageError(
-            f"{file}: no such file; wanted is EasyOCR's detector, {WEIGHTS}, or its folder. "
-            "Without --model_path it is downloaded; --text_detector rapidocr needs no download"
-        )
-    return file
+    boxes = __call__  # as RapidTextDetector has it
 
 
 def easyocr_weights() -> Path:
     """The weights in EasyOCR's own folder, downloaded into it where they are missing: by one process, while the others
     wait.
 
-    Raises: `UsageError` where they cannot be had, or another file lies in their place.
+    Raises: `UsageError` where they cannot be had, or another file is in their place.
     """
     from easyocr import config
 
@@ -122,42 +102,35 @@ def easyocr_weights() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not file.is_file():
-            with open(folder / f".{WEIGHTS}.lock", "w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            with FileLock(folder / f".{WEIGHTS}.lock"):
                 if not file.is_file():
-                    download(known["url"], known["md5sum"], file)
+                    download_and_unzip(known["url"], known["md5sum"], file)
         found = md5(file)
-    except (OSError, http.client.HTTPException, zipfile.BadZipFile, KeyError, ValueError) as error:
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
         raise UsageError(
-            f"EasyOCR's detector is not there and cannot be downloaded ({error}): unpack {known['url']} and put {WEIGHTS} into {folder} "
-            "or name it by --model_path; or use --text_detector rapidocr, which needs no download"
+            f"EasyOCR's detector is missing and cannot be downloaded ({error}): unpack {known['url']} and put {WEIGHTS} into {folder}, "
+            "or give its path with --model_path; --text_detector rapidocr needs no download"
         ) from None
     if found != known["md5sum"]:
         raise UsageError(
             f"{file}: damaged, or another file (its MD5 is {found}, EasyOCR's has {known['md5sum']}): remove it to have it downloaded "
-            "again, or name your own by --model_path"
+            "again, or give the path of your own with --model_path"
         )
     return file
 
 
-def download(url: str, md5sum: str, file: Path) -> None:
-    """Download a zip by EasyOCR's own function and give `file` its name when it is whole.
+def download_and_unzip(url: str, md5sum: str, file: Path) -> None:
+    """Download a zip and give the weights in it the name `file` when they are whole.
 
-    Raises: OSError, HTTPException, BadZipFile, KeyError and ValueError of networks and zips.
+    Raises: OSError, BadZipFile, KeyError and ValueError of networks and zips.
     """
-    from easyocr.utils import download_and_unzip
-
     print(f"text: downloading {url} into {file.parent}", file=sys.stderr)
-    before = socket.getdefaulttimeout()
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        try:
-            socket.setdefaulttimeout(DOWNLOAD_SECONDS)
-            download_and_unzip(url, file.name, folder, verbose=False)
-        finally:
-            socket.setdefaulttimeout(before)
-        if md5(Path(folder) / file.name) != md5sum:
-            raise ValueError("what came has another MD5 than EasyOCR's file")
-        os.replace(Path(folder) / file.name, file)
+        with zipfile.ZipFile(download(url, Path(folder), "weights.zip")) as packed:
+            unpacked = Path(packed.extract(file.name, folder))
+        if md5(unpacked) != md5sum:
+            raise ValueError("the downloaded file has another MD5 than EasyOCR's")
+        unpacked.replace(file)
 
 
 def md5(file: Path) -> str:

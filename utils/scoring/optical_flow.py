@@ -3,11 +3,12 @@
 One flow field a pair answers all questions: how much moves, what the camera does, what moves against the camera. The
 flow is DIS (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016) on gray frames with a 256-pixel
 short side. Alone it loses motions above some 15 % of the short side between two frames: a pan of 40 % of the width per
-second reads as a third. So a second run starts from the picture's global shift, which phase correlation finds.
+second reads as a third. So a second run starts from the frame's global shift, which phase correlation finds.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ SHORT_SIDE = 256  # pixels
 SAMPLING_FPS = 2
 LARGE_SHIFT = 16  # pixels between two frames; below, DIS needs no start
 TEXTURE = 4  # gray levels between darkest and brightest of 5 x 5 pixels; below, there is nothing that flow could follow
-LEAST_TEXTURE = 0.05  # share of pixels; below, nobody can tell what the camera does
+MIN_TEXTURE = 0.05  # share of pixels; below, nobody can tell what the camera does
 GRID = 8  # pixels between the points that the camera's motion is fitted to
 MOVING = 1.5  # %/s: from here on a pixel moves; above what codecs stir up on still footage
 STILL = 0.5  # %/s: below this mean a pair of frames is still
@@ -33,23 +34,19 @@ def prepare(frame: np.ndarray, short_side: int = SHORT_SIDE) -> np.ndarray:
     return cv2.resize(gray, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
-def sampled_indices(times_seconds: Sequence[float], sampling_fps: float = SAMPLING_FPS) -> list[int]:
-    """Indices of the first frames at or after 0, 1, 2, … sampling intervals from the first frame (1 ms tolerance)."""
-    intervals = np.floor((np.asarray(times_seconds) - times_seconds[0] + 1e-3) * sampling_fps)
-    return np.unique(intervals, return_index=True)[1].tolist()
-
-
 def pair_flow(previous: np.ndarray, following: np.ndarray) -> tuple[np.ndarray, float]:
     """Flow in pixels, float32 (h, w, 2) as (dx, dy), and the mean difference, 0–255, that it leaves unexplained.
 
     previous, following: gray uint8 (h, w), as `prepare` returns them.
     """
-    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow = estimator.calc(previous, following, None)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    no_start: Any = None  # which OpenCV's type hints leave out
+    flow = np.asarray(estimator.calc(previous, following, no_start))
     unexplained = _difference(previous, following, flow)
     half = (previous.shape[1] // 2, previous.shape[0] // 2)
     small = [cv2.resize(gray, half, interpolation=cv2.INTER_AREA).astype(np.float32) for gray in (previous, following)]
-    shift = 2 * np.array(cv2.phaseCorrelate(*small, cv2.createHanningWindow(half, cv2.CV_32F))[0])
+    hanning = np.asarray(cv2.createHanningWindow(half, cv2.CV_32F))
+    shift = 2 * np.array(cv2.phaseCorrelate(small[0], small[1], hanning)[0])
     overlap = np.prod(1 - np.abs(shift) / previous.shape[::-1])
     if np.hypot(*shift) > LARGE_SHIFT and overlap > 0.4:
         start = np.empty_like(flow)
@@ -73,7 +70,7 @@ def _difference(a: np.ndarray, b: np.ndarray, flow: np.ndarray, where: np.ndarra
 
 
 def fit_camera(previous: np.ndarray, following: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The similarity that most of the textured picture follows: RANSAC with a tolerance of one pixel.
+    """The similarity that most of the textured frame follows: RANSAC with a tolerance of one pixel.
 
     Returns its matrix [[a, -b, dx], [b, a, dy]] about the frame's centre, in pixels; its flow field (h, w, 2); and the
     measured flow with the flat areas filled in, because there DIS reads noise. They take the camera's motion, unless
@@ -85,7 +82,7 @@ def fit_camera(previous: np.ndarray, following: np.ndarray, flow: np.ndarray) ->
     smooth = cv2.GaussianBlur(previous, (0, 0), 1)
     textured = cv2.morphologyEx(smooth, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)) >= TEXTURE
     matrix = None
-    if textured.mean() > LEAST_TEXTURE:
+    if textured.mean() > MIN_TEXTURE:
         points = np.stack([x[grid], y[grid]], 2)[textured[grid]]
         moved = points + flow[grid][textured[grid]]
         matrix = cv2.estimateAffinePartial2D(points, moved, method=cv2.RANSAC, ransacReprojThreshold=1.0)[0]
@@ -188,9 +185,10 @@ def farneback_score(frames: Iterable[np.ndarray]) -> float:
     Raises: ValueError for fewer than two frames.
     """
     scores, previous = [], None
+    no_start: Any = None
     for frame in frames:
         if previous is not None:
-            flow = cv2.calcOpticalFlowFarneback(previous, frame, None, 0.5, 3, 15, 3, 5, 1.2, 0)
+            flow = cv2.calcOpticalFlowFarneback(previous, frame, no_start, 0.5, 3, 15, 3, 5, 1.2, 0)
             scores.append(cv2.magnitude(*cv2.split(flow)).mean())
         previous = frame
     if not scores:

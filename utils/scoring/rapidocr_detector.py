@@ -1,4 +1,10 @@
-"""RapidOCR's text detector without its recogniser."""
+"""RapidOCR's text detector without its recogniser.
+
+PP-OCRv6 small (DBNet: Liao et al., "Real-time Scene Text Detection with Differentiable Binarization", AAAI 2020), whose
+10 MB ONNX file comes inside the rapidocr wheel: nothing is downloaded. onnxruntime runs that file directly, because
+rapidocr 3.10's own `TextDetector` rounds boxes, bends rotated ones at the frame's edge, and sorts them without their
+scores.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -7,46 +13,30 @@ import cv2
 import numpy as np
 from shapely import union_all
 
+from utils.errors import UsageError
 from utils.scoring.text_area import hulls_of
 
 SHORT_SIDE = 736  # pixels, PP-OCR's own choice
-
-
 LONGEST_SIDE = 2560  # pixels, for panoramas
-
-
+VERSION = 2  # of the rules below and in `boxes_of`: raised when the same frame gets other boxes than before
 BOX_THRESHOLD = 0.6  # mean probability inside a box
-
-
 PIXEL_THRESHOLD = 0.3  # probability from which a pixel belongs to a text's kernel; PP-OCR's own choice
 
-
-UNCLIP_RATIO = (
-    1.1  # kernels grow back to lines of text by area * ratio / perimeter on each side; 1.5 covers 1.4 x the ink
-)
-
-
-TALL = 0.12  # of the short side: from here on a line must be twice as long as high. Eyes, wheels and cups are not, and
-
-
-# what is lost, a short word in large letters, covers less than 0.02 of a 16:9 frame up to 0.13
-LARGE = (
-    0.1  # of the short side: a box from here on must be found again at SMALL_SIDE, where letters that large still are
-)
-
-
-# letters, while rows of coins, hedges and planes are not what they were
-SMALL_SIDE = 256  # pixels
-
-
-FOUND_AGAIN = 0.4  # of a large box's area; true text in large letters has 0.7 and more, what is none mostly 0
-
-
-TALLEST = 0.4  # of the short side: the network paints frames that hold no text, but broad shapes, with one such box
+# Kernels grow back to lines of text by area * ratio / perimeter on each side; 1.5 covers 1.4 x the ink.
+UNCLIP_RATIO = 1.1
+# Of the short side: from here on a line must be twice as long as high. Eyes, wheels and cups are not, and what is lost, a
+# short word in large letters, covers less than 0.02 of a 16:9 frame up to 0.13.
+TALL = 0.12
+# Of the short side: a box from here on must be found again with the frame at SMALL_SIDE pixels, where letters that large
+# still are letters, while rows of coins, hedges and planes are no longer what they were.
+LARGE = 0.1
+SMALL_SIDE = 256
+FOUND_AGAIN = 0.4  # of a large box's area; true text in large letters has 0.7 and more, false text mostly 0
+TALLEST = 0.4  # of the short side: the network covers frames without text, but with broad shapes, with one such box
 
 
 class RapidTextDetector:
-    """PP-OCRv6 small on the CPU.
+    """PP-OCRv6 small on the CPU. It scales frames to `short_side` pixels itself, so larger ones are of no use to it.
 
     detector = RapidTextDetector(threads=1)
     polygons, scores = detector(frame)
@@ -62,12 +52,13 @@ class RapidTextDetector:
     ) -> None:
         """threads: of onnxruntime, 0 for one a core. model_path: another PP-OCR detector than the wheel's, ONNX.
 
-        Raises: FileNotFoundError where rapidocr or its model is missing.
+        Raises: `UsageError` where rapidocr or its model is missing.
         """
         import onnxruntime
 
         self.model_path = Path(model_path) if model_path else bundled_model()
-        self.box_threshold, self.short_side = box_threshold, short_side
+        self.box_threshold, self.short_side, self.long_side = box_threshold, short_side, float("inf")
+        self.settings = {"detector": self.model_path.name, "box_threshold": box_threshold, "version": VERSION}
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.enable_cpu_mem_arena = False  # frames of many sizes would make it keep the largest of each
@@ -89,16 +80,23 @@ class RapidTextDetector:
             polygons, scores = polygons[kept], scores[kept]
         return polygons, scores
 
+    def boxes(self, frame: np.ndarray) -> np.ndarray:
+        """The boxes alone."""
+        return self(frame)[0]
+
     def _boxes_at(self, frame: np.ndarray, short_side: int) -> tuple[np.ndarray, np.ndarray]:
         """The boxes and scores that the network gives when it sees the frame at `short_side` pixels."""
         height, width = frame.shape[:2]
         scale = min(short_side / min(height, width), LONGEST_SIDE / max(height, width))
-        size = tuple(max(32, round(side * scale / 32) * 32) for side in (width, height))  # strides of the network
+        size = (
+            max(32, round(width * scale / 32) * 32),
+            max(32, round(height * scale / 32) * 32),
+        )  # the network's strides
         resized = cv2.resize(frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
         network_input = resized[..., ::-1].astype(np.float32).transpose(2, 0, 1)[None] / 127.5 - 1  # BGR, -1 to 1
         probability = self.session.run(None, {self.input_name: network_input})[0][0, 0]
         polygons, scores = boxes_of(probability, self.box_threshold)
-        return polygons * np.float32([width / size[0], height / size[1]]), scores
+        return polygons * np.array([width / size[0], height / size[1]], np.float32), scores
 
 
 def bundled_model() -> Path:
@@ -106,7 +104,7 @@ def bundled_model() -> Path:
     spec = importlib.util.find_spec("rapidocr")
     models = sorted(Path(spec.origin).parent.glob("models/*_det_*.onnx")) if spec and spec.origin else []
     if not models:
-        raise FileNotFoundError("no text detector: pip install rapidocr, which brings models/PP-OCR*_det_*.onnx")
+        raise UsageError("RapidOCR's text detector is missing: pip install rapidocr, which brings models/*_det_*.onnx")
     return models[-1]
 
 

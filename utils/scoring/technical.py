@@ -100,7 +100,7 @@ def _colourfulness(frame: np.ndarray) -> float:
 
 def _noise(gray: np.ndarray) -> float:
     """Standard deviation in gray levels, from the quietest tenth of the blocks that are neither black nor white."""
-    kernel = np.float32([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]) / 6
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
     deviations = np.sqrt(_block_means(cv2.filter2D(gray, cv2.CV_32F, kernel) ** 2))
     means = _block_means(gray)
     usable = (means > 4) & (means < 251)

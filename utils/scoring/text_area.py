@@ -1,10 +1,4 @@
-"""Text in a frame: RapidOCR's detector without its recogniser, and the share of the frame that its boxes cover.
-
-The detector is PP-OCRv6 small (DBNet: Liao et al., "Real-time Scene Text Detection with Differentiable Binarization",
-AAAI 2020), whose 10 MB ONNX file comes inside the rapidocr wheel: nothing is downloaded. onnxruntime runs that file
-directly, because rapidocr 3.10's own `TextDetector` rounds boxes, bends rotated ones at the frame's edge, and sorts
-them without their scores.
-"""
+"""The share of a frame that text boxes cover."""
 
 from collections.abc import Sequence
 

@@ -1,13 +1,40 @@
-"""Which frames of a clip are looked at."""
+"""Which frames of a clip are sampled, and reading just those."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import av
 import numpy as np
 
 from utils.errors import VideoError
+from utils.video.decord_reader import decord_frames
 from utils.video.opening import decode, open_video
-from utils.video.timing import packet_times
+from utils.video.timing import packet_times, seconds_between
+
+
+@dataclass(frozen=True)
+class FrameSampling:
+    """Which frames of a clip are sampled and what reads them; the fields are the flags of `add_sampling_arguments`."""
+
+    frame_sample_method: str = "uniform"
+    num_sampled_frames: int = 4
+    video_reader: str = "pyav"
+
+    def frames(self, path: str) -> tuple[list[int], list[float], list[av.VideoFrame]]:
+        """Indices (rising, each once), times in seconds and the sampled frames of a video, as `sample_frames`.
+
+        Raises: `VideoError`.
+        """
+        keyframes = keyframe_indices(path) if self.frame_sample_method == "keyframe" else (0,)
+        choose = partial(choose_frames, self.frame_sample_method, self.num_sampled_frames, keyframes=keyframes)
+        return sample_frames(path, choose, self.video_reader)
+
+    @property
+    def settings(self) -> dict:
+        """Its part of a result file's settings; pyav is not named there, as in files made before there was a choice."""
+        reader = {} if self.video_reader == "pyav" else {"video_reader": self.video_reader}
+        return {"method": self.frame_sample_method, "count": self.num_sampled_frames, **reader}
 
 
 def choose_frames(method: str, count: int, num_frames: int, keyframes: Sequence[int] = (0,)) -> list[int]:
@@ -26,16 +53,19 @@ def choose_frames(method: str, count: int, num_frames: int, keyframes: Sequence[
 
 
 def sample_frames(
-    path: str, choose: Callable[[int], Sequence[int]]
+    path: str, choose: Callable[[int], Sequence[int]], reader: str = "pyav"
 ) -> tuple[list[int], list[float], list[av.VideoFrame]]:
     """The frames with the indices `choose(number of frames)`: their indices (rising, each once), times in seconds, and
-    the frames.
+    the frames; by `reader`, pyav or decord.
 
-    Seeks where a keyframe lies between two wanted frames, decodes on where none does, and leaves out what no other frame
-    needs. Where packets and frames disagree (no PTS, damaged index), the video is decoded from its start and counted.
+    PyAV seeks where there is a keyframe between two wanted frames, decodes on where there is none, and skips frames that
+    no other one needs. Where packets and frames disagree (no PTS, damaged index), the video is decoded from its start
+    and counted.
 
     Raises: `VideoError`.
     """
+    if reader == "decord":
+        return decord_frames(path, choose)
     with open_video(path) as (container, stream):
         times = packet_times(container, stream)
         if times is not None:
@@ -43,26 +73,28 @@ def sample_frames(
             indices = sorted({int(i) for i in choose(len(shown))})
             frames = _frames_at(container, stream, shown[indices], keyframes)
             if frames is not None:
-                return indices, [float((int(shown[i]) - int(shown[0])) * stream.time_base) for i in indices], frames
+                return indices, [seconds_between(shown[0], shown[i], stream) for i in indices], frames
     with open_video(path) as (container, stream):
         count = sum(1 for _ in decode(container, stream))
     indices = sorted({int(i) for i in choose(count)})
-    frames, seconds, first = [], [], None
+    frames, seconds = [], []
+    first: int | None = None
     with open_video(path) as (container, stream):
         for i, frame in enumerate(decode(container, stream)):
-            first = frame.pts if first is None else first
+            first = frame.pts if i == 0 else first
             if i in indices:
                 frames.append(frame)
-                seconds.append(float((frame.pts - first) * stream.time_base))
+                seconds.append(seconds_between(first, frame.pts, stream))
             if len(frames) == len(indices):
                 return indices, seconds, frames
-    raise VideoError(f"{path!r}: only {len(frames)} of the {len(indices)} wanted frames can be decoded")
+    raise VideoError(f"{path!r}: only {len(frames)} of the {len(indices)} sampled frames can be decoded")
 
 
 def _frames_at(container, stream, wanted: np.ndarray, keyframes: np.ndarray) -> list[av.VideoFrame] | None:
     """The frames whose PTS are `wanted` (rising), or None when one of them does not come."""
     frames: list[av.VideoFrame] = []
-    position, decoded = None, iter(())
+    position: int | None = None
+    decoded: Iterator[av.VideoFrame] = iter(())
     for pts in wanted:
         before = keyframes[keyframes <= pts]
         if position is None or (len(before) and before[-1] > position):
@@ -80,9 +112,9 @@ def _frames_at(container, stream, wanted: np.ndarray, keyframes: np.ndarray) -> 
 def decode_needed(
     container: av.container.InputContainer, stream: av.VideoStream, wanted: Collection[int]
 ) -> Iterator[av.VideoFrame]:
-    """The frames whose PTS are `wanted`, and those that others are predicted from; packets must tell their times.
+    """The frames whose PTS are `wanted`, and those that others are predicted from; packets must carry their times.
 
-    The rest, most B frames, stays undecoded: the same pictures for a third less (H.264 by x264's own settings).
+    The rest, most B frames, stays undecoded: the same frames for a third less time (H.264 by x264's own settings).
     """
     for packet in container.demux(stream):
         stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
@@ -90,7 +122,7 @@ def decode_needed(
 
 
 def keyframe_indices(path: str) -> list[int]:
-    """Indices of the frames that the codec stored whole, without decoding where packets tell their times.
+    """Indices of the frames that the codec stored whole, without decoding where packets carry their times.
 
     Raises: `VideoError`.
     """

@@ -34,6 +34,12 @@ def packet_times(
     return (np.unique(np.array(shown, np.int64)), np.unique(np.array(keyframes, np.int64))) if shown else None
 
 
+def seconds_between(first: int | None, pts: int | None, stream: av.VideoStream) -> float:
+    """Seconds from the PTS `first` to `pts`, both of frames that `decode` gave, which all have one."""
+    assert first is not None and pts is not None and stream.time_base is not None
+    return float((int(pts) - int(first)) * stream.time_base)
+
+
 def is_hidden(packet: av.Packet, codec: str) -> bool:
     """Whether a packet holds nothing but a frame that VP8 (RFC 6386, 9.1) or VP9 (bitstream specification, 6.2) never shows.
 

@@ -17,7 +17,7 @@ from utils.captioning.model_table import hub_id, known_model
 from utils.captioning.prompts import FOLDER as PROMPTS
 from utils.captioning.prompts import checked_utf8, text_of
 from utils.captioning.server import SERVERS, EngineServer
-from utils.cli import at_least, finite, json_object
+from utils.cli import about, at_least, finite, json_object
 from utils.errors import UsageError
 from utils.models.weights import snapshot
 from utils.pipeline.ranks import Ranks
@@ -157,7 +157,8 @@ def open_engine(args: argparse.Namespace, engine: str, name: str, flag: str, ran
             [model, name], base_url=url, concurrency=args.concurrency, max_retries=args.max_retries,
             request_seconds=args.request_seconds, extra_body=args.extra_body,
         )  # fmt: skip
-    folder = ranks.after_rank_0("model", lambda: snapshot(model, flag))
+    with about(flag):
+        folder = ranks.after_rank_0("model", lambda: snapshot(model))
     template = _chat_template(args, name)
     own = {"chat_template": text_of(template, "--chat_template")} if template else {}
     if engine == "transformers":
@@ -197,7 +198,8 @@ def _start_server(args: argparse.Namespace, name: str, flag: str, ranks: Ranks) 
         )
     kind = args.engine_server
     model = hub_id(name, kind, flag)
-    folder = str(snapshot(model, flag))
+    with about(flag):
+        folder = str(snapshot(model))
     more = (known_model(name) or {}).get("server_args", {}).get(kind, "") + " " + args.server_args
     template = _chat_template(args, name)
     if template and kind in ("vllm", "sglang"):

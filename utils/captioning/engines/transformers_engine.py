@@ -17,7 +17,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from utils.captioning.chat import Answer, Request, messages
 from utils.errors import Failure, UsageError
-from utils.models.clip import rank_device
+from utils.models.device import rank_device
 from utils.models.weights import has_tokenizer
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}

@@ -1,0 +1,81 @@
+"""Sampled frames by decord (`--video_reader decord`), which brings its own FFmpeg 4: the frames that PyAV gives, or a
+sentence why not.
+
+decord seeks exactly only by the index of MP4 and Matroska, has no AV1, turns frames itself (but does not mirror them),
+and counts frames that an edit list hides. PyAV reads the header and the packets' times first, so that a video is
+refused, not sampled at other frames.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import av
+import numpy as np
+
+from utils.errors import UsageError, VideoError
+from utils.video.geometry import display_transform
+from utils.video.opening import decode, open_video
+from utils.video.timing import packet_times, seconds_between
+
+INDEXED = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")  # FFmpeg's names of the containers that decord seeks in exactly
+ANY_FAULT = 1e-9  # share of frames that decord may replace by their neighbours: none
+TOLERANCE = 0.002  # seconds by which decord's times, stored as float32, may differ
+
+
+def decord_frames(
+    path: str, choose: Callable[[int], Sequence[int]]
+) -> tuple[list[int], list[float], list[av.VideoFrame]]:
+    """As `utils.video.sampling.sample_frames`; the frames are rgb24.
+
+    Raises: `VideoError`, also where decord would give other frames than PyAV. `UsageError` where decord is missing.
+    """
+    with open_video(path) as (container, stream):
+        codec = stream.codec_context.name
+        times = packet_times(container, stream)
+        if container.format.name not in INDEXED or times is None:
+            raise _cannot(
+                path, f"of a container ({container.format.name}) in which decord does not seek to the exact frame"
+            )
+        shown = times[0]
+        indices = sorted({int(i) for i in choose(len(shown))})
+        seconds = [seconds_between(shown[0], shown[i], stream) for i in indices]
+    with open_video(path) as (container, stream):
+        first = next(decode(container, stream))
+    if display_transform(first) != (0, False):
+        raise _cannot(path, "rotated or mirrored by its container")
+    pictures, found = _read(path, codec, indices, len(shown))
+    if np.abs(found - seconds).max() > TOLERANCE:
+        raise _cannot(path, "decord gives its frames other times than the packets have")
+    if pictures.shape[1:3] != (first.height, first.width):
+        height, width = pictures.shape[1:3]
+        raise _cannot(path, f"decord gives frames of {width}x{height} pixels, not {first.width}x{first.height}")
+    return indices, seconds, [av.VideoFrame.from_ndarray(picture, "rgb24") for picture in pictures]
+
+
+def _read(path: str, codec: str, indices: list[int], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 (N, H, W, 3), RGB, of the frames `indices` out of `count`, and their times in seconds after the first."""
+    try:
+        import decord
+    except (ImportError, OSError) as error:  # OSError: its library was built for another system
+        raise UsageError(f"decord cannot be loaded ({error}): pip install decord, or use --video_reader pyav") from None
+
+    decord.logging.set_level(decord.logging.QUIET)
+    try:
+        reader = decord.VideoReader(str(Path(path).absolute()), num_threads=1, fault_tol=ANY_FAULT)
+        if len(reader) != count:
+            raise _cannot(path, f"decord counts {len(reader)} frames where {count} are shown")
+        starts = reader.get_frame_timestamp([0, *indices])[:, 0]
+        return reader.get_batch(indices).asnumpy(), starts[1:] - starts[0]
+    except (RuntimeError, AssertionError, decord.DECORDError, decord.DECORDLimitReachedError) as error:
+        raise _cannot(path, f"decord fails on its {codec} video ({_last_words(error)})") from None
+
+
+def _cannot(path: str, reason: str) -> VideoError:
+    return VideoError(f"{path!r} cannot be read by decord: {reason}; --video_reader pyav reads it")
+
+
+def _last_words(error: Exception) -> str:
+    """What decord says in the first line of its error, without the time and the line of its source."""
+    line = str(error).strip().split("\n")[0]
+    return re.sub(r"\[[^]]*\]|/\S+\.cc:\d+: |Check failed: .*?\) ", "", line).strip()[:100]
