@@ -107,7 +107,7 @@ def from_hub(repository: str, names: list[str], what: str, flag: str) -> Path:
         ) from None
 
 
-def snapshot(repository: str, flag: str) -> Path:
+def snapshot(repository: str) -> Path:
     """The folder of a model: `repository` itself where it is one, else that repository of the hub (`HF_ENDPOINT`).
 
     Raises: `UsageError` with a sentence: what was wanted, where to put it.
@@ -118,7 +118,6 @@ def snapshot(repository: str, flag: str) -> Path:
 
     if Path(repository).is_dir():
         return Path(repository)
-    place = f"{constants.ENDPOINT}/{repository}"
     leave_out = ["*.pth", "*.pt", "*.onnx", "*.gguf", "*.msgpack", "*.h5", "original/*", "consolidated*"]
     try:
         if not constants.HF_HUB_OFFLINE:
@@ -132,8 +131,8 @@ def snapshot(repository: str, flag: str) -> Path:
             pass
         reason = str(error).strip().split("\n")[0]
         raise UsageError(
-            f"{flag} {repository} is wanted, and {place} cannot be reached ({reason}): fetch its files where there is a network, "
-            f"put the folder here and give its path with {flag}, or set HF_ENDPOINT to a mirror"
+            f"{repository} cannot be downloaded from {constants.ENDPOINT} ({reason}): download it on a machine with "
+            "network access, copy the folder here and give its path instead, or set HF_ENDPOINT to a mirror"
         ) from None
 
 
