@@ -1,9 +1,9 @@
-"""Caption frames of each clip by a model that sees, in this process or behind a server.
+"""Caption sampled frames of each clip with a vision-language model (VLM), in this process or behind a server.
 
---captioner vllm and transformers run the model here, openai asks a server that speaks OpenAI's chat protocol, and
-attributes needs no model: it puts into words what was measured (brightness, colours, text). Columns added:
-image_caption_model; prompt; sampled_frame_idx; sampled_frame_caption, a list, one text a frame (--caption_unit clip:
-one text of all frames); attributes, what was measured, for caption_summary.py.
+--captioner transformers and vllm run the model here, openai asks a server with OpenAI's chat protocol, and attributes
+needs no model: it puts measured values (brightness, colours, text) into words. Columns added: image_caption_model;
+prompt; sampled_frame_idx; sampled_frame_caption, a list with one text per frame (--caption_unit clip: one text about all
+frames); attributes, the measured values, for caption_summary.py.
 
     python caption_video_frame.py --video_metadata_path train.jsonl --video_folder CLIPS --captioner vllm
     python caption_video_frame.py --video_folder CLIPS --captioner transformers --image_caption_model_name SmolVLM2-500M
@@ -11,9 +11,9 @@ one text of all frames); attributes, what was measured, for caption_summary.py.
         --image_caption_model_name Qwen2.5-VL-7B --caption_unit clip --frame_sample_method uniform --num_sampled_frames 6
 """
 
-import argparse
 import io
 from functools import partial
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,25 +21,19 @@ from PIL import Image
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import describe, main_colours
 from utils.captioning.chat import Request, Sampling, ask
-from utils.captioning.engines import ENGINES, add_engine_arguments, engine_settings, open_engine, refuse_server
+from utils.captioning.engine_choice import AnswerOptions, EngineChoice
+from utils.captioning.engines import ENGINES
+from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.prompts import prompt_text
-from utils.cli import (
-    add_input_arguments,
-    add_output_arguments,
-    add_worker_arguments,
-    at_least,
-    from_flags,
-    run,
-    script_parser,
-)
-from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, input_rows, prefetch, process_rows
+from utils.cli import about, add_flags, at_least, from_flags, row_parser, run
+from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, Stream, input_rows, prefetch, process_rows
 from utils.pipeline.ranks import Ranks
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import choose_frames, keyframe_indices, sample_frames
 from utils.video_utils import locate
 
 DEFAULT_MODEL = "llava-v1.6-vicuna-7b"
-# Measured columns of the input row that a caption may speak of.
+# Measured columns of the input row that are passed on to the summary.
 MEASURED = ("motion_score", "camera_motion", "text_score")
 
 
@@ -57,19 +51,18 @@ def measured(row: dict) -> dict:
     return {name: row[name] for name in MEASURED if name in row}
 
 
-def attribute_columns(row: dict, **choices) -> dict:
-    """The columns of one clip without a model."""
-    indices, _, frames = frames_of(row, **choices)
+def attribute_columns(row: dict, **sampled: Any) -> dict:
+    """The columns of one clip without a model; `sampled`: the arguments of `frames_of`."""
+    indices, _, frames = frames_of(row, **sampled)
     images = [
         frame_to_array(frame, "rgb24", (160, max(2, round(160 * frame.height / frame.width)))) for frame in frames
     ]
-    seen = [frame_attributes([image]) for image in images]
     on_screen = {name: row[name] for name in ("text_score",) if name in row}
     return {
         "image_caption_model": "attributes",
         "prompt": "",
         "sampled_frame_idx": indices,
-        "sampled_frame_caption": [describe(one | on_screen) for one in seen],
+        "sampled_frame_caption": [describe(frame_attributes([image]) | on_screen) for image in images],
         "attributes": frame_attributes(images) | measured(row),
     }
 
@@ -80,34 +73,34 @@ def frame_attributes(frames: list[np.ndarray]) -> dict:
     return {"brightness": round(float(luma), 4), "main_colours": main_colours(frames)}
 
 
-def read_pictures(row: dict, max_pixels: int, as_jpeg: bool, **choices) -> dict:
-    """The sampled frames of one clip as its model takes them, with `indices` and `seconds`."""
-    indices, seconds, frames = frames_of(row, **choices)
-    pictures = [fit_pixels(frame_to_array(frame, "rgb24"), max_pixels) for frame in frames]
-    return {"indices": indices, "seconds": seconds, "pictures": [jpeg(p) for p in pictures] if as_jpeg else pictures}
+def read_images(row: dict, max_pixels: int, as_jpeg: bool, **sampled: Any) -> dict:
+    """The sampled frames of one clip as its engine takes them: `images`, `indices` and `seconds`."""
+    indices, seconds, frames = frames_of(row, **sampled)
+    images = [fit_pixels(frame_to_array(frame, "rgb24"), max_pixels) for frame in frames]
+    return {"indices": indices, "seconds": seconds, "images": [jpeg(i) for i in images] if as_jpeg else images}
 
 
-def fit_pixels(picture: np.ndarray, max_pixels: int) -> np.ndarray:
-    """uint8 (H, W, 3), shrunk in its proportions where it has more than `max_pixels`."""
-    height, width = picture.shape[:2]
+def fit_pixels(image: np.ndarray, max_pixels: int) -> np.ndarray:
+    """uint8 (H, W, 3), downscaled in proportion where H x W is above `max_pixels`."""
+    height, width = image.shape[:2]
     scale = min(1, (max_pixels / (height * width)) ** 0.5)
     size = max(1, int(width * scale)), max(1, int(height * scale))
-    return picture if scale == 1 else np.array(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    return image if scale == 1 else np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
-def jpeg(picture: np.ndarray) -> bytes:
-    """The picture as a server is sent it: a JPEG without chroma subsampling, quality 95."""
+def jpeg(image: np.ndarray) -> bytes:
+    """The JPEG file that a server gets: quality 95, no chroma subsampling."""
     out = io.BytesIO()
-    Image.fromarray(picture).save(out, "JPEG", quality=95, subsampling=0)
+    Image.fromarray(image).save(out, "JPEG", quality=95, subsampling=0)
     return out.getvalue()
 
 
 def questions(row: dict, got: dict, unit: str, prompt: str, sampling: Sampling) -> list[Request]:
-    """A question for each frame, or one that shows all of them with their times."""
-    key, pictures = row["video_path"], got["pictures"]
+    """A request for each frame, or one that shows all of them, each after its time."""
+    key, images = row["video_path"], got["images"]
     if unit == "frame":
-        return [Request(key, place, [picture, prompt], sampling) for place, picture in enumerate(pictures)]
-    shown = [part for second, picture in zip(got["seconds"], pictures) for part in (f"{second:.1f} s:", picture)]
+        return [Request(key, index, [image, prompt], sampling) for index, image in enumerate(images)]
+    shown = [part for second, image in zip(got["seconds"], images) for part in (f"{second:.1f} s:", image)]
     return [Request(key, 0, [*shown, prompt], sampling)]
 
 
@@ -121,28 +114,37 @@ def caption_columns(row: dict, got: dict, texts: list[str], model: str, prompt: 
     }
 
 
+def answers(items: Stream, choice: EngineChoice, ranks: Ranks, unit: str, prompt: str) -> Stream:
+    """`Step.score`: called where rows are due, so a run with nothing left to do loads no model."""
+    items = prefetch(items)
+    with about("--image_caption_model_name"):
+        engine = choice.open(ranks)
+    requests = partial(questions, unit=unit, prompt=prompt, sampling=choice.sampling())
+    columns = partial(caption_columns, model=choice.model, prompt=prompt)
+    return ask(items, engine, requests, columns, checks_for(choice.answers.answer_checks))
+
+
 def main() -> None:
-    parser = script_parser(__doc__)
-    add_input_arguments(parser)
-    add_output_arguments(parser, saved_path="frame_caption.jsonl")
-    add_worker_arguments(parser)
-    parser.add_argument("--captioner", choices=["attributes", *ENGINES], default="attributes", help="what captions")
+    parser = row_parser(__doc__, saved_path="frame_caption.jsonl")
+    parser.add_argument(
+        "--captioner", choices=["attributes", *ENGINES], default="attributes", help="captioning backend"
+    )
     parser.add_argument(
         "--image_caption_model_name",
-        default=argparse.SUPPRESS,
-        help=f"a name of utils/models.jsonl, a hub id, a folder, or what the server calls it (default: {DEFAULT_MODEL})",
+        help="short name from docs/captions.md, hub id, local folder, or the server's name for it "
+        f"(default: {DEFAULT_MODEL})",
     )
     parser.add_argument(
-        "--image_caption_prompt", help="text, or a .txt file (default: frame.txt or clip.txt of prompts/)"
+        "--image_caption_prompt", help="text, or a .txt file (default: frame.txt or clip.txt in prompts/)"
     )
     parser.add_argument(
-        "--caption_unit",
-        choices=["frame", "clip"],
-        default="frame",
-        help="a caption for each frame, or one of all frames together",
+        "--caption_unit", choices=["frame", "clip"], default="frame", help="one caption per frame, or one per clip"
     )
     parser.add_argument(
-        "--num_sampled_frames", type=at_least(1), default=1, help="frames that uniform sampling takes, keyframe at most"
+        "--num_sampled_frames",
+        type=at_least(1),
+        default=1,
+        help="frames per clip with uniform sampling; the maximum with keyframe",
     )
     parser.add_argument(
         "--frame_sample_method",
@@ -151,59 +153,48 @@ def main() -> None:
         help="which frames are captioned",
     )
     parser.add_argument(
-        "--max_pixels", type=at_least(28 * 28), default=1280 * 28 * 28, help="of a picture; larger ones are shrunk"
+        "--max_pixels",
+        type=at_least(28 * 28),
+        default=1280 * 28 * 28,
+        help="maximum per image; larger ones are downscaled",
     )
-    parser.add_argument(
-        "--output_dir",
-        help="EasyAnimate's folder of marks for what is done; the rows tell that here, and it is not used",
-    )
-    add_engine_arguments(parser, max_new_tokens=256)
+    parser.add_argument("--output_dir", help="ignored; accepted for EasyAnimate's command lines")
+    add_flags(parser, {"answers": AnswerOptions, **ENGINES})
     args = parser.parse_args()
-    choices = {"method": args.frame_sample_method, "count": args.num_sampled_frames}
-    done = {"depends_on": (*CLIP_COLUMNS, *MEASURED), "done_word": "captioned"}
+    refuse_server(args.captioner, args.engine_server)
+    if args.output_dir:
+        print("--output_dir is ignored: --saved_path records which clips are done")
+    name = args.image_caption_model_name
+    rows, ranks = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), None
+    sampled = {"method": args.frame_sample_method, "count": args.num_sampled_frames}
+    caption_step = partial(Step, "caption", depends_on=(*CLIP_COLUMNS, *MEASURED), done_word="captioned")
     if args.captioner == "attributes":
-        refuse_server(args, "attributes")
-        if "image_caption_model_name" in args:
-            print(
-                f"--captioner attributes asks no model; vllm, transformers or openai would ask {args.image_caption_model_name}"
-            )
-        read = partial(attribute_columns, video_folder=args.video_folder, **choices)
-        step = Step("caption", read, {"captioner": "attributes", **choices, "version": 1}, **done)
-        process_rows(
-            step,
-            input_rows(args.video_folder, args.video_metadata_path, args.video_path_column),
-            from_flags(RunOptions, args),
+        if name:
+            print(f"--captioner attributes uses no model; {', '.join(ENGINES)} would use {name}")
+        read = partial(attribute_columns, video_folder=args.video_folder, **sampled)
+        step = caption_step(read, {"captioner": "attributes", **sampled, "version": 1})
+    else:
+        with about("--image_caption_prompt"):
+            given = args.image_caption_prompt
+            prompt = prompt_text(f"{args.caption_unit}.txt" if given is None else given)
+        choice = EngineChoice(
+            args.captioner,
+            DEFAULT_MODEL if name is None else name,
+            from_flags(ENGINES[args.captioner], args),
+            from_flags(AnswerOptions, args),
+            args.saved_path,
+            images=args.num_sampled_frames if args.caption_unit == "clip" else 1,
         )
-        return
-    caption_by_model(args, choices, done)
-
-
-def caption_by_model(args: argparse.Namespace, choices: dict, done: dict) -> None:
-    given = args.image_caption_prompt
-    prompt = prompt_text(f"{args.caption_unit}.txt" if given is None else given, "--image_caption_prompt")
-    name = getattr(args, "image_caption_model_name", DEFAULT_MODEL)
-    model = (args.captioner, name, "--image_caption_model_name")
-    settings = {
-        "captioner": args.captioner, **engine_settings(args, *model), "unit": args.caption_unit, "prompt": prompt, **choices,
-        "max_pixels": args.max_pixels, "version": 1,
-    }  # fmt: skip
-    rows, ranks = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), Ranks()
-    sampling = Sampling(args.max_new_tokens, args.temperature, args.seed)
-
-    def answers(items):  # called where rows are due: a run with nothing left to do loads no model
-        at_once = args.num_sampled_frames if args.caption_unit == "clip" else 1
-        items = prefetch(items)
-        return ask(
-            items,
-            open_engine(args, *model, ranks, pictures=at_once),
-            partial(questions, unit=args.caption_unit, prompt=prompt, sampling=sampling),
-            partial(caption_columns, model=name, prompt=prompt),
-            checks_for(args.answer_checks),
-        )
-
-    shown = {"max_pixels": args.max_pixels, "as_jpeg": args.captioner == "openai", **choices}
-    read = partial(read_pictures, video_folder=args.video_folder, **shown)
-    step = Step("caption", read, settings, answers, patience=0, **done)
+        with about("--image_caption_model_name"):
+            settings = {
+                "captioner": args.captioner, **choice.settings(), "unit": args.caption_unit, "prompt": prompt, **sampled,
+                "max_pixels": args.max_pixels, "version": 1,
+            }  # fmt: skip
+        ranks = Ranks()
+        shown = {"max_pixels": args.max_pixels, "as_jpeg": choice.options.jpeg, **sampled}
+        read = partial(read_images, video_folder=args.video_folder, **shown)
+        score = partial(answers, choice=choice, ranks=ranks, unit=args.caption_unit, prompt=prompt)
+        step = caption_step(read, settings, score, patience=0)
     process_rows(step, rows, from_flags(RunOptions, args), ranks)
 
 

@@ -1,17 +1,18 @@
 #!/bin/sh
-# Stage 3: caption the clips that passed stage 2 and write the training set: train_panda_70m.json in DATASET_FOLDER.
+# Stage 3: caption the clips that passed stage 2 and write the training set, train_panda_70m.json in DATASET_FOLDER.
 #   sh stage_3_video_caption.sh
 #   CAPTIONER=vllm IMAGE_CAPTION_MODEL=Qwen2.5-VL-7B SUMMARIZER=none CAPTION_UNIT=clip FRAME_SAMPLE_METHOD=uniform NUM_SAMPLED_FRAMES=6 sh stage_3_video_caption.sh
 #   ENGINE_SERVER=vllm IMAGE_CAPTION_MODEL=llava-v1.6-vicuna-7b SUMMARY_MODEL=Qwen2.5-7B-Instruct sh stage_3_video_caption.sh
-# ENGINE_SERVER (vllm, sglang, lmdeploy, transformers) starts that server for each of the two models, and stops it.
+# ENGINE_SERVER (vllm, sglang, lmdeploy, transformers) starts that server for one model after the other, and stops it.
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 if [ -n "${ENGINE_SERVER:-}" ]; then CAPTIONER=${CAPTIONER:-openai} SUMMARIZER=${SUMMARIZER:-openai}; fi
 . "$here/presets/choose.sh"
 
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
-# Engines in this process: one a GPU, or one a group of TENSOR_PARALLEL_SIZE GPUs.
-ranks() { # the engine
+
+# How many ranks an engine gets: one per GPU, vLLM one per TENSOR_PARALLEL_SIZE GPUs, other engines a single one.
+ranks() { # engine
     case $1 in
     vllm) echo "${NUM_PROCESSES:-$((GPUS / ${TENSOR_PARALLEL_SIZE:-1}))}" ;;
     transformers) echo "${NUM_PROCESSES:-$GPUS}" ;;
@@ -19,7 +20,8 @@ ranks() { # the engine
     esac
 }
 
-ask() { # the engine, the script, its flags: the same for both models
+# Run a captioning script with the flags that both scripts share.
+ask() { # engine, script, further flags
     engine=$1 script=$2
     shift 2
     server=

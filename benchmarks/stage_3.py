@@ -147,9 +147,7 @@ def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int
 
     options = RunOptions(str(saved_path), str(clips), overwrite=True, n_jobs=args.n_jobs)
     engine, sampling = Counted(engine), Sampling(args.max_new_tokens)
-    read = partial(
-        script.read_pictures, video_folder=str(clips), max_pixels=10**9, as_jpeg=False, method="mid", count=1
-    )
+    read = partial(script.read_images, video_folder=str(clips), max_pixels=10**9, as_jpeg=False, method="mid", count=1)
     answers = partial(
         ask, engine=engine, checks=[],
         requests=partial(script.questions, unit="frame", prompt=PROMPT, sampling=sampling),
@@ -174,7 +172,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="alternating runs (default: 3)")
     args = parser.parse_args()
 
-    from caption_video_frame import read_pictures
+    from caption_video_frame import read_images
     from utils.models.weights import snapshot
 
     with tempfile.TemporaryDirectory() as name:
@@ -182,20 +180,20 @@ def main() -> None:
         make_clips(work / "clips", args.clips)
         model = snapshot(args.model) if args.model else make_model(work / "model")
         look = partial(
-            read_pictures, video_folder=str(work / "clips"), max_pixels=10**9, as_jpeg=False, method="mid", count=1
+            read_images, video_folder=str(work / "clips"), max_pixels=10**9, as_jpeg=False, method="mid", count=1
         )
-        pictures = [look({"video_path": path.name})["pictures"][0] for path in sorted((work / "clips").iterdir())]
+        pictures = [look({"video_path": path.name})["images"][0] for path in sorted((work / "clips").iterdir())]
         if args.engine == "transformers":
-            from utils.captioning.engines.transformers_engine import TransformersEngine
+            from utils.captioning.engines.transformers_engine import TransformersEngine, TransformersOptions
 
-            engine = TransformersEngine(model, "--model", pictures=True, batch_size=args.batch_size)
+            engine = TransformersEngine(model, TransformersOptions(batch_size=args.batch_size), images=True)
             engine.ends = set()
             bare = bare_transformers
         else:
-            from utils.captioning.engines.vllm_engine import VllmEngine
+            from utils.captioning.engines.vllm_engine import VllmEngine, VllmOptions
 
-            options = {"max_model_len": 4096, **args.engine_args}
-            engine, bare = VllmEngine(model, "--model", pictures=1, options=options), bare_vllm
+            options = VllmOptions(engine_args={"max_model_len": 4096, **args.engine_args})
+            engine, bare = VllmEngine(model, options, images=1), bare_vllm
         sides = {
             f"{args.engine}, bare": lambda run: bare(engine, pictures, args.max_new_tokens),
             "caption_video_frame.py": lambda run: ours(engine, args, work / "clips", work / f"run-{run}.jsonl"),

@@ -18,10 +18,10 @@ from safetensors.torch import load_file, save_file
 
 import caption_summary
 import caption_video_frame
-from caption_video_frame import caption_columns, questions, read_pictures
+from caption_video_frame import caption_columns, questions, read_images
 from utils.captioning.answer_checks import CHECKS, checks_for, count_words
 from utils.captioning.chat import Answer, Request, Sampling, ask, strip_reasoning
-from utils.captioning.engines.transformers_engine import TransformersEngine
+from utils.captioning.engines.transformers_engine import TransformersEngine, TransformersOptions
 from utils.captioning.prompts import STYLES, schema_of
 from utils.errors import Failure, UsageError
 from utils.rows import read_rows
@@ -57,13 +57,13 @@ def model(tmp_path_factory):
     return cache(lambda family: tiny_models.build(family, folder / family))
 
 
-def engine_of(folder, pictures=True, **options) -> TransformersEngine:
-    return TransformersEngine(folder, "--flag", pictures=pictures, **options)
+def engine_of(folder, images=True, **options) -> TransformersEngine:
+    return TransformersEngine(folder, TransformersOptions(**options), images=images)
 
 
 def captions(engine, folder, unit="frame", method="uniform", count=2, which=CLIPS[:2], **sampling) -> list:
     """The texts of each clip, or its `Failure`, in the clips' order."""
-    read = partial(read_pictures, video_folder=folder, max_pixels=10**6, as_jpeg=False, method=method, count=count)
+    read = partial(read_images, video_folder=folder, max_pixels=10**6, as_jpeg=False, method=method, count=count)
     rows = [{"video_path": clip} for clip in which]
     ask_for = partial(questions, unit=unit, prompt="Describe the picture.", sampling=Sampling(32, **sampling))
     columns = partial(caption_columns, model="tiny", prompt="")
@@ -109,14 +109,14 @@ def test_requests_of_one_batch_keep_their_answers(model, clips, family):
 
 @pytest.mark.parametrize("family", tiny_models.TEXT_FAMILIES)
 def test_every_family_sums_up(model, family):
-    engine = engine_of(model(family), pictures=False)
+    engine = engine_of(model(family), images=False)
     sampling = Sampling(48)
     texts = [f'Sum it up:\n\n1. A {what} in a street.\n2. "Two" of them.' for what in ("dog", "car", "boat")]
     said = tell(engine, texts, sampling)
     assert all(SUMMARY.fullmatch(text) for text in said) and len(set(said)) >= 2, said
     # Too long: asked again within the conversation, which each family's template must take.
     (failure,) = tell(engine, texts[:1], sampling, checks_for([], max_words=3))
-    assert re.match(r"the answer has \d+ words where 3 are asked for", failure.message)
+    assert re.match(r"the answer has \d+ words, and the maximum is 3", failure.message)
 
 
 def test_json_keeps_to_its_schema_whatever_the_model_says(model):
@@ -124,7 +124,7 @@ def test_json_keeps_to_its_schema_whatever_the_model_says(model):
     # A random network does not end a string of its own accord, and so the schema does.
     short = {**schema, "properties": {name: {"type": "string", "maxLength": 12} for name in schema["properties"]}}
     for family in ("llama", "qwen3"):
-        engine = engine_of(model(family), pictures=False)
+        engine = engine_of(model(family), images=False)
         for temperature in (0.0, 1.5):
             sampling = Sampling(400, temperature, schema=short)
             for text in tell(engine, ["A dog.", "A boat."], sampling, checks_for(list(CHECKS), schema=schema)):
@@ -190,10 +190,10 @@ def usage_error(run_main, *flags) -> str:
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_folder_that_is_no_model_is_wrong_usage(model, clips, tmp_path, run_main, fault):
     folder = shutil.copytree(model("llava_next"), tmp_path / "model")
-    change, told = BROKEN[fault]
+    change, reason = BROKEN[fault]
     change(folder)
     said = usage_error(run_main, "--video_folder", clips, "--image_caption_model_name", folder)
-    assert said.startswith(f"--image_caption_model_name {folder}: ") and told in said
+    assert said.startswith(f"--image_caption_model_name: {folder}: ") and reason in said
     assert not list(tmp_path.glob("*.jsonl"))
 
 
@@ -203,27 +203,31 @@ def test_a_tokenizer_that_transformers_makes_up_is_none(model, clips, tmp_path, 
     folder = shutil.copytree(model(family), tmp_path / "model")
     without(*names)(folder)
     said = usage_error(run_main, "--video_folder", clips, "--image_caption_model_name", folder)
-    assert said.startswith(f"--image_caption_model_name {folder}: ") and "token" in said
+    assert said.startswith(f"--image_caption_model_name: {folder}: ") and "token" in said
 
 
 @pytest.mark.parametrize("template", ["{% nothing %}", "no place for a picture"])
 def test_a_template_that_does_not_take_the_question_is_wrong_usage(model, clips, tmp_path, run_main, template):
     (tmp_path / "x.jinja").write_text(template)
     flags = "--image_caption_model_name", model("qwen2_5_vl"), "--chat_template", tmp_path / "x.jinja"
-    assert "its chat template does not take the question" in usage_error(run_main, "--video_folder", clips, *flags)
+    assert "its chat template does not fit the request" in usage_error(run_main, "--video_folder", clips, *flags)
 
 
 def test_a_name_that_is_nothing_is_wrong_usage(clips, run_main, monkeypatch):
     flags = ["--video_folder", clips, "--image_caption_model_name"]
     said = usage_error(run_main, *flags, "no-such-model")
-    assert "no folder, no hub id (owner/name) and none of the names known: llava-v1.6-vicuna-7b" in said
+    assert said.startswith(
+        "--image_caption_model_name: no-such-model is neither a folder, nor a hub id (owner/name), nor "
+    )
+    assert "one of the known names: llava-v1.6-vicuna-7b" in said
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert "no/such-model is wanted" in usage_error(run_main, *flags, "no/such-model")
+    said = usage_error(run_main, *flags, "no/such-model")
+    assert said.startswith("--image_caption_model_name: ") and "no/such-model" in said and "HF_ENDPOINT" in said
 
 
 def test_a_model_that_only_reads_cannot_be_shown_pictures(model, clips, run_main):
     said = usage_error(run_main, "--video_folder", clips, "--image_caption_model_name", model("llama"))
-    assert "llama is no model that transformers shows pictures to" in said
+    assert "llama is not a vision-language model" in said
 
 
 # The scripts

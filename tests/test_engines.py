@@ -11,7 +11,8 @@ import pytest
 import tiny_models
 from conftest import ROOT, numbered_frame, write_video
 
-from utils.captioning import engines, model_table
+from utils.captioning import model_table
+from utils.captioning.engines import ENGINES
 from utils.captioning.model_table import hub_id
 from utils.captioning.prompts import FOLDER, STYLES, prompt_text
 from utils.captioning.server import SERVERS
@@ -28,54 +29,67 @@ def test_the_table_is_whole():
     assert set(aliases) >= {"Qwen2.5-VL-7B", "Qwen3-VL-8B", "InternVL3-8B", "SmolVLM2-500M", "Qwen2.5-7B-Instruct"}
     for row in TABLE:
         assert row["licence"] and row["gib"] > 0 and row["billions"] > 0 and row["task"] in ("caption", "summary")
-        assert row["ids"].keys() <= {*engines.ENGINES, *SERVERS}
+        assert row["ids"].keys() <= {*ENGINES, *SERVERS}
         # A sentence about an engine that cannot run it needs a reason.
         assert "note" in row or row["ids"].keys() >= {"transformers", "vllm", "sglang", "lmdeploy"}
         assert "chat_template" not in row or (FOLDER / row["chat_template"]).is_file()
 
 
 def test_a_name_becomes_the_id_that_its_engine_takes(tmp_path):
-    assert hub_id("llava-v1.6-vicuna-7b", "vllm", "--m") == "llava-hf/llava-v1.6-vicuna-7b-hf"
-    assert hub_id("liuhaotian/llava-v1.6-vicuna-7b", "transformers", "--m") == "llava-hf/llava-v1.6-vicuna-7b-hf"
-    assert hub_id("llava-v1.6-vicuna-7b", "sglang", "--m") == "liuhaotian/llava-v1.6-vicuna-7b"
-    assert hub_id("qwen2.5-vl-7b", "openai", "--m") == "Qwen/Qwen2.5-VL-7B-Instruct"
-    assert hub_id("somebody/model", "vllm", "--m") == "somebody/model"
-    assert hub_id(str(tmp_path), "vllm", "--m") == str(tmp_path)
-    assert hub_id("gpt-4o", "openai", "--m") == "gpt-4o"
+    assert hub_id("llava-v1.6-vicuna-7b", "vllm") == "llava-hf/llava-v1.6-vicuna-7b-hf"
+    assert hub_id("liuhaotian/llava-v1.6-vicuna-7b", "transformers") == "llava-hf/llava-v1.6-vicuna-7b-hf"
+    assert hub_id("llava-v1.6-vicuna-7b", "sglang") == "liuhaotian/llava-v1.6-vicuna-7b"
+    assert hub_id("qwen2.5-vl-7b", "openai") == "Qwen/Qwen2.5-VL-7B-Instruct"
+    assert hub_id("somebody/model", "vllm") == "somebody/model"
+    assert hub_id(str(tmp_path), "vllm") == str(tmp_path)
+    assert hub_id("gpt-4o", "openai") == "gpt-4o"
 
 
 @pytest.mark.parametrize(
     "name, engine, told",
     [
-        ("Qwen-VL", "vllm", ["vllm cannot run it (", "vLLM ran it up to 0.23", "; openai can, or take Qwen2.5-VL-7B"]),
-        ("deepseek-vl-7b-chat", "vllm", ["vllm cannot run it (", "; transformers or lmdeploy can"]),
-        ("SmolVLM2-500M", "sglang", ["sglang cannot run it (", "; vllm or transformers can"]),
-        ("lava", "transformers", ["no folder, no hub id", "none of the names known: llava-v1.6-vicuna-7b, "]),
-        ("./missing/folder", "vllm", ["no folder"]),
+        (
+            "Qwen-VL",
+            "vllm",
+            [
+                "vllm cannot run Qwen-VL (",
+                "vLLM ran it up to 0.23",
+                "; use openai, or another model, such as Qwen2.5-VL-7B",
+            ],
+        ),
+        ("deepseek-vl-7b-chat", "vllm", ["vllm cannot run deepseek-vl-7b-chat (", "; use transformers or lmdeploy"]),
+        ("SmolVLM2-500M", "sglang", ["sglang cannot run SmolVLM2-500M (", "; use transformers or vllm"]),
+        ("lava", "transformers", ["lava is neither a folder, nor a hub id", "the known names: llava-v1.6-vicuna-7b, "]),
+        ("./missing/folder", "vllm", ["./missing/folder is neither a folder"]),
     ],
 )
 def test_a_model_that_an_engine_cannot_run_is_a_sentence(name, engine, told):
     with pytest.raises(UsageError) as error:
-        hub_id(name, engine, "--image_caption_model_name")
-    assert all(part in str(error.value) for part in ["--image_caption_model_name " + name, *told])
+        hub_id(name, engine)
+    assert all(part in str(error.value) for part in told)
 
 
 def test_every_style_has_its_prompt():
     for style in STYLES.values():
-        assert prompt_text(style.prompt, "--summary_prompt")
-    assert prompt_text("What is 'this'?\nSay it.", "--p") == "What is 'this'?\nSay it."
-    for wrong in ("missing.txt", " \n", "", "a \udcff"):
-        with pytest.raises(UsageError, match="--p"):
-            prompt_text(wrong, "--p")
+        assert prompt_text(style.prompt)
+    assert prompt_text("What is 'this'?\nSay it.") == "What is 'this'?\nSay it."
+    for wrong, reason in {
+        "missing.txt": "no such file",
+        " \n": "prompt is empty",
+        "": "prompt is empty",
+        "a \udcff": "character 3 is not UTF-8",
+    }.items():
+        with pytest.raises(UsageError, match=reason):
+            prompt_text(wrong)
 
 
 def test_a_prompt_file_is_utf8_with_or_without_its_mark(tmp_path):
     file = tmp_path / "p.txt"
     file.write_bytes("\ufeffWhat is “this”?\r\nSay it.\r\n".encode())
-    assert prompt_text(str(file), "--p") == "What is “this”?\nSay it."
+    assert prompt_text(str(file)) == "What is “this”?\nSay it."
     file.write_bytes(b"What is \x93this\x94?")
-    with pytest.raises(UsageError, match=r"--p .*p\.txt: this is no text in UTF-8 \(byte 9\)"):
-        prompt_text(str(file), "--p")
+    with pytest.raises(UsageError, match=r"p\.txt is not UTF-8 \(byte 9\)"):
+        prompt_text(str(file))
 
 
 @pytest.fixture(scope="module")
@@ -149,17 +163,17 @@ def test_a_killed_run_leaves_no_server(clip, model, tmp_path):
 @pytest.mark.parametrize(
     "server, more, code, told",
     [
-        ("vllm", (), 2, "--engine_server vllm: there is no program vllm"),
+        ("vllm", (), 2, "--engine_server vllm: the program vllm is not on the PATH"),
         ("transformers", ("--server_args=--no-such-flag",), 1, "transformers ended before it was ready"),
         ("transformers", ("--server_seconds", "1"), 1, "was not ready after 1 seconds"),
         (
             "transformers",
             ("--captioner", "transformers"),
             2,
-            "starts a server, which --captioner or --summarizer openai asks",
+            "only --captioner or --summarizer openai asks a server, not ",
         ),
-        ("vllm", ("--captioner", "attributes"), 2, "starts a server, which --captioner or --summarizer openai asks"),
-        ("transformers", ("--base_url", "http://127.0.0.1:1/v1"), 2, "names another: give one of them"),
+        ("vllm", ("--captioner", "attributes"), 2, "only --captioner or --summarizer openai asks a server, not "),
+        ("transformers", ("--base_url", "http://127.0.0.1:1/v1"), 2, "names another; give only one of them"),
         ("transformers", ("--server_args='",), 2, "--server_args ': No closing quotation"),
     ],
 )

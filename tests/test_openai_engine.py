@@ -26,10 +26,10 @@ from conftest import ROOT, SCRIPT_VARIABLES, numbered_frame, read_index, write_v
 from PIL import Image
 
 import caption_summary
-from caption_video_frame import caption_columns, jpeg, questions, read_pictures
+from caption_video_frame import caption_columns, jpeg, questions, read_images
 from utils.captioning.answer_checks import CHECKS, checks_for
 from utils.captioning.chat import Request, Sampling, ask
-from utils.captioning.engines.openai_engine import OpenAIEngine
+from utils.captioning.engines.openai_engine import OpenAIEngine, OpenAIOptions
 from utils.captioning.prompts import STYLES, schema_of
 from utils.errors import Failure, RunError, UsageError
 from utils.rows import read_rows
@@ -93,7 +93,8 @@ class Handler(BaseHTTPRequestHandler):
         time.sleep(self.server.delay())
         self.server.busy.discard(self)
         if faults:
-            return faults.pop(0)(self)
+            faults.pop(0)(self)
+            return
         self.say(self.server.says.get(seen[0] if seen else -1) or "The picture shows " + " and ".join(map(str, seen)))
 
     def say(self, text, finish_reason="stop"):
@@ -157,7 +158,7 @@ FAULTS = {
     "cut in thought": (lambda handler: handler.say("<think> So, a", "length"), True, "BadAnswer", "cut at --max_new_tokens"),
     "empty": (lambda handler: handler.say(" \n"), True, "BadAnswer", "the answer is empty"),
     "null": (lambda handler: handler.say(None), True, "BadAnswer", "the answer is empty"),
-    "refusal": (lambda handler: handler.say("I’m sorry, but I can't help."), True, "BadAnswer", "the answer is a refusal, and the one before was no better; it begins"),
+    "refusal": (lambda handler: handler.say("I’m sorry, but I can't help."), True, "BadAnswer", "the answer is a refusal, and the first try was rejected too; it begins"),
     "loop": (lambda handler: handler.say(LOOP), True, "BadAnswer", "the answer repeats itself"),
 }  # fmt: skip
 NO_ANSWERS = [
@@ -191,13 +192,14 @@ def name(clip: int) -> str:
 
 
 def engine_of(server: Server, **options) -> OpenAIEngine:
-    return OpenAIEngine(["tiny"], **{"base_url": server.url, "max_retries": 2, "request_seconds": 0.5, **options})
+    given = {"base_url": server.url, "max_retries": 2, "request_seconds": 0.5, **options}
+    return OpenAIEngine(["tiny"], OpenAIOptions(**given))
 
 
 def caption(engine, folder, which, unit="frame", count=2, prompt="What is it?", sampling=None) -> dict:
     """Rows (columns or `Failure`) by name, of the clips `which`, as the script makes them without its processes."""
     rows = ({"video_path": name(clip)} for clip in which)
-    read = partial(read_pictures, video_folder=folder, max_pixels=10**6, as_jpeg=True, method="uniform", count=count)
+    read = partial(read_images, video_folder=folder, max_pixels=10**6, as_jpeg=True, method="uniform", count=count)
     ask_for = partial(questions, unit=unit, prompt=prompt, sampling=sampling or Sampling(64))
     columns = partial(caption_columns, model="tiny", prompt=prompt)
     stream = ask(((row, read(row)) for row in rows), engine, ask_for, columns, checks_for(list(CHECKS)))
@@ -299,14 +301,14 @@ def test_an_answer_without_a_text_is_an_error_row(server, body):
     assert failure.error == "ServerError" and "holds no text" in failure.message
 
 
-@pytest.mark.parametrize(("kind", "words"), [("500", "the server failed"), ("400", "the server refuses it")])
+@pytest.mark.parametrize(("kind", "words"), [("500", "the server failed"), ("400", "the server refuses the request")])
 def test_nineteen_failures_are_rows_and_twenty_on_end_are_the_servers_fault(server, kind, words):
     engine = engine_of(server, max_retries=0, concurrency=1)
     server.faults[-1] = [FAULTS[kind][0]] * 19
     assert all(isinstance(tell(engine), Failure) for _ in range(19))
     assert tell(engine) == "The picture shows"
     server.faults[-1] = [FAULTS[kind][0]] * 20
-    with pytest.raises(RunError, match=f"20 requests on end have failed; the last: {words}"):
+    with pytest.raises(RunError, match=f"20 requests in a row have failed; the last: {words}"):
         [tell(engine) for _ in range(20)]
 
 
@@ -363,7 +365,7 @@ def test_too_many_words_are_asked_for_again_with_the_earlier_answer(server):
         ("user", "That has 103 words. Say it in at most 100 words."),
     ]
     server.says[-1] = long
-    assert tell(engine_of(server), checks=checks).message.startswith("the answer has 103 words where 100 are asked for")
+    assert tell(engine_of(server), checks=checks).message.startswith("the answer has 103 words, and the maximum is 100")
 
 
 def test_json_is_asked_for_by_its_schema_and_checked(server):
@@ -580,9 +582,9 @@ def test_an_interrupt_ends_at_once_though_the_server_hangs(server, clips, tmp_pa
 
 def test_the_name_that_the_server_lists_is_asked_for(server):
     server.models = (200, {"object": "list", "data": [{"id": "short"}, {"id": "other"}]})
-    address = {"base_url": server.url, "max_retries": 0}
-    assert OpenAIEngine(["owner/long", "short"], **address).model == "short"
-    assert OpenAIEngine(["owner/long", "unlisted"], **address).model == "owner/long"
+    options = OpenAIOptions(base_url=server.url, max_retries=0)
+    assert OpenAIEngine(["owner/long", "short"], options).model == "short"
+    assert OpenAIEngine(["owner/long", "unlisted"], options).model == "owner/long"
 
 
 def test_a_web_page_is_no_chat_but_where_one_has_answered_before(server):

@@ -16,9 +16,9 @@ import torch
 from conftest import numbered_frame, write_video
 from PIL import Image
 
-from caption_video_frame import read_pictures
+from caption_video_frame import read_images
 from utils.captioning.chat import Request, Sampling
-from utils.captioning.engines.transformers_engine import TransformersEngine
+from utils.captioning.engines.transformers_engine import TransformersEngine, TransformersOptions
 from utils.rows import read_rows
 
 CLIPS = ["a.mp4", "b.mp4"]
@@ -79,7 +79,7 @@ def test_the_server_says_what_the_same_model_says_here(served, clips, tmp_path, 
     )  # fmt: skip
     assert "2 rows in = 2 captioned + 0 errors" in done.stdout
     rows = {row["video_path"]: row["sampled_frame_caption"] for row in read_rows(tmp_path / "rows.jsonl")}
-    engine = TransformersEngine(model, "--flag", pictures=True)
+    engine = TransformersEngine(model, TransformersOptions(), images=True)
 
     def here(*content) -> str:
         engine.submit(Request("", 0, content, Sampling(32)))
@@ -89,8 +89,8 @@ def test_the_server_says_what_the_same_model_says_here(served, clips, tmp_path, 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for clip in CLIPS:
-        got = read_pictures({"video_path": clip}, 10**6, True, video_folder=clips, method="uniform", count=2)
-        first, second = (np.asarray(Image.open(io.BytesIO(picture))) for picture in got["pictures"])
+        got = read_images({"video_path": clip}, 10**6, True, video_folder=clips, method="uniform", count=2)
+        first, second = (np.asarray(Image.open(io.BytesIO(picture))) for picture in got["images"])
         if unit == "frame":
             assert rows[clip] == [here(first, PROMPT), here(second, PROMPT)]
         else:

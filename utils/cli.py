@@ -9,9 +9,9 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import MISSING, field, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from utils.errors import RunError, UsageError
@@ -28,6 +28,9 @@ T = TypeVar("T", bound="Dataclass")
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     """Keeps the script's docstring as it is written and says every default."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)  # no "(default: None)"
 
 
 def script_parser(docstring: str) -> argparse.ArgumentParser:
@@ -91,13 +94,62 @@ def json_object(text: str) -> dict:
     return found
 
 
+class _Headed(UsageError):
+    """A `UsageError` whose message already begins with what it is about."""
+
+
 @contextmanager
-def about(flag: str) -> Iterator[None]:
-    """Heads every `UsageError` inside the block with the flag that it is about."""
+def about(subject: str) -> Iterator[None]:
+    """Heads every `UsageError` inside the block with the flag (or variable) that it is about; the innermost wins."""
     try:
         yield
+    except _Headed:
+        raise
     except UsageError as error:
-        raise UsageError(f"{flag}: {error}") from None
+        raise _Headed(f"{subject}: {error}") from None
+
+
+def flag(
+    default: Any,
+    help: str,
+    type: Callable[[str], Any] = str,
+    choices: Iterable[str] | None = None,
+    setting: bool = False,
+) -> Any:
+    """A dataclass field that `add_flags` makes the flag of the same name; `setting`: results depend on its value.
+
+    A default of False makes a switch, a list takes several values.
+    """
+    metadata = {"help": help, "type": type, "choices": choices, "setting": setting}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=default.copy, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def add_flags(parser: argparse.ArgumentParser, groups: Mapping[str, Any]) -> None:
+    """Add a group of --help for each dataclass of `groups`, headed by the first line of its docstring, with a flag for
+    each field that `flag` made. Of fields with the same name, the first counts.
+    """
+    added = set()
+    for title, kind in groups.items():
+        group = parser.add_argument_group(title, kind.__doc__.splitlines()[0])
+        for one in fields(kind):
+            if one.name in added:
+                continue
+            added.add(one.name)
+            default = one.default if one.default_factory is MISSING else one.default_factory()
+            options = {"default": default, "help": one.metadata["help"]}
+            if default is False:
+                options["action"] = "store_true"
+            else:
+                options |= {"type": one.metadata["type"], "choices": one.metadata["choices"]}
+                options |= {"nargs": "*"} if isinstance(default, list) else {}
+            group.add_argument(f"--{one.name}", **options)
+
+
+def settings_of(options: Any) -> dict[str, Any]:
+    """The values of the fields that are settings, by name."""
+    return {one.name: getattr(options, one.name) for one in fields(options) if one.metadata.get("setting")}
 
 
 def from_flags(kind: type[T], args: argparse.Namespace) -> T:

@@ -1,4 +1,6 @@
-"""Whether an answer is one: each check gives None, or what is wrong with it in words, and what to tell the model."""
+"""Checks of a model's answer: each gives None, or what is wrong with it and the message to the model (None: ask again
+without one).
+"""
 
 import re
 from collections.abc import Sequence
@@ -6,7 +8,7 @@ from functools import partial
 
 from utils.captioning.chat import Answer, Check, parse_json
 
-# How models begin that will not answer; the apostrophe may be curly.
+# How refusals begin; the apostrophe may be curly.
 REFUSAL = re.compile(
     r"\W*(i['’]?m (very |really )?sorry\b|i am sorry\b|sorry,|i apologi[sz]e\b|i can(['’]t|not) (assist|help|provide|see|view|describe|fulfil)"
     r"|i['’]m (unable|not able) to|i am (unable|not able) to|unfortunately, i|as an ai\b|抱歉|对不起|很抱歉|我无法|作为(一个)?(ai|人工智能))",
@@ -28,9 +30,7 @@ def refusal(answer: Answer) -> tuple[str, None] | None:
 
 
 def loop(answer: Answer) -> tuple[str, None] | None:
-    """Text that ends in the same words again and again: a unit of at most 400 characters, four times or more, over 40
-    characters or more.
-    """
+    """Text that ends in a repeated unit of at most 400 characters: four times or more, over 40 characters or more."""
     text = re.sub(r"[\s.,;!?。，；！？]+$", "", answer.text)
     for period in range(1, min(LONGEST_LOOP, len(text) // 2) + 1):
         same = 0
@@ -41,14 +41,14 @@ def loop(answer: Answer) -> tuple[str, None] | None:
     return None
 
 
-def too_long(answer: Answer, most: int) -> tuple[str, str] | None:
-    """More than `most` words; of text without spaces (Chinese, Japanese), characters."""
+def too_long(answer: Answer, max_words: int) -> tuple[str, str] | None:
+    """More than `max_words` words; of text without spaces (Chinese, Japanese), characters."""
     count = count_words(answer.text)
-    if count <= most:
+    if count <= max_words:
         return None
     return (
-        f"the answer has {count} words where {most} are asked for",
-        f"That has {count} words. Say it in at most {most} words.",
+        f"the answer has {count} words, and the maximum is {max_words}",
+        f"That has {count} words. Say it in at most {max_words} words.",
     )
 
 
@@ -67,17 +67,17 @@ def not_json(answer: Answer, schema: dict) -> tuple[str, None] | None:
     """Anything but an object with the keys that `schema` requires."""
     found = parse_json(answer.text)
     whole = isinstance(found, dict) and found.keys() >= set(schema.get("required", ()))
-    return None if whole else ("the answer is no JSON object with the keys asked for", None)
+    return None if whole else ("the answer is not a JSON object with the required keys", None)
 
 
 CHECKS = {"cut": cut, "empty": empty, "refusal": refusal, "loop": loop}
 
 
 def checks_for(names: Sequence[str], max_words: int | None = None, schema: dict | None = None) -> list[Check]:
-    """The checks of these names, and those that a style of caption brings."""
+    """The checks with these names, and those that the style of caption needs."""
     chosen: list[Check] = [CHECKS[name] for name in names]
     if schema:
         chosen.append(partial(not_json, schema=schema))
     if max_words:
-        chosen.append(partial(too_long, most=max_words))
+        chosen.append(partial(too_long, max_words=max_words))
     return chosen

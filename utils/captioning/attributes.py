@@ -1,11 +1,11 @@
-"""One English sentence about a clip, put together from what was measured: no model, and no word about anything else."""
+"""One English sentence about a clip from measured columns: no model, and nothing that was not measured."""
 
 from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 
-COLOURS = 24  # sampled colours a side and a frame, enough to name two
+COLOURS = 24  # a frame is reduced to 24 x 24 pixels, enough to name two colours
 MOTION_WORDS = ((1, "almost no motion"), (5, "slight motion"), (15, "moderate motion"), (40, "strong motion"))
 BRIGHTNESS_WORDS = ((0.06, "nearly black"), (0.2, "dark"), (0.35, "dim"), (0.6, "moderately bright"), (0.85, "bright"))
 TEXT_WORDS = ((0.002, None), (0.02, "a little text on screen"), (0.08, "text on screen"))
@@ -15,9 +15,9 @@ HUES = ((14, "red"), (40, "orange"), (70, "yellow"), (165, "green"), (195, "cyan
 
 
 def describe(columns: Mapping) -> str:
-    """A sentence about what the columns hold; missing, None and NaN ones go unmentioned, and "" is for none at all.
+    """A sentence about the columns; missing, None and NaN ones are left out, and without any the sentence is "".
 
-    Read are `camera_motion` (a name from `optical_flow.camera_name`), `motion_score` (% of the short side per second),
+    Used are `camera_motion` (a name from `optical_flow.camera_name`), `motion_score` (% of the short side per second),
     `brightness` (mean luma, 0–1), `main_colours` (a list from `main_colours`), `text_score` (share of the frame, 0–1).
 
     >>> describe({"camera_motion": "pan left", "motion_score": 12.0, "main_colours": ["green", "brown"]})
@@ -32,11 +32,11 @@ def describe(columns: Mapping) -> str:
         _word(known.get("motion_score"), MOTION_WORDS, "very strong motion"),
         _word(known.get("text_score"), TEXT_WORDS, "much text on screen"),
     ]
-    traits, contents = ", ".join(filter(None, traits)), " and ".join(filter(None, contents))
+    look, content = ", ".join(filter(None, traits)), " and ".join(filter(None, contents))
     camera = _camera(known["camera_motion"]) if known.get("camera_motion") else None
-    if not (traits or contents or camera):
+    if not (look or content or camera):
         return ""
-    scene = " ".join(filter(None, [camera, "a", traits, "scene", contents and f"with {contents}"]))
+    scene = " ".join(filter(None, [camera, "a", look, "scene", content and f"with {content}"]))
     return scene[0].upper() + scene[1:] + "."
 
 
@@ -55,8 +55,8 @@ def _camera(name: str) -> str:
     return f"the camera {verbs} {preposition}"
 
 
-def main_colours(frames: Sequence[np.ndarray], most: int = 2) -> list[str]:
-    """Names of the colours that cover most of uint8 RGB frames (H, W, 3), the largest first, each 20 % or more.
+def main_colours(frames: Sequence[np.ndarray], max_colours: int = 2) -> list[str]:
+    """Names of the colours that cover 20 % or more of uint8 RGB frames (H, W, 3), the largest first.
 
     Names: black, gray, white, red, orange, brown, yellow, green, cyan, blue, purple, pink.
     """
@@ -64,7 +64,7 @@ def main_colours(frames: Sequence[np.ndarray], most: int = 2) -> list[str]:
     hsv = cv2.cvtColor(np.concatenate(small).astype(np.float32) / 255, cv2.COLOR_RGB2HSV).reshape(-1, 3)
     names, counts = np.unique([colour_name(*pixel) for pixel in hsv], return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    return [str(names[i]) for i in order[:most] if counts[i] >= 0.2 * len(hsv)]
+    return [str(names[i]) for i in order[:max_colours] if counts[i] >= 0.2 * len(hsv)]
 
 
 def colour_name(hue: float, saturation: float, value: float) -> str:

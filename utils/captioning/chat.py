@@ -1,9 +1,9 @@
-"""Questions to models that answer in words, whatever engine runs them: what is asked, whose answer comes back, whether
-it is one, and what is done when it is not.
+"""Questions to models that answer in text, on any engine: the requests of a row, their answers, and the second try after a
+bad one.
 
-An engine has three methods. `room()` says whether it wants another request; `submit(request)` takes one;
-`finished()` works for a moment and gives (request, `Answer` or `Failure`) of those that have ended, in any order. The
-request itself comes back with its answer, so that no answer can go to another clip.
+An engine has three methods. `room()` is true while it wants another request; `submit(request)` takes one; `finished()`
+works for a moment and gives (request, `Answer` or `Failure`) for those that have ended, in any order. The request itself
+comes back with its answer, so no answer can go to another clip.
 """
 
 import json
@@ -17,12 +17,12 @@ from typing import Any, Protocol
 from utils.errors import Failure
 
 RETRY_TEMPERATURE = 0.7  # of the second try, where the first was greedy
-IDLE_SECONDS = 0.005  # between two looks, while there is nothing to ask yet
+IDLE_SECONDS = 0.005  # between two looks for rows, while there is nothing to ask
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an answer is drawn: greedy at `temperature` 0; `schema`, a JSON schema that it must keep to."""
+    """How an answer is sampled: greedily at `temperature` 0. `schema`: the JSON schema that guided decoding keeps to."""
 
     max_new_tokens: int
     temperature: float = 0.0
@@ -32,26 +32,27 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One question. `content`: a list of texts (str) and pictures, as the engine takes them: uint8 arrays (H, W, 3),
-    or JPEG files (bytes) for a server.
-    `earlier`: the answers to it that were no good, each with what is wrong, as told to the model.
+    """One question about the clip `key`, its `index`-th.
+
+    `content`: a list of texts (str) and images, as the engine takes them: uint8 arrays (H, W, 3), RGB, or JPEG files
+    (bytes) for a server. `earlier`: rejected answers, each with the message to the model that follows it.
     """
 
     key: str
-    place: int
+    index: int
     content: Sequence[Any]
     sampling: Sampling
     earlier: tuple[tuple[str, str], ...] = ()
     tries: int = 1
 
     def seed(self) -> int:
-        """A seed of this request's own, so that neither the order of the requests nor their number plays a part."""
-        return zlib.crc32(f"{self.sampling.seed} {self.place} {self.tries} {self.key}".encode(errors="surrogateescape"))
+        """A seed for this request alone, independent of the order and number of requests."""
+        return zlib.crc32(f"{self.sampling.seed} {self.index} {self.tries} {self.key}".encode(errors="surrogateescape"))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`text` as the model gave it; `cut` where the limit of tokens ended it; `tokens`, how many it has."""
+    """`text` as the model gave it, of so many `tokens`; `cut` where it reached `max_new_tokens`."""
 
     text: str
     cut: bool = False
@@ -59,26 +60,41 @@ class Answer:
 
 
 class Engine(Protocol):
-    """What runs a model."""
+    """A model that answers."""
 
     def room(self) -> bool: ...
     def submit(self, request: Request) -> None: ...
     def finished(self) -> Iterable[tuple[Request, Answer | Failure]]: ...
 
 
-# A check gives None for a good answer, else what is wrong with it and, where the model can be told, what to tell it.
+# A check gives None for a good answer, else what is wrong with it and, where that can help, a message to the model.
 Check = Callable[[Answer], tuple[str, str | None] | None]
 
 
 @dataclass
 class Asked:
-    """A row whose questions are with the engine."""
+    """A row with requests that the engine has yet to answer, `unanswered` of them."""
 
     row: dict
     got: Any
+    unanswered: int
     texts: dict[int, str] = field(default_factory=dict)
-    open: int = 0
     failure: Failure | None = None
+
+    def take(self, request: Request, answer: Answer | Failure, checks: Sequence[Check]) -> Request | None:
+        """Keep the answer to one of the row's requests, or give the request to ask in its place."""
+        if isinstance(answer, Answer):
+            answer = replace(answer, text=strip_reasoning(answer.text))
+            outcome = _second_try(request, answer, checks)
+            if isinstance(outcome, Request) and not self.failure:
+                return outcome
+            answer = outcome if isinstance(outcome, Failure) else answer
+        self.unanswered -= 1
+        if isinstance(answer, Failure):
+            self.failure = self.failure or answer
+        else:
+            self.texts[request.index] = answer.text
+        return None
 
 
 def ask(
@@ -88,97 +104,91 @@ def ask(
     columns: Callable[[dict, Any, list[str]], dict],
     checks: Sequence[Check],
 ) -> Iterator[tuple[dict, dict | Failure]]:
-    """The stream of rows of `process_rows`, asked: `requests(row, what was read)` are a row's questions, with keys of
-    their own; `columns(row, what was read, answers in the requests' order)` are what is saved.
+    """Each row of a `process_rows` stream with the columns that the model's answers give.
 
-    An answer that a check refuses is asked for once more with other sampling. A row with a request that failed, or
-    whose second answer is refused too, is a `Failure` that says why.
+    `requests(row, got)` are the questions about a row, `got` what was read of it; `columns(row, got, texts)` is what is
+    saved, `texts` in the order of the requests.
+
+    An answer that a check rejects is asked for once more with other sampling. A row is a `Failure` when one of its
+    requests fails or has a second bad answer.
     """
-    items, more = iter(items), True
+    stream, more = iter(items), True
     asked: dict[str, Asked] = {}
     while more or asked:
         while more and engine.room():
-            item = next(items, items)
-            if item is items:
+            try:
+                item = next(stream)
+            except StopIteration:
                 more = False
-            elif item is None:  # nothing read yet: the engine goes on with what it has
                 break
-            elif isinstance(item[1], Failure):
-                yield item
-            else:
-                row, got = item
-                questions = requests(row, got)
-                asked[row["video_path"]] = Asked(row, got, open=len(questions))
-                for question in questions:
-                    engine.submit(question)
+            if item is None:  # nothing read yet: the engine goes on with what it has
+                break
+            row, got = item
+            if isinstance(got, Failure):
+                yield row, got
+                continue
+            questions = requests(row, got)
+            asked[row["video_path"]] = Asked(row, got, len(questions))
+            for question in questions:
+                engine.submit(question)
         if not asked:
             time.sleep(IDLE_SECONDS)
             continue
         for request, answer in engine.finished():
             one = asked[request.key]
-            if isinstance(answer, Answer):
-                answer = replace(answer, text=strip_reasoning(answer.text))
-                again = _second_try(request, answer, checks)
-                if isinstance(again, Request) and not one.failure:
-                    engine.submit(again)
-                    continue
-                answer = again if isinstance(again, Failure) else answer
-            one.open -= 1
-            if isinstance(answer, Failure):
-                one.failure = one.failure or answer
-            else:
-                one.texts[request.place] = answer.text
-            if not one.open:
+            if again := one.take(request, answer, checks):
+                engine.submit(again)
+            elif not one.unanswered:
                 del asked[request.key]
-                texts = [one.texts[place] for place in sorted(one.texts)]
+                texts = [text for _, text in sorted(one.texts.items())]
                 yield one.row, one.failure or columns(one.row, one.got, texts)
 
 
 def _second_try(request: Request, answer: Answer, checks: Sequence[Check]) -> Request | Failure | None:
-    """None for a good answer; the request once more, or the failure where that was the second."""
+    """None for a good answer; for a bad one the request to ask next, or the failure where that was the second."""
     wrong = next(filter(None, (check(answer) for check in checks)), None)
     if wrong is None:
         return None
-    reason, told = wrong
+    reason, message = wrong
     if request.tries > 1:
-        return Failure("BadAnswer", f"{reason}, and the one before was no better; it begins {answer.text[:80]!r}")
+        return Failure("BadAnswer", f"{reason}, and the first try was rejected too; it begins {answer.text[:80]!r}")
     warmer = max(request.sampling.temperature, RETRY_TEMPERATURE)
     return replace(
         request,
         sampling=replace(request.sampling, temperature=warmer),
-        earlier=((answer.text, told),) if told else (),
+        earlier=((answer.text, message),) if message else (),
         tries=request.tries + 1,
     )
 
 
-def messages(request: Request, picture_part: Callable[[Any], dict], parts_always: bool = False) -> list[dict]:
-    """The chat that `request` is, in OpenAI's form; `picture_part` gives the part of a message for a picture.
+def messages(request: Request, image_part: Callable[[Any], dict], always_parts: bool = False) -> list[dict]:
+    """The request as a chat in OpenAI's form; `image_part(image)` is the part of a message for an image.
 
-    A message without pictures is a plain string, as every server and template takes it; with `parts_always` a list of
-    one part, which the templates of models that see want.
+    A message without images is a plain string, which every server and template takes; with `always_parts` a list of one
+    part, which the templates of vision-language models want.
     """
     chat = [("user", request.content)]
-    for answer, told in request.earlier:
-        chat += [("assistant", [answer]), ("user", [told])]
+    for answer, message in request.earlier:
+        chat += [("assistant", [answer]), ("user", [message])]
 
     def content(parts: Sequence[Any]) -> str | list[dict]:
-        if not parts_always and all(isinstance(part, str) for part in parts):
+        if not always_parts and all(isinstance(part, str) for part in parts):
             return "\n".join(parts)
-        return [{"type": "text", "text": part} if isinstance(part, str) else picture_part(part) for part in parts]
+        return [{"type": "text", "text": part} if isinstance(part, str) else image_part(part) for part in parts]
 
     return [{"role": role, "content": content(parts)} for role, parts in chat]
 
 
 def strip_reasoning(text: str) -> str:
-    """`text` without the thoughts that reasoning models put before their answer (some templates open them in the
-    question), without half a character, as servers that stream may leave one at the end, and without blank ends.
+    """`text` without the reasoning before the answer (some templates open <think> in the question), without the half
+    character that streaming servers may leave at the end, and without blank ends.
     """
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return re.sub(r"^(.*</think>|\s*<think>.*)", "", text, flags=re.DOTALL).strip()
 
 
 def parse_json(text: str) -> Any:
-    """What `text` says in JSON; None for text that is none."""
+    """The value that `text` holds; None for what is not JSON."""
     try:
         return json.loads(text)
     except ValueError:

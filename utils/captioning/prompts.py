@@ -1,4 +1,4 @@
-"""The texts given to models: those in prompts/, a file of the user's, or the flag's own words."""
+"""The texts given to models: those in prompts/, a file of the user's, or the flag's own text."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "prompts"
 
 @dataclass(frozen=True)
 class Style:
-    """A kind of caption: the prompt's file in prompts/, the most words of an answer, a JSON schema's file."""
+    """A kind of caption: the file of its prompt in prompts/, the maximum of words, the file of its JSON schema."""
 
     prompt: str
     max_words: int | None = None
@@ -27,44 +27,44 @@ STYLES = {
 }
 
 
-def prompt_text(given: str, flag: str) -> str:
-    """`given` itself, or what is in the file of that name, which ends in .txt: here or in prompts/.
+def prompt_text(given: str) -> str:
+    """`given` itself or, where it ends in .txt, the content of that file, in the working directory or in prompts/.
 
-    Raises: `UsageError` when there is no such file, nothing in it, or no UTF-8.
+    Raises: `UsageError` when the file does not exist, or the prompt is empty or not UTF-8.
     """
-    text = checked_utf8(given, flag)
+    text = checked_utf8(given)
     if given.endswith(".txt"):
         found = [path for path in (Path(given), FOLDER / given, FOLDER.parent / given) if path.is_file()]
         if not found:
-            raise UsageError(f"{flag} {given}: no such file, here or in {FOLDER}")
-        text = text_of(found[0], flag)
+            raise UsageError(f"{given}: no such file, here or in {FOLDER}")
+        text = text_of(found[0])
     if not text.strip():
-        raise UsageError(f"{flag}: the prompt is empty")
+        raise UsageError("the prompt is empty")
     return text.strip()
 
 
-def text_of(path: str | Path, flag: str) -> str:
-    """What is in a text file.
+def text_of(path: str | Path) -> str:
+    """The content of a text file.
 
-    Raises: `UsageError` when it is no UTF-8.
+    Raises: `UsageError` when it does not exist or is not UTF-8.
     """
+    if not Path(path).is_file():
+        raise UsageError(f"{path}: no such file")
     try:
         return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{flag} {path}: this is no text in UTF-8 (byte {error.start + 1}); save it as UTF-8"
-        ) from None
+        raise UsageError(f"{path} is not UTF-8 (byte {error.start + 1}); save it as UTF-8") from None
 
 
-def checked_utf8(text: str, flag: str) -> str:
-    """`text` of a command line, which may hold bytes that are none.
+def checked_utf8(text: str) -> str:
+    """`text` from a command line, which may hold bytes that are not UTF-8.
 
     Raises: `UsageError` when it does.
     """
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise UsageError(f"{flag}: character {error.start + 1} of its text is no UTF-8") from None
+        raise UsageError(f"character {error.start + 1} is not UTF-8") from None
     return text
 
 

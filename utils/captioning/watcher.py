@@ -1,6 +1,6 @@
-"""Runs a command and ends it, with all that it has started, when standard input ends: with the process at its other end.
+"""Runs a command and stops it, with all processes it has started, when standard input ends, as it does with its writer.
 
-python -I utils/watcher.py COMMAND ARGUMENTS
+python -I utils/captioning/watcher.py COMMAND ARGUMENTS
 """
 
 import contextlib
@@ -10,15 +10,15 @@ import subprocess
 import sys
 import threading
 
-STOP_SECONDS = 20  # between asking it to end and ending it
+STOP_SECONDS = 20  # between SIGTERM and SIGKILL
 
 
 def watch(command: list[str]) -> int:
-    """The exit code of `command`, which has a process group of its own."""
+    """The exit code of `command`, which runs in its own process group."""
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def stop_at_end_of_input() -> None:
-        while os.read(0, 1024):  # not through sys.stdin, whose lock, held here, makes the interpreter abort at its end
+        while os.read(0, 1024):  # not sys.stdin: its lock, held here, makes the interpreter abort at exit
             pass
         _signal(child, signal.SIGTERM)
         try:
@@ -28,7 +28,7 @@ def watch(command: list[str]) -> int:
 
     threading.Thread(target=stop_at_end_of_input, daemon=True).start()
     code = child.wait()
-    _signal(child, signal.SIGKILL)  # what it has left behind
+    _signal(child, signal.SIGKILL)  # processes that it left behind
     return code
 
 

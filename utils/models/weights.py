@@ -119,7 +119,6 @@ def snapshot(repository: str) -> Path:
 
     if Path(repository).is_dir():
         return Path(repository)
-    address = f"{constants.ENDPOINT}/{repository}"
     leave_out = ["*.pth", "*.pt", "*.onnx", "*.gguf", "*.msgpack", "*.h5", "original/*", "consolidated*"]
     try:
         if not constants.HF_HUB_OFFLINE:
@@ -133,8 +132,8 @@ def snapshot(repository: str) -> Path:
             pass
         reason = str(error).strip().split("\n")[0]
         raise UsageError(
-            f"{repository} is needed, and {address} cannot be reached ({reason}): fetch its files where there is a network, "
-            "put the folder on this machine and give its path, or set HF_ENDPOINT to a mirror"
+            f"{repository} cannot be downloaded from {constants.ENDPOINT} ({reason}): download it on a machine with "
+            "network access, copy the folder here and give its path instead, or set HF_ENDPOINT to a mirror"
         ) from None
 
 

@@ -1,9 +1,8 @@
-"""The engine that asks a server which speaks OpenAI's chat protocol: vLLM, SGLang, LMDeploy, Ollama, `transformers
-serve`, a cloud.
+"""The engine that asks a server with OpenAI's chat protocol: vLLM, SGLang, LMDeploy, Ollama, `transformers serve`, a cloud.
 
-The `openai` client sends, and tries again with growing pauses what may pass (429, 5xx, time-outs, broken connections).
-A request that the server refuses is that row's error; a server that is gone, or fails or refuses everyone, ends the
-run, and the rows that were on their way are asked again by the next.
+The `openai` client sends the requests and retries what may pass (429, 5xx, time-outs, broken connections) with growing
+pauses. A request that the server refuses is that row's error. A server that is gone, or that fails or refuses every
+request, aborts the run without marking rows as failed.
 """
 
 import asyncio
@@ -12,61 +11,133 @@ import concurrent.futures
 import json
 import os
 import re
+import shlex
 import threading
-from collections.abc import Iterable
-
-import openai
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from utils.captioning.chat import Answer, Request, messages
+from utils.captioning.engine_choice import EngineChoice
+from utils.captioning.model_table import hub_id, known_model
+from utils.captioning.server import SERVERS, EngineServer
+from utils.cli import about, at_least, flag, json_object
 from utils.errors import Failure, RunError, UsageError
+from utils.pipeline.ranks import Ranks
+
+if TYPE_CHECKING:
+    import openai
 
 NO_CHAT = "there is no chat at this address (most end in /v1)"
-FAILURES_ON_END = 20  # with no answer between them: the fault is the server's
+MAX_FAILURES = 20  # in a row without an answer: the fault is the server's
+
+
+@dataclass(frozen=True)
+class OpenAIOptions:
+    """asks a server with OpenAI's chat protocol; its key is read from the variable OPENAI_API_KEY"""
+
+    packages: ClassVar[tuple[str, ...]] = ()
+    jpeg: ClassVar[bool] = True
+
+    base_url: str | None = flag(
+        None, "the server's address, such as http://localhost:8000/v1 (default: OPENAI_BASE_URL, else OpenAI's)"
+    )
+    concurrency: int = flag(16, "concurrent requests", at_least(1))
+    max_retries: int = flag(6, "retries after a 429, 5xx, time-out or broken connection", at_least(0))
+    request_seconds: float = flag(300.0, "time limit of one request", at_least(0.1, float))
+    engine_server: str | None = flag(
+        None, "start this server on this machine, ask it, and stop it at the end", choices=SERVERS
+    )
+    server_args: str = flag("", "further arguments of --engine_server, in one string: '--max-model-len 8192'")
+    server_seconds: float = flag(1800.0, "time limit of the start of --engine_server", at_least(1, float))
+    extra_body: Mapping[str, Any] = flag(
+        {}, "further fields of the request, a JSON object; null leaves a field out", json_object, setting=True
+    )
+
+    def check(self, model: str) -> None:
+        if self.engine_server and self.base_url:
+            with about(f"--engine_server {self.engine_server}"):
+                raise UsageError(
+                    f"starts a server, and --base_url {self.base_url} names another; give only one of them"
+                )
+        with about(f"--server_args {self.server_args}"):
+            self._server_args()
+        hub_id(model, self.engine_server or "openai")
+
+    def _server_args(self) -> list[str]:
+        try:
+            return shlex.split(self.server_args)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    def open(self, choice: EngineChoice, ranks: Ranks) -> "OpenAIEngine":
+        if not self.engine_server:
+            return OpenAIEngine([hub_id(choice.model, "openai"), choice.model], self)
+        server = self._start_server(self.engine_server, choice, ranks)
+        return OpenAIEngine([server.name, choice.model], replace(self, base_url=server.url))
+
+    def _start_server(self, kind: str, choice: EngineChoice, ranks: Ranks) -> EngineServer:
+        with about(f"--engine_server {kind}"):
+            if ranks.world > 1:
+                raise UsageError("needs a single process; run without accelerate launch or torchrun")
+        folder = choice.model_folder(kind, ranks)
+        arguments = shlex.split(known_model(choice.model).get("server_args", {}).get(kind, "")) + self._server_args()
+        if SERVERS[kind].chat_template and (template := choice.template_path()):
+            arguments = ["--chat-template", str(template), *arguments]
+        log = Path(choice.saved_path).with_suffix(f".{kind}.log")
+        with about(f"--engine_server {kind}"):
+            return EngineServer(kind, folder, hub_id(choice.model, kind), log, self.server_seconds, arguments)
+
+
+def refuse_server(engine: str, engine_server: str | None) -> None:
+    """Raises: `UsageError` for a server that `engine`, another than openai, would not ask."""
+    if engine_server and engine != "openai":
+        with about(f"--engine_server {engine_server}"):
+            raise UsageError(f"only --captioner or --summarizer openai asks a server, not {engine}")
 
 
 class OpenAIEngine:
-    """A model behind `base_url` (else `OPENAI_BASE_URL`, else OpenAI's own), asked `concurrency` requests at a time.
+    """A model behind `options.base_url` (else `OPENAI_BASE_URL`, else OpenAI), called by the first of `names` that the
+    server lists, else by the first.
 
-    `names` that it may have there: the first that the server lists, else the first, is asked for.
+    The key comes from `OPENAI_API_KEY` and no flag, so that no log and no settings file holds it.
 
-    The key is `OPENAI_API_KEY`'s and no flag's, so that it stands in no log and no settings file.
-
-    Raises: `UsageError` with a sentence where nobody answers there or the key is refused.
+    Raises: `UsageError` where no server answers or the key is refused.
     """
 
-    def __init__(
-        self,
-        names: list[str],
-        *,
-        base_url: str | None = None,
-        concurrency: int = 16,
-        max_retries: int = 6,
-        request_seconds: float = 300.0,
-        extra_body: dict | None = None,
-    ):
-        address = {"base_url": base_url or None, "api_key": _key() or "none"}
-        try:
-            first = openai.OpenAI(**address, max_retries=1, timeout=30)
-        # Of an address, or a proxy's, that is none; a SOCKS proxy wants a package. httpx and httpx2 have an InvalidURL each.
-        except Exception as error:
-            if type(error).__name__ != "InvalidURL" and not isinstance(error, (ValueError, ImportError)):
-                raise
-            raise UsageError(f"--base_url {base_url}: {_line(error)}") from None
-        self.url, served = _look(first)
+    def __init__(self, names: list[str], options: OpenAIOptions):
+        import openai
+
+        seconds = options.request_seconds
+        with about("OPENAI_API_KEY"):
+            key = _key()
+        with about(f"--base_url {options.base_url}"):
+            try:
+                first = openai.OpenAI(
+                    base_url=options.base_url or None, api_key=key or "none", max_retries=1, timeout=30
+                )
+            # An invalid address, or a proxy's; a SOCKS proxy needs a package. httpx and httpx2 have an InvalidURL each.
+            except Exception as error:
+                if type(error).__name__ != "InvalidURL" and not isinstance(error, (ValueError, ImportError)):
+                    raise
+                raise UsageError(_line(error)) from None
+        self.url, served = str(first.base_url), _served_models(first)
         self.client = openai.AsyncOpenAI(
-            **address, max_retries=max_retries, timeout=request_seconds, http_client=_Client(timeout=request_seconds)
-        )
+            base_url=options.base_url or None, api_key=key or "none", max_retries=options.max_retries,
+            timeout=seconds, http_client=_client(seconds),
+        )  # fmt: skip
         self.model = next((name for name in names if name in served), names[0])
-        self.extra_body, self.request_seconds = extra_body or {}, request_seconds
-        self.most, self.at_once = 2 * concurrency, asyncio.Semaphore(concurrency)
+        self.options = options
+        self.semaphore = asyncio.Semaphore(options.concurrency)
         self.open: dict[concurrent.futures.Future, Request] = {}
-        self.failed_on_end, self.answered = 0, False
-        # A daemon: at Ctrl-C nobody waits for a server that hangs.
+        self.failures_in_a_row, self.answered = 0, False
+        # A daemon thread: Ctrl-C does not wait for a server that hangs.
         self.loop = asyncio.new_event_loop()
         threading.Thread(target=self.loop.run_forever, daemon=True, name="requests").start()
 
     def room(self) -> bool:
-        return len(self.open) < self.most
+        return len(self.open) < 2 * self.options.concurrency
 
     def submit(self, request: Request) -> None:
         self.open[asyncio.run_coroutine_threadsafe(self._ask(request), self.loop)] = request
@@ -74,38 +145,18 @@ class OpenAIEngine:
     def finished(self) -> Iterable[tuple[Request, Answer | Failure]]:
         done, _ = concurrent.futures.wait(self.open, 0.05, return_when=concurrent.futures.FIRST_COMPLETED)
         answered = [future for future in done if future.exception() is None]
-        for future in answered or done:  # what was answered is saved before an error ends the run
+        for future in answered or done:  # answers are saved before an error ends the run
             yield self.open.pop(future), future.result()
 
     async def _ask(self, request: Request) -> Answer | Failure:
+        import openai
+
         try:
-            async with self.at_once:
+            async with self.semaphore:
                 got = await self._send(request)
-        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-            raise RunError(f"{self.url} refuses the key in OPENAI_API_KEY: {error_text(error)}") from None
-        except openai.NotFoundError as error:
-            raise RunError(
-                f"{self.url} has no model {self.model!r}, or no chat at this address (most end in /v1): {error_text(error)}"
-            ) from None
-        except openai.APITimeoutError:
-            return self._failed(
-                "TimeLimit", f"no answer within {self.request_seconds:g} seconds; --request_seconds allows more"
-            )
-        except openai.APIConnectionError as error:
-            if type(error.__cause__).__name__ == "ConnectError":  # of httpx or httpx2, whichever the client has
-                raise RunError(f"{self.url} no longer answers: {error_text(error)}") from None
-            return self._failed("ServerError", f"the connection broke: {error_text(error)}")
-        except openai.APIStatusError as error:
-            if error.status_code in (405, 501):  # of a web server that takes no questions
-                raise RunError(f"{self.url}: {NO_CHAT}: {error_text(error)}") from None
-            if error.status_code < 500 and error.status_code != 429:
-                return self._failed(
-                    "RequestRefused", f"the server refuses it ({error.status_code}): {error_text(error)}"
-                )
-            return self._failed("ServerError", f"the server failed ({error.status_code}): {error_text(error)}")
         except (openai.APIError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            return self._failed("ServerError", f"the server's answer cannot be read: {error_text(error)}")
-        try:  # the client checks nothing of what a server makes up
+            return self._failed(*self._failure_of(error))
+        try:  # the client does not validate what a server makes up
             choice = got.choices[0]
             text = choice.message.content or ""
         except (AttributeError, IndexError, KeyError, TypeError):
@@ -114,13 +165,13 @@ class OpenAIEngine:
             raise RunError(f"{self.url}: {NO_CHAT}: the answer is a web page")
         if not isinstance(text, str):
             return self._failed("ServerError", f"the server's answer holds no text: {_line(got)[:200]}")
-        self.failed_on_end, self.answered = 0, True
+        self.failures_in_a_row, self.answered = 0, True
         tokens = getattr(getattr(got, "usage", None), "completion_tokens", 0)
         return Answer(text, cut=getattr(choice, "finish_reason", "") == "length", tokens=tokens)
 
-    async def _send(self, request: Request) -> openai.types.chat.ChatCompletion:
+    async def _send(self, request: Request) -> Any:
         sampling = request.sampling
-        fields = {
+        fields: dict[str, Any] = {
             "max_tokens": sampling.max_new_tokens,
             "temperature": sampling.temperature,
             "seed": request.seed() & 0x7FFFFFFF,
@@ -128,79 +179,113 @@ class OpenAIEngine:
         if sampling.schema:
             schema = {"name": "caption", "schema": sampling.schema, "strict": True}
             fields["response_format"] = {"type": "json_schema", "json_schema": schema}
-        # What --extra_body names is the user's to set; null leaves a field out that a server does not know.
-        fields |= self.extra_body
+        # --extra_body overrides all of them; null leaves out a field that a server does not know.
+        fields |= self.options.extra_body
+        chat: Any = messages(request, _image_part)
         return await self.client.chat.completions.create(
-            model=self.model,
-            messages=messages(request, _picture),
-            extra_body={name: value for name, value in fields.items() if value is not None},
+            model=self.model, messages=chat, extra_body={k: value for k, value in fields.items() if value is not None}
         )
 
+    def _failure_of(self, error: Exception) -> tuple[str, str]:
+        """Type and message of the failure of one request.
+
+        Raises: `RunError` for what would fail every request.
+        """
+        import openai
+
+        text = error_text(error)
+        status = error.status_code if isinstance(error, openai.APIStatusError) else None
+        if status in (401, 403):
+            raise RunError(f"{self.url} refuses the key in OPENAI_API_KEY: {text}") from None
+        if status == 404:
+            raise RunError(
+                f"{self.url} has no model {self.model!r}, or no chat at this address (most end in /v1): {text}"
+            ) from None
+        if status in (405, 501):  # a web server without a chat
+            raise RunError(f"{self.url}: {NO_CHAT}: {text}") from None
+        if status and status < 500 and status != 429:
+            return "RequestRefused", f"the server refuses the request ({status}): {text}"
+        if status:
+            return "ServerError", f"the server failed ({status}): {text}"
+        if isinstance(error, openai.APITimeoutError):
+            seconds = self.options.request_seconds
+            return "TimeLimit", f"no answer within {seconds:g} seconds; --request_seconds allows more"
+        if isinstance(error, openai.APIConnectionError):
+            if type(error.__cause__).__name__ == "ConnectError":  # of httpx or httpx2, whichever the client has
+                raise RunError(f"{self.url} no longer answers: {text}") from None
+            return "ServerError", f"the connection broke: {text}"
+        return "ServerError", f"the server's answer cannot be read: {text}"
+
     def _failed(self, kind: str, message: str) -> Failure:
-        """The failure of one request; raises `RunError` when there have been many with no answer between them."""
-        self.failed_on_end += 1
-        if self.failed_on_end >= FAILURES_ON_END:
-            raise RunError(f"{self.url}: {self.failed_on_end} requests on end have failed; the last: {message}")
+        """The failure of one request. Raises: `RunError` when there were many without an answer in between."""
+        self.failures_in_a_row += 1
+        if self.failures_in_a_row >= MAX_FAILURES:
+            raise RunError(f"{self.url}: {self.failures_in_a_row} requests in a row have failed; the last: {message}")
         return Failure(kind, message)
 
 
-class _Client(openai.DefaultAsyncHttpxClient):
-    """Bounds a request as a whole: its own limit, which is tried again, is of each wait for the next bytes, and so
-    none for a server that sends a byte now and then.
+def _client(seconds: float) -> Any:
+    """An HTTP client that bounds each try of a request as a whole; the usual limit is for each wait for the next bytes,
+    and so no limit for a server that sends a byte now and then.
     """
+    import openai
 
-    async def send(self, request, **options):
-        try:
-            return await asyncio.wait_for(super().send(request, **options), self.timeout.read + 1)
-        except asyncio.TimeoutError:
-            raise openai.APITimeoutError(request=request) from None
+    class Client(openai.DefaultAsyncHttpxClient):
+        async def send(self, request, **options):
+            try:
+                return await asyncio.wait_for(super().send(request, **options), seconds + 1)
+            except asyncio.TimeoutError:
+                raise openai.APITimeoutError(request=request) from None
+
+    return Client(timeout=seconds)
 
 
 def _key() -> str:
-    """The key of `OPENAI_API_KEY`.
+    """The key in `OPENAI_API_KEY`.
 
-    Raises: `UsageError` for one that no header can carry; without it, the HTTP library's message would show the key.
+    Raises: `UsageError` for one that an HTTP header cannot hold; the HTTP library's own message would show the key.
     """
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key.isascii() or not key.isprintable():
-        raise UsageError(
-            "OPENAI_API_KEY holds characters that are part of no key (a line break, or a letter beyond ASCII)"
-        )
+        raise UsageError("holds characters that no key has (a line break, or a letter beyond ASCII)")
     return key
 
 
-def _picture(jpeg: bytes) -> dict:
+def _image_part(jpeg: bytes) -> dict:
     url = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def _look(client: openai.OpenAI) -> tuple[str, set[str]]:
-    """The client's address, and the models that are listed there.
+def _served_models(client: "openai.OpenAI") -> set[str]:
+    """The models that the server lists.
 
-    Raises: `UsageError` when no server that takes the key answers there.
+    Raises: `UsageError` when no server answers, or it refuses the key.
     """
-    url, said_of_models = str(client.base_url), ""
+    import openai
+
     try:
-        said_of_models = client.models.with_raw_response.list().text  # raw: it may be a web page
+        listed = client.models.with_raw_response.list().text  # raw: it may be a web page
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        raise UsageError(f"{url} refuses the key in OPENAI_API_KEY: {error_text(error)}") from None
+        with about(f"--base_url {client.base_url}"):
+            raise UsageError(f"the server refuses the key in OPENAI_API_KEY: {error_text(error)}") from None
     except openai.APIConnectionError as error:
-        raise UsageError(
-            f"--base_url {url}: no server answers ({error_text(error)}); is it started, and is the port right?"
-        ) from None
+        with about(f"--base_url {client.base_url}"):
+            raise UsageError(
+                f"no server answers ({error_text(error)}); has it been started, and is the port right?"
+            ) from None
     except openai.APIError:
-        pass  # it keeps no list of models: the first request will tell
-    return url, set(re.findall(r'"id"\s*:\s*"([^"]+)"', said_of_models))
+        return set()  # a server without a list of models: the first request will show
+    return set(re.findall(r'"id"\s*:\s*"([^"]+)"', listed))
 
 
 def error_text(error: Exception) -> str:
-    """The server's own words, or the cause of a broken connection, in a line."""
+    """The server's message, or the cause of a broken connection, in one line."""
     body = getattr(error, "body", None)
-    words = body.get("message") if isinstance(body, dict) else None
-    return _line(words or error.__cause__ or error)
+    message = body.get("message") if isinstance(body, dict) else None
+    return _line(message or error.__cause__ or error)
 
 
-def _line(words: object) -> str:
-    """The first line of `words`, without the key, which some servers repeat."""
-    text = str(words).strip().split("\n")[0]
+def _line(message: object) -> str:
+    """The first line of `message`, without the key, which some servers repeat."""
+    text = str(message).strip().split("\n")[0]
     return (text.replace(_key(), "***") if _key() else text)[:300]

@@ -1,81 +1,94 @@
-"""The engine that runs a model in this process by transformers: on a CPU, or on the rank's own GPU."""
+"""The engine that runs a model in this process with transformers: on a CPU, or on the rank's own GPU."""
 
 import json
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any, ClassVar
 
-import torch
-import transformers
-from jinja2 import TemplateError
-from PIL import Image
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-
-from utils.captioning.chat import Answer, Request, messages
+from utils.captioning.chat import Answer, Request, Sampling, messages
+from utils.captioning.engine_choice import EngineChoice, dtype_flag, trust_remote_code_flag
+from utils.captioning.model_table import hub_id
+from utils.cli import at_least, flag
 from utils.errors import Failure, UsageError
-from utils.models.device import rank_device
 from utils.models.weights import has_tokenizer
+from utils.pipeline.ranks import Ranks
 
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+
+@dataclass(frozen=True)
+class TransformersOptions:
+    """runs the model in this process, on the CPU or the rank's GPU; start several ranks with accelerate launch"""
+
+    packages: ClassVar[tuple[str, ...]] = ("transformers",)
+    jpeg: ClassVar[bool] = False
+
+    batch_size: int = flag(1, "requests per batch; above 1, batch composition may change the output", at_least(1))
+    dtype: str = dtype_flag()
+    trust_remote_code: bool = trust_remote_code_flag()
+
+    def check(self, model: str) -> None:
+        hub_id(model, "transformers")
+
+    def open(self, choice: EngineChoice, ranks: Ranks) -> "TransformersEngine":
+        folder = choice.model_folder("transformers", ranks)
+        return TransformersEngine(folder, self, images=choice.images > 0, chat_template=choice.template_text())
 
 
 class TransformersEngine:
-    """A model of a local folder (hub snapshot) that answers `batch_size` requests at a time.
+    """A model from a local folder (hub snapshot) that answers requests in batches of `options.batch_size`.
 
-    `pictures` says whether it will be shown any. `dtype`: a name of `DTYPES`, or `auto`: the weights' own on a GPU,
-    float32 on a CPU. `chat_template`: in the place of the model's own.
+    `images`: whether requests have any. `chat_template`: its text, in place of the model's own.
 
-    Raises: `UsageError` with a sentence where the folder holds no such model.
+    Raises: `UsageError` where the folder holds no such model.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        flag: str,
-        *,
-        pictures: bool,
-        batch_size: int = 1,
-        dtype: str = "auto",
-        trust_remote_code: bool = False,
-        chat_template: str | None = None,
+        self, folder: Path, options: TransformersOptions, *, images: bool = False, chat_template: str | None = None
     ):
-        self.name, self.device, self.batch_size = f"{flag} {folder}", rank_device(), batch_size
-        dtype = DTYPES.get(dtype) or ("auto" if self.device.type == "cuda" else torch.float32)
-        trust, load = {"trust_remote_code": trust_remote_code}, partial(_load, folder, flag)
-        config = load("config.json", AutoConfig, **trust)
+        import transformers
+        from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+        from utils.models.device import rank_device
+
+        self.folder, self.device, self.batch_size = folder, rank_device(), options.batch_size
+        dtype = options.dtype
+        if dtype == "auto" and self.device.type == "cpu":
+            dtype = "float32"
+        load = partial(_load, folder, trust_remote_code=options.trust_remote_code)
+        config = load("config.json", transformers.AutoConfig)
         self.sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES or (
             "AutoModelForImageTextToText" in getattr(config, "auto_map", {})
         )
-        if pictures and not self.sees:
+        if images and not self.sees:
             raise UsageError(
-                f"{flag} {folder}: {config.model_type} is no model that transformers shows pictures to; if it sees by code of its own, "
-                "--captioner vllm or openai may run it; else take one that sees, such as Qwen2.5-VL-7B"
+                f"{folder}: to transformers, {config.model_type} is not a vision-language model; take one, such as "
+                "Qwen2.5-VL-7B, or try the vllm or openai engine if the model brings its own code for images"
             )
-        self.processor = load("tokenizer or processor", AutoProcessor if self.sees else AutoTokenizer, **trust)
-        # LLaVA's folders from before processors had a file of their own.
-        if getattr(self.processor, "patch_size", 0) is None:
+        self.processor = load(
+            "tokenizer or processor", transformers.AutoProcessor if self.sees else transformers.AutoTokenizer
+        )
+        if getattr(self.processor, "patch_size", 0) is None:  # LLaVA folders of a time before processors had a file
             self.processor.patch_size = config.vision_config.patch_size
             self.processor.vision_feature_select_strategy = config.vision_feature_select_strategy
             self.processor.num_additional_image_tokens = 1
-        kind = AutoModelForImageTextToText if self.sees else AutoModelForCausalLM
-        model, found = load("weights", kind, dtype=dtype, output_loading_info=True, **trust)
-        # transformers fills what is missing with random numbers, and such a model answers without complaint.
+        kind = transformers.AutoModelForImageTextToText if self.sees else transformers.AutoModelForCausalLM
+        model, found = load("weights", kind, dtype=dtype, output_loading_info=True)
+        # transformers fills in missing tensors with random numbers, and such a model answers without complaint.
         if missing := sorted(found["missing_keys"]):
-            raise UsageError(f"{flag} {folder}: its weights lack {len(missing)} tensors, such as {missing[0]}")
+            raise UsageError(f"{folder}: its weights lack {len(missing)} tensors, such as {missing[0]}")
         self.model = model.to(self.device).eval()
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
-        # Where its files are missing, transformers makes some tokenizers without a vocabulary, and does not complain.
+        # Without its files, transformers makes some tokenizers with an empty vocabulary, and does not complain.
         if not isinstance(self.tokenizer, transformers.PreTrainedTokenizerBase) or not has_tokenizer(folder):
-            raise UsageError(f"{flag} {folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
+            raise UsageError(f"{folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
         if chat_template:
             self.processor.chat_template = chat_template
         if not (self.processor.chat_template or self.tokenizer.chat_template):
             raise UsageError(
-                f"{flag} {folder}: it has no chat template; give its format with --chat_template, or take a model that answers (instruct, chat)"
+                f"{folder}: it has no chat template; give one with --chat_template, or take an instruct or chat model"
             )
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token is None:
@@ -91,36 +104,53 @@ class TransformersEngine:
     def submit(self, request: Request) -> None:
         self.waiting.append(request)
 
-    @torch.inference_mode()
     def finished(self) -> Iterable[tuple[Request, Answer | Failure]]:
-        """The answers to the next requests of one sampling, at most `batch_size`."""
+        """The answers to the next requests with the same sampling, at most `batch_size`."""
+        import torch
+
         batch = [self.waiting.popleft()]
-        while self.waiting and len(batch) < self.batch_size and _like(self.waiting[0]) == _like(batch[0]):
+        while self.waiting and len(batch) < self.batch_size and _batch_key(self.waiting[0]) == _batch_key(batch[0]):
             batch.append(self.waiting.popleft())
-        sampling = batch[0].sampling
-        # A processor passes on to itself what its template does not name, and says so; a tokenizer takes what is its own.
-        own = {"processor_kwargs": {"padding": True}} if self.sees else {"padding": True, "enable_thinking": False}
-        chats = [messages(request, _picture, parts_always=self.sees) for request in batch]
+        with torch.inference_mode():
+            inputs = self._inputs(batch)
+            out = self.model.generate(
+                **inputs, **self._sampling_options(batch[0].sampling, batch[0].seed()),
+                max_new_tokens=batch[0].sampling.max_new_tokens, pad_token_id=self.tokenizer.pad_token_id,
+                repetition_penalty=1.0,  # a folder's own would apply to greedy decoding too, in this engine alone
+            )  # fmt: skip
+        new = out[:, inputs["input_ids"].shape[1] :].tolist()
+        return [(request, self._answer(tokens)) for request, tokens in zip(batch, new, strict=True)]
+
+    def _inputs(self, batch: list[Request]) -> dict[str, Any]:
+        """The batch as tensors on the device.
+
+        Raises: `UsageError` where the chat template is broken or has no place for images.
+        """
+        from jinja2 import TemplateError
+
+        # A processor passes what its template does not name on to itself, with a warning; a tokenizer takes what it knows.
+        own: dict[str, Any] = {"padding": True, "enable_thinking": False}
+        if self.sees:
+            own = {"processor_kwargs": {"padding": True}}
+        chats = [messages(request, _image_part, always_parts=self.sees) for request in batch]
         try:
             inputs = self.processor.apply_chat_template(
                 chats, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt", **own
             ).to(self.device)
-        except (ValueError, TemplateError) as error:  # a template that is none, or has no place for pictures
-            told = " ".join(str(error).split())[:300]
-            raise UsageError(f"{self.name}: its chat template does not take the question: {told}") from None
-        inputs = {name: t.to(self.model.dtype) if t.is_floating_point() else t for name, t in inputs.items()}
-        drawn = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
+        except (ValueError, TemplateError) as error:
+            raise UsageError(f"{self.folder}: its chat template does not fit the request: {_line(error)}") from None
+        return {name: t.to(self.model.dtype) if t.is_floating_point() else t for name, t in inputs.items()}
+
+    def _sampling_options(self, sampling: Sampling, seed: int) -> dict[str, Any]:
+        import torch
+
+        chosen: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if sampling.temperature > 0:
-            drawn = {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
-            torch.manual_seed(batch[0].seed())
+            chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
+            torch.manual_seed(seed)
         if sampling.schema:
-            drawn["logits_processor"] = [_json_processor(self, sampling.schema)]
-        out = self.model.generate(
-            **inputs, **drawn, max_new_tokens=sampling.max_new_tokens, pad_token_id=self.tokenizer.pad_token_id,
-            repetition_penalty=1.0,  # where the folder sets one, it would hold for greedy words too, in this engine alone
-        )  # fmt: skip
-        new = out[:, inputs["input_ids"].shape[1] :].tolist()
-        return [(request, self._answer(tokens)) for request, tokens in zip(batch, new, strict=True)]
+            chosen["logits_processor"] = [_json_processor(self, sampling.schema)]
+        return chosen
 
     def _answer(self, tokens: list[int]) -> Answer:
         end = next((i for i, token in enumerate(tokens) if token in self.ends), None)
@@ -128,26 +158,33 @@ class TransformersEngine:
         return Answer(text, cut=end is None, tokens=len(tokens[:end]))
 
 
-def _load(folder: Path, flag: str, what: str, kind: type, **options):
-    """What `kind`, a class of transformers, makes of `folder`.
+def _load(folder: Path, what: str, kind: Any, **options: Any) -> Any:
+    """`kind.from_pretrained(folder)`, of a class `kind` of transformers.
 
-    Raises: `UsageError` for files that are missing or are none.
+    Raises: `UsageError` for files that are missing or broken.
     """
+    from safetensors import SafetensorError
+
     try:
         return kind.from_pretrained(folder, **options)
     except (
         OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError, EOFError, SafetensorError, UnpicklingError,
     ) as error:  # fmt: skip
-        told = " ".join(str(error).split())[:300]
-        raise UsageError(f"{flag} {folder}: transformers cannot load its {what}: {told}") from None
+        raise UsageError(f"{folder}: transformers cannot load its {what}: {_line(error)}") from None
 
 
-def _picture(picture) -> dict:
-    return {"type": "image", "image": Image.fromarray(picture)}
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
-def _like(request: Request) -> tuple:
-    """What the requests of one batch have in common; a drawn answer has a seed of its own, and so a batch."""
+def _image_part(image: Any) -> dict:
+    from PIL import Image
+
+    return {"type": "image", "image": Image.fromarray(image)}
+
+
+def _batch_key(request: Request) -> tuple:
+    """What the requests of one batch have in common; a sampled answer has its own seed, and so its own batch."""
     s = request.sampling
     return s.max_new_tokens, s.temperature, bool(s.schema), request.seed() if s.temperature else None
 
@@ -167,4 +204,4 @@ def _json_grammar(engine: TransformersEngine, schema: str):
 def _json_processor(engine: TransformersEngine, schema: dict):
     from xgrammar.contrib.hf import LogitsProcessor
 
-    return LogitsProcessor(_json_grammar(engine, json.dumps(schema)))  # one a call: it keeps the state of the texts
+    return LogitsProcessor(_json_grammar(engine, json.dumps(schema)))  # a new one for each call: it keeps state

