@@ -1,5 +1,5 @@
-"""Captions and summaries by transformers in this process: every family speaks of the picture it is shown, the same at each run; a
-folder that is no model is said to be none; and what an answer must be.
+"""Captions and summaries with transformers in this process: captions depend on the image and are the same at each run, folders
+without a usable model are errors, and bad answers are found.
 """
 
 import json
@@ -97,7 +97,7 @@ def test_every_family_speaks_of_its_pictures_the_same_at_each_run(model, clips, 
     assert [len(clip) for clip in together] == [1, 1] and together[0] != together[1], together
     drawn = captions(engine, clips, temperature=0.8, seed=1)
     assert drawn != captions(engine, clips, temperature=0.8, seed=2)
-    # alone, a clip gets the words that it gets among others
+    # the other clips of a run do not change a caption
     assert captions(engine, clips, which=CLIPS[1:2], temperature=0.8, seed=1) == drawn[1:]
 
 

@@ -1,5 +1,5 @@
-"""The openai engine against a server that says what it sees, late, out of order, wrongly or not at all: each caption is its own
-clip's, what may pass is tried again, and what does not is an error row that says why.
+"""The openai engine against a server that answers late, out of order, wrongly or not at all: captions never land on the wrong clip,
+passing faults are retried, and lasting ones are error rows with the reason.
 """
 
 import base64
@@ -40,7 +40,7 @@ CLIPS = 30
 
 
 class Server(ThreadingHTTPServer):
-    """A chat server that answers with the numbers of the frames it is shown, or with `says[first number]`.
+    """A chat server that answers with the numbers of the frames in the request, or with `says[first number]`.
 
     `faults[number]` are what it does instead, one a request, to those that show that frame. `requests` are the bodies that came.
     """
@@ -117,7 +117,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def numbers(body: dict) -> list[int]:
-    """The numbers that the pictures of a request carry, in their order."""
+    """The frame numbers in the images of a request, in their order."""
     parts = [
         part for message in body["messages"] if isinstance(message["content"], list) for part in message["content"]
     ]
@@ -144,7 +144,7 @@ def refuse(status, words, **headers):
 
 
 LOOP = "A dog runs" + " and the dog barks at a tree" * 9
-# What the server does, whether it is asked again, and what the row says if it does it always.
+# What the server does, whether the request is repeated, and the error row if it always does it.
 FAULTS = {
     "429": (refuse(429, "slow down", Retry_After="0.2"), True, "ServerError", "the server failed (429): slow down"),
     "500": (refuse(500, "out of memory"), True, "ServerError", "the server failed (500): out of memory"),

@@ -1,4 +1,4 @@
-"""The tiny checkpoints speak: other pictures get other sentences, the same one gets the same, and every answer ends by itself."""
+"""The tiny checkpoints answer: another image gets another sentence, the same image the same one, and every answer ends by itself."""
 
 import numpy as np
 import pytest

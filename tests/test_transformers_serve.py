@@ -1,4 +1,4 @@
-"""The openai engine against a server that is none of ours: `transformers serve`, with a tiny checkpoint, over loopback."""
+"""The openai engine against a real server, `transformers serve`, with a tiny checkpoint, over loopback."""
 
 import io
 import os

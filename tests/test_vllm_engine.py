@@ -1,5 +1,5 @@
-"""vLLM in this process: the words of the transformers engine, drawn words by their seed, JSON that keeps to its schema, and requests and
-folders that it refuses. A start takes a minute on a CPU; where vLLM is not installed these tests are skipped.
+"""vLLM in this process: the same output as the transformers engine, seeded sampling, guided JSON, and refused requests and folders.
+A start takes a minute on a CPU; without vLLM these tests are skipped.
 """
 
 import json
@@ -55,7 +55,7 @@ def test_captions(tmp_path):
     drawn = answers_of(engine, frames, Sampling(32, temperature=0.8, seed=1))
     assert drawn == answers_of(engine, frames, Sampling(32, temperature=0.8, seed=1)) != greedy[:4]
 
-    # One request's faults are its own: too long, too many pictures.
+    # A request that is too long or has too many images fails alone.
     short, long, crowd = answers_of(engine, [frames[0], ["dog " * 2000], [*PICTURES, "Describe."]], Sampling(32))
     assert short == greedy[0]
     assert (long.error, crowd.error) == ("RequestRefused", "RequestRefused")

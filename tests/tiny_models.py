@@ -1,4 +1,4 @@
-"""Tiny checkpoints of the model families that caption and summarise, on disk as a hub snapshot lies there.
+"""Tiny checkpoints of the model families that caption and summarise, on disk in the layout of a hub snapshot.
 
 `build(family, folder)` writes config.json, generation_config.json, model.safetensors, the tokenizer, the processor and the
 chat template of one family (`IMAGE_FAMILIES`, `BARE_FAMILIES`, `TEXT_FAMILIES`): its configuration classes, special tokens and
@@ -7,12 +7,12 @@ prompt format, with random weights of 2 layers and a tokenizer trained on the sp
     folder = tiny_models.build("llava_next", tmp_path / "llava-v1.6-vicuna-7b-hf")
     AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
 
-Plain random weights say the same of every picture, in broken bytes, and never stop. So a small grammar is laid over the weights
-that embed and choose tokens: each word leads to the next slot of a sentence, every choice within a slot is left to the random
-network and so to the picture and the prompt, and the end-of-sequence token follows the full stop. A caption is 7 or 11 words
-("A red dog chases behind its tower."; 9 or 13 tokens), a summary the same after "In this video,": as good as a digest of the
-request, for the same one gets the same words and another one gets others. In float32, as saved, batches and vLLM say the same
-as one request at a time; in bfloat16 a word may differ.
+Plain random weights give the same output for every image, in broken bytes, and never stop. So a small grammar is written into
+the embedding and output weights: each word leads to the next slot of a sentence, the random network, and so the image and the
+prompt, chooses the word in a slot, and the end-of-sequence token follows the full stop. A caption has 7 or 11 words ("A red dog
+chases behind its tower."; 9 or 13 tokens), a summary the same after "In this video,". It works as a digest of the request: the
+same request gives the same words, another one others. In float32, as saved, batches and vLLM give the output of single requests;
+in bfloat16 a word may differ.
 """
 
 import json
@@ -54,7 +54,7 @@ VISION = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "
 
 
 def build(family: str, folder: str | Path, seed: int = 0) -> Path:
-    """Writes the checkpoint of `family` into `folder`, which is made, and returns it; another `seed` says other things."""
+    """Writes the checkpoint of `family` into `folder`, which is made, and returns it; another `seed` gives other captions."""
     folder = Path(folder)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -66,7 +66,7 @@ def build(family: str, folder: str | Path, seed: int = 0) -> Path:
 
 
 def _llava_next(folder: Path) -> None:
-    """LLaVA-1.6 with Vicuna: the whole picture and tiles of it."""
+    """LLaVA-1.6 with Vicuna: the whole image and tiles of it."""
     tokenizer = _sentencepiece("<image>", pad_token="<unk>", image_token="<image>")
     pinpoints = [[56, 112], [112, 56], [112, 112], [168, 56], [56, 168]]
     config = transformers.LlavaNextConfig(
@@ -89,7 +89,7 @@ def _llava_next(folder: Path) -> None:
 
 
 def _llava(folder: Path) -> None:
-    """LLaVA-1.5, whose shape ShareGPT4V-7B has: one square of the picture's middle."""
+    """LLaVA-1.5, whose shape ShareGPT4V-7B has: one square from the middle of the image."""
     tokenizer = _sentencepiece("<image>", "<pad>", pad_token="<pad>", image_token="<image>")
     config = transformers.LlavaConfig(
         text_config=_language("llama", tokenizer),
@@ -109,7 +109,7 @@ def _llava(folder: Path) -> None:
 
 
 def _sharegpt4v(folder: Path) -> None:
-    """ShareGPT4V-7B as its conversion to LlavaForConditionalGeneration lies on the hub, from before these files existed.
+    """ShareGPT4V-7B as its conversion to LlavaForConditionalGeneration is on the hub, older than these files.
 
     Without chat_template.jinja a request has no prompt (theirs is `VICUNA`), and without processor_config.json the processor does not
     know its patches: set `patch_size` and `vision_feature_select_strategy` as in the model's configuration and
@@ -125,7 +125,7 @@ def _sharegpt4v(folder: Path) -> None:
 
 
 def _deepseek_vl(folder: Path) -> None:
-    """DeepSeek-VL 1.3B: SigLIP over the picture padded to a square."""
+    """DeepSeek-VL 1.3B: SigLIP over the image padded to a square."""
     tokenizer = _deepseek_tokenizer()
     config = transformers.DeepseekVLConfig(
         text_config=_language("llama", tokenizer),
@@ -145,7 +145,7 @@ def _deepseek_vl(folder: Path) -> None:
 
 
 def _deepseek_vl_hybrid(folder: Path) -> None:
-    """DeepSeek-VL 7B: SigLIP, and SAM over a larger picture, side by side."""
+    """DeepSeek-VL 7B: SigLIP, and SAM over a larger image, side by side."""
     tokenizer = _deepseek_tokenizer()
     config = transformers.DeepseekVLHybridConfig(
         text_config=_language("llama", tokenizer),
@@ -179,7 +179,7 @@ def _deepseek_vl_hybrid(folder: Path) -> None:
 
 
 def _qwen2_5_vl(folder: Path) -> None:
-    """Qwen2.5-VL: pictures at their own shape, 28 x 28 pixels a token."""
+    """Qwen2.5-VL: images in their own shape, 28 x 28 pixels per token."""
     tokenizer = _qwen_tokenizer()
     ids = _qwen_vision_ids(tokenizer)
     rope = {"rope_type": "default", "type": "default", "mrope_section": [4, 6, 6], "rope_theta": 1e6}
@@ -202,7 +202,7 @@ def _qwen2_5_vl(folder: Path) -> None:
         transformers.Qwen2VLVideoProcessor(size=size),
         chat_template=_chatml("You are a helpful assistant.", QWEN_IMAGE),
     )
-    # as on the hub: whoever wants the most likely token must say so
+    # as on the hub: greedy decoding must be asked for
     settings = {"do_sample": True, "temperature": 1e-6, "repetition_penalty": 1.05}
     _save(folder, transformers.Qwen2_5_VLForConditionalGeneration(config), processor, CAPTION, settings)
 
@@ -236,7 +236,7 @@ def _qwen3_vl(folder: Path) -> None:
 
 
 def _internvl(folder: Path) -> None:
-    """InternVL3 in its `-hf` form: up to 4 tiles and the whole picture, with Qwen2 behind."""
+    """InternVL3 in its `-hf` form: up to 4 tiles and the whole image, then Qwen2."""
     names = {
         "start_image_token": "<img>",
         "end_image_token": "</img>",
@@ -263,7 +263,7 @@ def _internvl(folder: Path) -> None:
 
 
 def _smolvlm(folder: Path) -> None:
-    """SmolVLM2: tiles and the whole picture, 4 patches a token."""
+    """SmolVLM2: tiles and the whole image, 4 patches per token."""
     names = {
         "fake_image_token": "<fake_token_around_image>",
         "image_token": "<image>",
@@ -316,7 +316,7 @@ def _qwen2(folder: Path) -> None:
 
 
 def _qwen3(folder: Path) -> None:
-    """Qwen3: thinks aloud between <think> and </think> unless the template is told `enable_thinking=False`."""
+    """Qwen3: reasons between <think> and </think> unless the template gets `enable_thinking=False`."""
     tokenizer = _qwen_tokenizer(eos_token="<|im_end|>")
     tokenizer.add_tokens(["<think>", "</think>"])  # plain tokens on the hub too: decoding keeps them
     tokenizer.chat_template = _chatml() + NO_THINKING
@@ -345,7 +345,7 @@ TEXT_FAMILIES: dict[str, Callable[[Path], None]] = {
 
 
 # Chat templates, in the families' formats. As on the hub, those of LLaVA, DeepSeek-VL and SmolVLM read lists of parts only: a plain
-# string as content vanishes from their prompts without a word. The others take both.
+# string as content silently vanishes from their prompts. The others take both.
 
 VICUNA = """{%- for message in messages -%}
 {%- if message.role != 'system' -%}{{ 'USER: ' if message.role == 'user' else 'ASSISTANT: ' }}{%- endif -%}
@@ -415,7 +415,7 @@ QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 
 
 def _chatml(system: str = "", image: str = "") -> str:
-    """ChatML with the `system` message that stands where none is given, and `image` where a picture is."""
+    """ChatML with `system` as the default system message, and `image` in place of an image."""
     return CHATML.replace("SYSTEM", system).replace("IMAGE", image)
 
 
@@ -549,10 +549,10 @@ def _name_as_on_the_hub(path: Path) -> None:
 
 @torch.no_grad()
 def _spread(model: PreTrainedModel) -> None:
-    """Random weights large enough that a small change in the picture or the prompt changes the words.
+    """Random weights large enough that a small change in the image or the prompt changes the output.
 
-    The usual standard deviation of 0.02 says the same of every picture. Steep attention (3 for queries and keys) and vision (3)
-    over a tamer rest (1.5) tell frames of a slow pan apart: 15 of 16, where 1.5 throughout told 3 to 11; 3 throughout drowns
+    With the usual standard deviation of 0.02, every image gives the same output. Steep attention (3 for queries and keys) and
+    vision (3) over a tamer rest (1.5) tell 15 of 16 frames of a slow pan apart; 1.5 throughout, 3 to 11; 3 throughout drowns
     the grammar.
     """
     decoder = {id(weight) for weight in model.get_decoder().parameters()}
@@ -571,7 +571,7 @@ def _spread(model: PreTrainedModel) -> None:
 
 @torch.no_grad()
 def _lay_grammar(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sentence: tuple, thought: tuple) -> None:
-    """Lets `model` speak in sentences: tuples of the words of which one is said next, `END` closing them.
+    """Makes `model` answer in sentences: a slot is a tuple of words of which one comes next, and `END` closes the sentence.
 
     A token's embedding raises the dimension of the slot that follows it, which no layer writes to, and the output weights of a
     word read the dimensions of the slots it may stand in. All other tokens open the sentence, and a line break opens the

@@ -1,8 +1,8 @@
 """Sampled frames by decord (`--video_reader decord`), which brings its own FFmpeg 4: the frames that PyAV gives, or a
 sentence why not.
 
-decord seeks exactly only by the index of MP4 and Matroska, has no AV1, turns frames itself (but does not mirror them),
-and counts frames that an edit list hides. PyAV reads the header and the packets' times first, so that a video is
+decord seeks exactly only by the index of MP4 and Matroska and to the keyframes of closed GOPs, has no AV1, rotates frames
+itself (but does not mirror them), and counts frames that an edit list hides. PyAV reads the header and the packets' times first, so that a video is
 refused, not sampled at other frames.
 """
 
@@ -37,6 +37,8 @@ def decord_frames(
             raise _cannot(
                 path, f"of a container ({container.format.name}) in which decord does not seek to the exact frame"
             )
+        if _has_open_gops(container, stream):
+            raise _cannot(path, "it has open GOPs, after whose keyframes decord decodes wrong frames")
         shown = times[0]
         indices = sorted({int(i) for i in choose(len(shown))})
         seconds = [seconds_between(shown[0], shown[i], stream) for i in indices]
@@ -69,6 +71,19 @@ def _read(path: str, codec: str, indices: list[int], count: int) -> tuple[np.nda
         return reader.get_batch(indices).asnumpy(), starts[1:] - starts[0]
     except (RuntimeError, AssertionError, decord.DECORDError, decord.DECORDLimitReachedError) as error:
         raise _cannot(path, f"decord fails on its {codec} video ({_last_words(error)})") from None
+
+
+def _has_open_gops(container: av.container.InputContainer, stream: av.VideoStream) -> bool:
+    """Whether a frame that is shown before a keyframe is stored after it. decord, which seeks to that keyframe, then
+    counts such a frame as the first, or decodes it without the frames that it is predicted from.
+    """
+    keyframe = None
+    for packet in container.demux(stream):
+        if packet.is_keyframe:
+            keyframe = packet.pts
+        elif keyframe is not None and packet.pts is not None and packet.pts < keyframe:
+            return True
+    return False
 
 
 def _cannot(path: str, reason: str) -> VideoError:
