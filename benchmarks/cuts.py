@@ -1,9 +1,9 @@
-"""What the transition detector saw at each decision, and what it costs, over a folder of labelled videos.
+"""What the transition detector measures at each decision, and what it costs, over a folder of labelled videos.
 
     python -m benchmarks.cuts videos/ --labels cuts.json --scores  # how much was lost at cuts and elsewhere
     python -m benchmarks.cuts videos/ --labels cuts.json --cost  # CPU against decoding alone, one thread
 
-The shots themselves are written by cutscene_detect.py, whose own road is measured here.
+Each video goes through `cutscene_detect.detect_shots`.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from utils.cutting.transition_detector import TransitionDetector
 from utils.video.opening import open_video
 
 
-class Telling(TransitionDetector):
-    """The detector, remembering what every candidate for a hard cut lost: {frame index: score}."""
+class RecordingDetector(TransitionDetector):
+    """The detector, which keeps the score of every candidate for a hard cut: {frame index: score}."""
 
     def __init__(self):
         super().__init__()
@@ -31,9 +31,9 @@ class Telling(TransitionDetector):
         return score
 
 
-def detect(folder: Path, name: str) -> Telling:
+def detect(folder: Path, name: str) -> RecordingDetector:
     """The detector after it has seen a video through `cutscene_detect.detect_shots`."""
-    detector = Telling()
+    detector = RecordingDetector()
     cutscene_detect.make_detector = lambda *_: detector
     cutscene_detect.detect_shots({"video_path": name}, str(folder), "transitions", None, None)
     return detector
@@ -51,7 +51,7 @@ def decode_seconds(path: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--labels", type=Path, required=True, help="marks by hand: {file: {cuts, gradual, not_cuts}}")
+    parser.add_argument("--labels", type=Path, required=True, help="hand-made labels: {file: {cuts, gradual}}")
     parser.add_argument(
         "--scores", action="store_true", help="what was lost at marked cuts and at all other candidates"
     )

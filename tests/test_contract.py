@@ -20,6 +20,7 @@ from skimage import data
 
 from utils.rows import read_rows
 
+pytestmark = pytest.mark.slow  # every script, many times
 ROOT = Path(__file__).parent.parent
 CLOSING = re.compile(r"([\d,]+) rows in = ([\d,]+) [^+]+ \+ ([\d,]+) errors[^+]* \+ ([\d,]+) filtered -> ")
 
@@ -154,7 +155,6 @@ def test_a_rerun_has_nothing_to_do_and_changes_nothing(dataset):
     assert [p.name for p, mtime in before.items() if p.stat().st_mtime_ns != mtime and p.name not in rewritten] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["cutscene_detect.py", "video_splitting.py", "compute_motion_score.py", "compute_text_score.py"]
 )
@@ -180,7 +180,6 @@ def test_sigkill_at_any_moment_loses_and_doubles_nothing(dataset, tmp_path, name
         assert made == {row["video_path"] for row in read_rows(saved)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["compute_motion_score.py", "compute_text_score.py"])
 def test_two_ranks_give_the_rows_of_one_process(dataset, tmp_path, name):
     folder, _ = dataset
@@ -255,7 +254,6 @@ def test_the_readmes_name_only_flags_that_exist():
                 assert command[0] in helps and flag in helps[command[0]], f"{readme}: {command[0]} has no {flag}"
 
 
-@pytest.mark.slow
 def test_stages_run_under_sh_with_everything_from_the_environment(dataset, tmp_path):
     folder, _ = dataset
     environment = {
