@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--labels", type=Path, required=True, help="hand-made labels: {file: {cuts, gradual}}")
     parser.add_argument(
-        "--scores", action="store_true", help="what was lost at marked cuts and at all other candidates"
+        "--scores", action="store_true", help="what was lost at labelled cuts and at all other candidates"
     )
     parser.add_argument("--cost", action="store_true", help="CPU seconds against decoding alone")
     args = parser.parse_args()
@@ -73,7 +73,7 @@ def main() -> None:
             decoding = decode_seconds(args.folder / name)
             print(f"{name:36s} decode {decoding:5.2f} s  with detection {spent:5.2f} s  {spent / decoding:.2f} x")
     if args.scores:
-        print("lost at marked cuts:", [score for score, *_ in sorted(at_cuts)])
+        print("lost at labelled cuts:", [score for score, *_ in sorted(at_cuts)])
         print("lost at other peaks:", [score for score, *_ in sorted(elsewhere, reverse=True)])
         print("closest:", *sorted(at_cuts)[:5], *sorted(elsewhere, reverse=True)[:5], sep="\n  ")
 

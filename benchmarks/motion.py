@@ -71,7 +71,7 @@ def main() -> None:
         usages, net = past_start_up(sides, case, small, args.runs)
         bare = in_memory(case.paths, args.runs)
         video_seconds = case.video_seconds
-    print(f"{len(case.paths)} videos of {video_seconds:.0f} s\n")
+        print(f"{len(case.paths)} videos of {video_seconds:.0f} s\n")
     *_, script_reference = net.values()
     *_, bare_reference = bare.values()
     rows = [

@@ -34,8 +34,6 @@ from utils.video.geometry import frame_to_array, short_side_size
 from utils.video.opening import decode, open_video
 from utils.video.sampling import choose_frames, sample_frames
 
-PIPELINE_ROWS = 400  # of one more run with one row, so that a row's share is seen
-
 
 @dataclass(frozen=True)
 class Scorer:
@@ -159,31 +157,29 @@ def pipeline(case: Case, out: Path, rows: int, frame_size: tuple[int, int] | Non
     return [[*command, "--saved_path", str(out / "rows.jsonl")]]
 
 
-def seconds_a_row(case: Case, frame_size: tuple[int, int] | None, runs: int) -> list[float]:
-    """CPU-seconds of workers and files for one row, run by run."""
-    sides: dict[str, Side] = {
-        str(rows): partial(pipeline, rows=rows, frame_size=frame_size) for rows in (1, 1 + PIPELINE_ROWS)
-    }
-    short, long = compare({name: partial(side, case) for name, side in sides.items()}, runs).values()
-    return [(b.cpu_seconds - a.cpu_seconds) / PIPELINE_ROWS for a, b in zip(short, long)]
+def seconds_a_row(case: Case, frame_size: tuple[int, int] | None, rows: int, runs: int) -> float:
+    """CPU-seconds of workers and files for one row: a run with that many more rows less a run with one."""
+    sides = {str(count): partial(pipeline, case, rows=count, frame_size=frame_size) for count in (1, 1 + rows)}
+    short, long = compare(sides, runs).values()
+    return median((b.cpu_seconds - a.cpu_seconds) / rows for a, b in zip(short, long))
 
 
 def scoring(case: Case, out: Path, scorer: Scorer) -> list[list[str]]:
     return [script(scorer.script, case, "--saved_path", out / "score.jsonl", *scorer.flags)]
 
 
-def scoring_table(case: Case, no_video: Case, all_scorers: dict[str, Scorer], runs: int) -> str:
+def scoring_table(case: Case, no_video: Case, all_scorers: dict[str, Scorer], rows: int, runs: int) -> str:
     clips = [str(case.folder / row["video_path"]) for row in case.clips]
     sides: dict[str, Side] = {name: partial(scoring, scorer=scorer) for name, scorer in all_scorers.items()}
     _, net = past_start_up(sides, case, no_video, runs)
     sizes = dict.fromkeys(scorer.frame_size for scorer in all_scorers.values())
-    rows_alone = {size: seconds_a_row(case, size, runs) for size in sizes}
+    rows_alone = {size: seconds_a_row(case, size, rows, runs) for size in sizes}
     lines = []
     for name, scorer in all_scorers.items():
         print(f"in memory: {name}", file=sys.stderr)
         seconds = in_memory(scorer, clips, runs)
         work = [read + score for read, score in zip(seconds["reading"], seconds["scoring"])]
-        a_row = median(rows_alone[scorer.frame_size])
+        a_row = rows_alone[scorer.frame_size]
         milliseconds = [net[name], seconds["reading"], seconds["scoring"], seconds["bare"]]
         lines.append(
             [
@@ -202,6 +198,7 @@ def scoring_table(case: Case, no_video: Case, all_scorers: dict[str, Scorer], ru
 def main() -> None:
     parser = folder_parser(__doc__)
     parser.add_argument("--canvas_size", type=int, default=640, help="of EasyOCR, pixels (default: 640)")
+    parser.add_argument("--rows", type=int, default=400, help="rows of benchmarks.pipeline (default: 400)")
     args = parser.parse_args()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
@@ -213,7 +210,7 @@ def main() -> None:
         seconds = sum(clip["duration"] for clip in case.clips)
         print(f"{len(videos.paths)} videos, {len(case.clips)} clips of {seconds:.0f} s\n")
         all_scorers = scorers(random_craft(work), args.canvas_size)
-        print(scoring_table(case, Case(work / "none", work / "none"), all_scorers, args.runs))
+        print(scoring_table(case, Case(work / "none", work / "none"), all_scorers, args.rows, args.runs))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ called bare on the same pictures and prompts, in turns in one process.
 
 Without --model, a Qwen2.5-VL of 30 million random weights is made for the purpose, whose answers all have --max_new_tokens tokens. The
 bare side has its pictures decoded before the clock starts; ours reads them from the clips meanwhile. For several runs in one process the
-model is loaded once; what the script does with rows and files is all there. On a CPU, vLLM wants --engine_args '{"enforce_eager": true,
+model is loaded once; what the script does with rows and files is all there. On a CPU, vLLM needs --engine_args '{"enforce_eager": true,
 "gpu_memory_utilization": 0.2}' and VLLM_CPU_KVCACHE_SPACE=1 in the environment.
 """
 
