@@ -1,4 +1,5 @@
-# docker build -t reelset . && docker run --rm -v /path/to/videos:/videos:ro -v reelset-datasets:/reelset/datasets reelset bash quickstart.sh /videos
+# docker build -t reelset .
+# docker run --rm -v /path/to/videos:/videos:ro -v reelset-datasets:/reelset/datasets reelset bash quickstart.sh /videos
 FROM python:3.11-slim
 WORKDIR /reelset
 COPY requirements.lock ./

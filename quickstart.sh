@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# From raw video to a captioned training set, on any machine with Python 3.10 or later:
-#   bash quickstart.sh           makes a sample video and takes it through the three stages
-#   bash quickstart.sh FOLDER    does the same for the videos in FOLDER, where they lie
+# From raw video to a captioned training set, on any machine with Python 3.10 to 3.13:
+#   bash quickstart.sh           makes a sample video and runs the three stages on it
+#   bash quickstart.sh FOLDER    runs them on the videos in FOLDER, which are read in place
 # Both resume: a second run has nothing left to do.
 set -euo pipefail
 videos=
@@ -17,7 +17,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 export PYTHON PRESET=${PRESET:-embedded}
 
 if [ -n "$videos" ]; then
-    # Two folders of one name must not share a dataset: the path's checksum tells them apart.
+    # A checksum of the path keeps two folders of the same name from sharing a dataset.
     export DATASET_FOLDER=${DATASET_FOLDER:-$PWD/datasets/$(basename "$videos")-$(printf %s "$videos" | cksum | cut -d' ' -f1)}
 else
     export DATASET_FOLDER=${DATASET_FOLDER:-$PWD/datasets/panda_70m}

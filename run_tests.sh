@@ -1,6 +1,17 @@
 #!/usr/bin/env bash
-# Set up .venv and run the tests; arguments go to pytest: bash run_tests.sh -k cutting -x
+# The gate: sets up .venv, then lint, format, types and all tests.
+#   bash run_tests.sh                      what CI runs
+#   bash run_tests.sh -m "not slow"        arguments go to pytest, which then runs alone
+#   bash run_tests.sh -k cutting -x
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . utils/setup_venv.sh
+if [ $# -eq 0 ]; then
+    # All three report before the gate stops. The type checker is mypy because it comes from PyPI like everything else; pyright needs node.
+    failed=0
+    "$PYTHON" -m ruff check . || failed=1
+    "$PYTHON" -m ruff format --check . || failed=1
+    "$PYTHON" -m mypy || failed=1
+    [ "$failed" = 0 ] || exit 1
+fi
 exec "$PYTHON" -m pytest "$@"

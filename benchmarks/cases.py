@@ -1,20 +1,24 @@
-"""What the benchmarks work on and call: videos with the shots and clips found in them, and the commands of the scripts.
+"""What the benchmarks run on and run: videos with their shots and clips, and the commands of the scripts.
 
-A side of a comparison is a function of a `Case` and of an empty folder to write to; it gives the commands to run one after the other:
+A side of a comparison is a function of a `Case` and an empty folder to write to; it returns the commands to run one after the other:
 
     case = prepare(Path("videos"), Path("found"))
     plain_decoding(case, Path("out"))  # [["python", "-c", "import sys, av …", "videos/a.mp4", "videos/b.mp4"]]
 """
 
+import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from statistics import median
 
 from imageio_ffmpeg import get_ffmpeg_exe
-from measure import ROOT, measure
+
+from benchmarks.measure import ROOT, Usage, compare, measure
 
 DECODE = """
 import sys, av
@@ -29,7 +33,7 @@ FFMPEG = [get_ffmpeg_exe(), "-v", "error", "-nostdin", "-y"]
 
 @dataclass(frozen=True)
 class Case:
-    """Videos, and the folder in which scenes.jsonl, clips.jsonl and the clips lie."""
+    """A folder of videos, and the folder that holds scenes.jsonl, clips.jsonl and the clips."""
 
     folder: Path
     found: Path
@@ -64,17 +68,39 @@ def prepare(folder: Path, found: Path, n_jobs: int = 1, min_seconds: float = 3) 
         for command in side(case, found):
             measure(command)
     if failed := [line for path in found.glob("*.errors.jsonl") for line in open(path, encoding="utf-8")]:
-        sys.exit(f"{folder}: leave out what cannot be cut, it would cost the sides unlike work:\n{''.join(failed)}")
+        sys.exit(
+            f"{folder}: remove what cannot be cut, because not every side would do the same work:\n{''.join(failed)}"
+        )
     return case
 
 
 def tiny(found: Path) -> Case:
-    """One second of 64 x 64 pixels: what a command on it costs is its start-up."""
+    """One second of 64 x 64 pixels: what a command costs on it is its start-up."""
     folder = found.with_name("tiny-video")
     folder.mkdir()
     lavfi = ["-f", "lavfi", "-i", "testsrc=size=64x64:rate=25", "-t", "1", "-pix_fmt", "yuv420p"]
     subprocess.run([*FFMPEG, *lavfi, str(folder / "a.mp4")], check=True)
     return prepare(folder, found, min_seconds=0.1)
+
+
+def past_start_up(
+    sides: dict[str, Side], case: Case, small: Case, runs: int
+) -> tuple[dict[str, list[Usage]], dict[str, list[float]]]:
+    """What each side uses on `case` in each run, and its CPU-seconds without start-up: what a command takes on `small`, once for each command."""
+    start_up = compare({name: partial(side, small) for name, side in sides.items()}, runs)
+    usages = compare({name: partial(side, case) for name, side in sides.items()}, runs)
+    net = {}
+    for name, side in sides.items():
+        start_seconds = len(side(case, Path("out"))) * median(usage.cpu_seconds for usage in start_up[name])
+        net[name] = [usage.cpu_seconds - start_seconds for usage in usages[name]]
+    return usages, net
+
+
+def folder_parser(doc: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder of readable videos")
+    parser.add_argument("--runs", type=int, default=3, help="alternating runs (default: 3)")
+    return parser
 
 
 def plain_decoding(case: Case, out: Path) -> list[list[str]]:
@@ -91,7 +117,7 @@ def splitting(case: Case, out: Path, encoder: str = "smart") -> list[list[str]]:
     return [script("video_splitting.py", case, *files, *choices)]
 
 
-def motion(case: Case, out: Path, *flags: str) -> list[list[str]]:
+def motion(case: Case, out: Path, flags: Sequence[str] = ()) -> list[list[str]]:
     return [script("compute_motion_score.py", case, "--saved_path", out / "motion_score.jsonl", *flags)]
 
 

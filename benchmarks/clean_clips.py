@@ -1,4 +1,4 @@
-"""Count the clips of video_splitting.py that hold a marked cut, or a frame of a marked dissolve or fade.
+"""Count the clips of video_splitting.py that contain a labelled cut, or a frame of a labelled dissolve or fade.
 
     python -m benchmarks.clean_clips cuts.json VIDEOS clips.jsonl
 
@@ -33,7 +33,9 @@ def main() -> None:
             counted += 1
             with_cut += any(first < cut < stop for cut in label["cuts"])
             with_gradual += any(first < span["end"] and span["start"] < stop for span in label["gradual"])
-    print(f"{counted} clips, {with_cut} with a marked cut inside, {with_gradual} with a frame of a marked transition")
+    print(
+        f"{counted} clips, {with_cut} with a labelled cut inside, {with_gradual} with a frame of a labelled transition"
+    )
 
 
 if __name__ == "__main__":

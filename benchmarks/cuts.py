@@ -1,9 +1,9 @@
-"""What the transition detector saw at each decision, and what it costs, over a folder of labelled videos.
+"""What the transition detector measures at each decision, and what it costs, over a folder of labelled videos.
 
     python -m benchmarks.cuts videos/ --labels cuts.json --scores  # how much was lost at cuts and elsewhere
     python -m benchmarks.cuts videos/ --labels cuts.json --cost  # CPU against decoding alone, one thread
 
-The shots themselves are written by cutscene_detect.py, whose own road is measured here.
+Each video goes through `cutscene_detect.detect_shots`.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from utils.cutting.transition_detector import TransitionDetector
 from utils.video.opening import open_video
 
 
-class Telling(TransitionDetector):
-    """The detector, remembering what every candidate for a hard cut lost: {frame index: score}."""
+class RecordingDetector(TransitionDetector):
+    """The detector, which keeps the score of every candidate for a hard cut: {frame index: score}."""
 
     def __init__(self):
         super().__init__()
@@ -31,9 +31,9 @@ class Telling(TransitionDetector):
         return score
 
 
-def detect(folder: Path, name: str) -> Telling:
+def detect(folder: Path, name: str) -> RecordingDetector:
     """The detector after it has seen a video through `cutscene_detect.detect_shots`."""
-    detector = Telling()
+    detector = RecordingDetector()
     detect_shots({"video_path": name}, str(folder), lambda: detector)
     return detector
 
@@ -50,9 +50,9 @@ def decode_seconds(path: Path) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--labels", type=Path, required=True, help="marks by hand: {file: {cuts, gradual, not_cuts}}")
+    parser.add_argument("--labels", type=Path, required=True, help="hand-made labels: {file: {cuts, gradual}}")
     parser.add_argument(
-        "--scores", action="store_true", help="what was lost at marked cuts and at all other candidates"
+        "--scores", action="store_true", help="what was lost at labelled cuts and at all other candidates"
     )
     parser.add_argument("--cost", action="store_true", help="CPU seconds against decoding alone")
     args = parser.parse_args()
@@ -72,7 +72,7 @@ def main() -> None:
             decoding = decode_seconds(args.folder / name)
             print(f"{name:36s} decode {decoding:5.2f} s  with detection {spent:5.2f} s  {spent / decoding:.2f} x")
     if args.scores:
-        print("lost at marked cuts:", [score for score, *_ in sorted(at_cuts)])
+        print("lost at labelled cuts:", [score for score, *_ in sorted(at_cuts)])
         print("lost at other peaks:", [score for score, *_ in sorted(elsewhere, reverse=True)])
         print("closest:", *sorted(at_cuts)[:5], *sorted(elsewhere, reverse=True)[:5], sep="\n  ")
 

@@ -1,11 +1,11 @@
 """CPU-seconds and peak memory of commands with all their descendants, and tables of medians over alternating runs.
 
-Linux only. As a library:
+Linux only:
 
-    from measure import compare, measure
     measure(["scenedetect", "-q", "-i", "a.mp4", "detect-adaptive"])  # Usage(cpu_seconds=4.1, largest_mib=210.5, together_mib=180.2)
 """
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -27,8 +27,8 @@ SAMPLING_SECONDS = 0.1  # between two looks at the memory of all processes toget
 
 @dataclass(frozen=True)
 class Usage:
-    """Of a command and all its descendants: CPU-seconds; MiB of the largest process (its exact peak of resident memory); MiB of all of them
-    together, shared pages counted once (the largest sum of PSS that was sampled); bytes of the video files written."""
+    """What a command and all its descendants used: CPU-seconds; MiB of the largest process (its exact peak resident memory); MiB of all
+    processes together, shared pages counted once (the largest sampled sum of PSS); bytes of the video files written."""
 
     cpu_seconds: float
     largest_mib: float
@@ -36,7 +36,7 @@ class Usage:
     written: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
-        """One after the other."""
+        """One run after the other."""
         return Usage(
             self.cpu_seconds + other.cpu_seconds,
             max(self.largest_mib, other.largest_mib),
@@ -46,15 +46,15 @@ class Usage:
 
     @staticmethod
     def peaks(runs: list["Usage"]) -> list[str]:
-        """The two columns of memory: the highest of all runs."""
+        """The two memory columns: the highest of all runs."""
         return [f"{max(u.largest_mib for u in runs):.0f}", f"{max(u.together_mib for u in runs):.0f}"]
 
 
 def measure(command: list[str]) -> Usage:
-    """Run a command to its end. A script's forkserver outlives it and is nobody's child then: as a "subreaper" this process inherits it, and so
+    """Run a command to its end. A script's forkserver outlives it and is orphaned then: as a "subreaper" this process inherits it, so that
     the CPU time of every process is counted.
 
-    Raises: RuntimeError with what the command printed when it fails.
+    Raises: RuntimeError with the command's output when it fails.
     """
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryFile() as printed:
@@ -75,25 +75,23 @@ def measure(command: list[str]) -> Usage:
                 started.returncode = os.waitstatus_to_exitcode(status)
         if started.returncode:
             printed.seek(0)
-            said = printed.read().decode(errors="replace")[-500:]
-            raise RuntimeError(f"{' '.join(command)[:500]} ended with {started.returncode}: {said}")
+            output = printed.read().decode(errors="replace")[-500:]
+            raise RuntimeError(f"{' '.join(command)[:500]} ended with {started.returncode}: {output}")
     return Usage(seconds, largest / 1024, together / 2**20)
 
 
 def _resident_together() -> int:
     total = 0
     for process in psutil.Process().children(recursive=True):
-        try:
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
             total += process.memory_full_info().pss
-        except psutil.Error:  # it has ended meanwhile
-            continue
     return total
 
 
 def compare(sides: dict[str, Callable[[Path], list[list[str]]]], runs: int) -> dict[str, list[Usage]]:
-    """What each side uses in each run. The sides take turns, so that a change of the machine's load meets all of them.
+    """What each side uses in each run. The sides alternate, so that a change in the machine's load affects all of them.
 
-    A side gives its commands for an empty folder to write to.
+    A side is a function that returns its commands, given an empty folder to write to.
     """
     usages: dict[str, list[Usage]] = {name: [] for name in sides}
     for run in range(runs):
@@ -111,17 +109,12 @@ def compare(sides: dict[str, Callable[[Path], list[list[str]]]], runs: int) -> d
     return usages
 
 
-def past_start_up(usages: list[Usage], start_up: list[Usage], commands: int) -> list[float]:
-    """CPU-seconds of each run without what its commands take to start."""
-    return [usage.cpu_seconds - commands * median(s.cpu_seconds for s in start_up) for usage in usages]
-
-
 def ratio(above: list[float], below: list[float]) -> float:
-    """Median of the ratios within each run."""
+    """Median over the runs of the ratio within a run."""
     return median(a / b for a, b in zip(above, below, strict=True))
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
-    """A markdown table, numbers to the right."""
+    """A Markdown table, its numbers aligned to the right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

@@ -1,9 +1,9 @@
-"""Whether memory is flat in the length of the video: the largest process of each script on a short and a long loop of one video.
+"""Whether memory grows with the length of the video: the largest process of each script on a short and a long loop of one video.
 
-    python benchmarks/memory.py VIDEO
-    python benchmarks/memory.py VIDEO --minutes 1 60
+    python -m benchmarks.memory VIDEO
+    python -m benchmarks.memory VIDEO --minutes 1 60
 
-Motion runs on the clips, as stage 2 does it, and on the uncut video.
+Motion runs on the clips, as in stage 2, and on the uncut video.
 """
 
 import argparse
@@ -13,11 +13,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from cases import FFMPEG, Case, detection, motion, prepare, splitting
-from measure import compare, table
+from benchmarks.cases import FFMPEG, Case, detection, motion, prepare, splitting
+from benchmarks.measure import compare, table
 
 
-def looped(video: Path, minutes: int, target: Path) -> Path:
+def looped(video: Path, minutes: float, target: Path) -> Path:
     """A folder with one video of that length: `video` repeated, its packets copied."""
     target.mkdir()
     source = ["-stream_loop", "-1", "-i", str(video)]
@@ -31,8 +31,8 @@ def motion_of_clips(case: Case, out: Path) -> list[list[str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("video", type=Path, help="what is repeated: a video that mp4 can hold")
-    parser.add_argument("--minutes", type=int, nargs=2, default=(1, 10), help="the two lengths (default: 1 10)")
+    parser.add_argument("video", type=Path, help="the video to repeat, with codecs that mp4 can hold")
+    parser.add_argument("--minutes", type=float, nargs=2, default=(1, 10), help="the two lengths (default: 1 10)")
     args = parser.parse_args()
     sides = {
         "cutscene_detect.py": detection,
@@ -51,7 +51,7 @@ def main() -> None:
         for title, side in sides.items():
             peaks = [compare({title: partial(side, case)}, runs=1)[title][0].largest_mib for case in cases]
             rows.append([title, *(f"{peak:.0f}" for peak in peaks), f"{peaks[1] / peaks[0]:.2f}"])
-    print(table(["largest process, MiB", *(f"{length} min" for length in args.minutes), "ratio"], rows))
+    print(table(["largest process, MiB", *(f"{length:g} min" for length in args.minutes), "ratio"], rows))
 
 
 if __name__ == "__main__":

@@ -1,18 +1,14 @@
-"""Rows that pass through the pipeline with nothing to do: what processes, queues, files and the closing line cost by themselves.
+"""Rows that pass through the pipeline with nothing to compute: what processes, queues and files cost by themselves.
 
-    python benchmarks/pipeline.py --rows 400 --frame_size 1280 720 --saved_path rows.jsonl
+    python -m benchmarks.pipeline --rows 400 --frame_size 1280 720 --saved_path rows.jsonl
 
-With --frame_size each row brings one empty frame, uint8 (height, width, 3), from its process, as a script with a model has it.
+With --frame_size each row sends one blank frame, uint8 (height, width, 3), from its worker process, as in a script with a model.
 """
 
 import argparse
-import sys
 from functools import partial
-from pathlib import Path
 
 import numpy as np
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from utils.cli import add_output_arguments, add_worker_arguments, from_flags
 from utils.pipeline.process import RunOptions, Step, in_batches, process_rows

@@ -1,23 +1,33 @@
-"""What cutting costs: CPU-seconds per second of video and peak memory, beside plain decoding, PySceneDetect and one ffmpeg call a clip.
+"""What cutting costs: CPU-seconds per second of video and peak memory, beside plain decoding, PySceneDetect and one ffmpeg call per clip.
 
-    python benchmarks/stage_1.py FOLDER --runs 3
+    python -m benchmarks.stage_1 FOLDER --runs 3
 
-Start-up (interpreter, imports, worker processes) is measured by itself, on one second of 64 x 64 pixels, and taken off in the columns right of
-"past start-up": once a command, and so once a video for `scenedetect`. All ratios are of the columns without start-up.
+Start-up (interpreter, imports, worker processes) is measured separately, on one second of 64 x 64 pixels, and subtracted in the columns from
+"past start-up" on: once per command, and so once per video for `scenedetect`. All ratios are of the columns without start-up.
 """
 
-import argparse
 import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 from statistics import median
 
-from cases import FFMPEG, Case, Side, detection, plain_decoding, prepare, splitting, tiny
-from measure import Usage, compare, past_start_up, ratio, table
+from benchmarks.cases import (
+    FFMPEG,
+    Case,
+    Side,
+    detection,
+    folder_parser,
+    past_start_up,
+    plain_decoding,
+    prepare,
+    splitting,
+    tiny,
+)
+from benchmarks.measure import Usage, compare, ratio, table
 
 X264 = ["-c:v", "libx264", "-preset", "veryfast", "-crf", "18", "-pix_fmt", "yuv420p", "-c:a", "aac"]
-DECODING, SCENEDETECT, FFMPEG_A_CLIP = "plain decoding, one thread", "scenedetect detect-adaptive", "ffmpeg, one call a clip"  # fmt: skip
+DECODING, SCENEDETECT, FFMPEG_A_CLIP = "plain decoding, one thread", "scenedetect detect-adaptive", "ffmpeg, one call per clip"  # fmt: skip
 BOTH = f"{SCENEDETECT} + {FFMPEG_A_CLIP}"
 
 
@@ -50,10 +60,8 @@ def nvenc(small: Case) -> dict[str, Side]:
 
 
 def cost_table(case: Case, small: Case, sides: dict[str, Side], runs: int) -> str:
-    start_up = compare({name: partial(side, small) for name, side in sides.items()}, runs)
-    usages = compare({name: partial(side, case) for name, side in sides.items()}, runs)
+    usages, net = past_start_up(sides, case, small, runs)
     calls = {name: len(side(case, Path("out"))) for name, side in sides.items()}
-    net = {name: past_start_up(usages[name], start_up[name], calls[name]) for name in sides}
     for title, first, second in (
         (BOTH, SCENEDETECT, FFMPEG_A_CLIP),
         *((f"stage 1, {encoder}", "cutscene_detect.py", splitting_with(encoder)[0]) for encoder in ("smart", "libx264")),
@@ -69,9 +77,7 @@ def cost_table(case: Case, small: Case, sides: dict[str, Side], runs: int) -> st
             f"{median(usage.cpu_seconds for usage in usages[name]) / case.video_seconds:.4f}",
             str(calls[name]),
             f"{median(net[name]) / case.video_seconds:.4f}",
-            f"{ratio(net[name], net[DECODING]):.2f}",
-            f"{ratio(net[name], net[SCENEDETECT]):.2f}",
-            f"{ratio(net[name], net[BOTH]):.3f}",
+            *(f"{ratio(net[name], net[other]):.3f}" for other in (DECODING, SCENEDETECT, BOTH)),
             *Usage.peaks(usages[name]),
             f"{written / 1e6:.1f}" if written else "",
         ]
@@ -82,10 +88,8 @@ def cost_table(case: Case, small: Case, sides: dict[str, Side], runs: int) -> st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="folder of readable videos")
-    parser.add_argument("--runs", type=int, default=3, help="alternating runs (default: 3)")
-    parser.add_argument("--n_jobs", type=int, default=1, help="reading processes of the scripts (default: 1)")
+    parser = folder_parser(__doc__)
+    parser.add_argument("--n_jobs", type=int, default=1, help="worker processes of the scripts (default: 1)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)

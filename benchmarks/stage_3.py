@@ -1,12 +1,12 @@
 """What captioning costs beside the engine's own work: clips and tokens per second of caption_video_frame.py, and of the engine's library
 called bare on the same pictures and prompts, in turns in one process.
 
-    python benchmarks/stage_3.py --engine transformers
-    python benchmarks/stage_3.py --engine vllm --model Qwen/Qwen3-VL-8B-Instruct --clips 500 --max_new_tokens 128
+    python -m benchmarks.stage_3 --engine transformers
+    python -m benchmarks.stage_3 --engine vllm --model Qwen/Qwen3-VL-8B-Instruct --clips 500 --max_new_tokens 128
 
 Without --model, a Qwen2.5-VL of 30 million random weights is made for the purpose, whose answers all have --max_new_tokens tokens. The
 bare side has its pictures decoded before the clock starts; ours reads them from the clips meanwhile. For several runs in one process the
-model is loaded once; what the script does with rows and files is all there. On a CPU, vLLM wants --engine_args '{"enforce_eager": true,
+model is loaded once; what the script does with rows and files is all there. On a CPU, vLLM needs --engine_args '{"enforce_eager": true,
 "gpu_memory_utilization": 0.2}' and VLLM_CPU_KVCACHE_SPACE=1 in the environment.
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from measure import ROOT, ratio, table
+from benchmarks.measure import ROOT, ratio, table
 
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.append(str(ROOT / "tests"))  # tiny_models
 
 PROMPT = "Describe this image in one paragraph."
 

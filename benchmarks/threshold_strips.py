@@ -1,9 +1,9 @@
-"""Draw the clips next to each default threshold: the nearest that are dropped, then the nearest that are kept.
+"""Draw the clips on both sides of each default threshold: the nearest that are dropped, then the nearest that are kept.
 
     python -m benchmarks.threshold_strips DATASET_FOLDER OUT
 
-DATASET_FOLDER is one that stage_2_filter_data.sh has gone over with all scores. A column is a clip: the frame in its middle and,
-under it, the one half a second later.
+DATASET_FOLDER has been through stage_2_filter_data.sh. A column is a clip: its middle frame and, below it, the frame half a second
+later.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from utils.rows import read_rows
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import sample_frames
 
-THRESHOLDS = {  # picture: column, threshold, whether what lies below is dropped
+THRESHOLDS = {  # file: column, threshold, whether values below it are dropped
     "technical_score": ("technical_score", 4, True),
     "text_score": ("text_score", 0.02, False),
     "motion_low": ("motion_score", 1.5, True),
@@ -29,7 +29,7 @@ GREEN, RED = (0, 130, 60), (190, 30, 30)
 
 
 def nearest(rows: list[dict], column: str, threshold: float, most: int) -> list[dict]:
-    """Those of `rows` whose value is nearest to the threshold, at most two a source, by rising value."""
+    """The rows whose values are nearest to the threshold, at most two per source, by rising value."""
     chosen, sources = [], []
     for row in sorted(rows, key=lambda row: abs(row[column] - threshold)):
         if sources.count(row["source_path"]) < 2 and len(chosen) < most:
@@ -43,14 +43,14 @@ def clip_picture(row: dict, path: Path, text: str, colour: tuple[int, int, int])
     _, _, frames = sample_frames(str(path), lambda count: [count // 2, min(count - 1, count // 2 + half_a_second)])
     picture = Image.new("RGB", (SIZE[0] + 4, LINE + 2 * SIZE[1] + 4), colour)
     ImageDraw.Draw(picture).text((5, 2), text, fill="white", font=ImageFont.load_default(size=13))
-    for place, frame in enumerate(frames):
+    for index, frame in enumerate(frames):
         shown = frame_to_array(frame, "rgb24")
         scale = min(SIZE[0] / shown.shape[1], SIZE[1] / shown.shape[0])
         small = cv2.resize(shown, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         left, top = (SIZE[0] - small.shape[1]) // 2, (SIZE[1] - small.shape[0]) // 2
         field = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
         field[top : top + small.shape[0], left : left + small.shape[1]] = small
-        picture.paste(Image.fromarray(field), (2, LINE + place * (SIZE[1] + 2)))
+        picture.paste(Image.fromarray(field), (2, LINE + index * (SIZE[1] + 2)))
     return picture
 
 
@@ -73,8 +73,8 @@ def main() -> None:
             for side, word in sides for row in side
         ]  # fmt: skip
         strip = Image.new("RGB", (sum(p.width + 4 for p in pictures) - 4, pictures[0].height), "white")
-        for place, picture in enumerate(pictures):
-            strip.paste(picture, (place * (picture.width + 4), 0))
+        for index, picture in enumerate(pictures):
+            strip.paste(picture, (index * (picture.width + 4), 0))
         strip.save(args.output_folder / f"{name}.jpg", quality=80)
         print(f"{name}: {', '.join(row['video_path'] for side, _ in sides for row in side)}")
 

@@ -1,4 +1,4 @@
-"""Print how `optical_flow` reads pans of known speed by size and frame rate, turns, real clips, and what it costs.
+"""How `optical_flow` measures pans, zooms and rolls of known speed, real clips, and what it costs.
 
 python -m benchmarks.truth_motion --video_folder VIDEOS
 """
@@ -14,6 +14,7 @@ import numpy as np
 from skimage import data
 
 from utils.scoring.optical_flow import camera_name, farneback_score, measure_motion, prepare, sampled_indices
+from utils.video_utils import get_video_path_list
 
 PERCENTS = (0, 2, 5, 10, 20, 40, 60, 80)  # of the width per second
 
@@ -105,6 +106,10 @@ def sampled_frames(path: Path, sampling_fps: float, most_seconds: float = 60) ->
     return frames, times
 
 
+def videos_in(folder: Path) -> list[Path]:
+    return [folder / name for name in get_video_path_list(str(folder))]
+
+
 def print_clips(folder: Path) -> None:
     names = (
         "motion_score",
@@ -118,9 +123,7 @@ def print_clips(folder: Path) -> None:
     )
     names += ("subject_share", "static_share", "jump", "flicker")
     print("| clip | name | " + " | ".join(names) + " | CPU ms per video second |\n" + "|---" * (len(names) + 3) + "|")
-    for path in sorted(
-        [*folder.glob("ss_*"), *folder.glob("panda*.mp4"), *folder.glob("fmt_*"), *folder.glob("ms_[bnrs]*")]
-    ):
+    for path in videos_in(folder):
         frames, times = sampled_frames(path, 2)
         if len(frames) < 2:
             continue
@@ -138,18 +141,18 @@ def print_clips(folder: Path) -> None:
 
 def print_finer(folder: Path) -> None:
     print("| clip | pan, tilt at 2 fps | pan, tilt at 8 fps | motion_score 2 fps | 8 fps |\n|---|---|---|---|---|")
-    for name in (
-        "ss_rooftop_pan_17s.mp4",
-        "ss_airshow_tilt_fade_11s.mp4",
-        "ss_climber_vertical_14s.mp4",
-        "fmt_av1_hdr10_vertical_4s.mp4",
-        "ss_train_vp9_5s.webm",
-    ):
+    for path in videos_in(folder):
         cells = []
         for fps in (2, 8):
-            frames, times = sampled_frames(folder / name, fps)
-            cells.append(measure_motion([prepare(f) for f in frames], times))
-        print(f"| {name} | " + " | ".join(f"{c['camera_pan']:+.1f}, {c['camera_tilt']:+.1f}" for c in cells), end=" | ")
+            frames, times = sampled_frames(path, fps)
+            if len(frames) > 1:
+                cells.append(measure_motion([prepare(f) for f in frames], times))
+        if len(cells) < 2:
+            continue
+        print(
+            f"| {path.stem} | " + " | ".join(f"{c['camera_pan']:+.1f}, {c['camera_tilt']:+.1f}" for c in cells),
+            end=" | ",
+        )
         print(" | ".join(f"{c['motion_score']:.1f}" for c in cells) + " |", flush=True)
     print()
 

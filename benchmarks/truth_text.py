@@ -1,8 +1,8 @@
-"""Print the errors of the text area on text of known area drawn over photographs, on frames without text, and the cost.
+"""Errors of the text area: text of known area drawn over photographs, frames without text, and the cost.
 
     python -m benchmarks.truth_text --video_folder VIDEOS
 
-Chinese text needs a font: Debian's fonts-wqy-microhei or fonts-noto-cjk, or --chinese_font; without one it is left out, and that is said.
+Chinese text needs a font: Debian's fonts-wqy-microhei or fonts-noto-cjk, or --chinese_font; without one it is left out, with a message.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
+from benchmarks.measure import table
 from benchmarks.truth_technical import frames_of
 from utils.scoring.rapidocr_detector import RapidTextDetector
 from utils.scoring.text_area import text_area_share
@@ -51,25 +52,17 @@ def draw_line(
     frame: np.ndarray, text: str, height: int, angle: float, centre: tuple[float, float], light: bool, font: str
 ) -> np.ndarray:
     """Draw a line of text and return the corners (4, 2) of its ink's rectangle. height: of the font, pixels."""
-    if font != "opencv":
-        face = ImageFont.load_default(size=height) if font == "pil" else ImageFont.truetype(font, height)
-        _, _, right, bottom = face.getbbox(text)
-        ink = Image.new("L", (int(right + 4), int(bottom + 4)))
-        ImageDraw.Draw(ink).text((0, 0), text, fill=255, font=face)
-        ink = np.asarray(ink)
-    else:
+    if font == "opencv":
         scale, thick = height / 30, max(1, height // 14)
         (w, h), base = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)
-        ink = cv2.putText(
-            np.zeros((h + base + 8, w + 8), np.uint8),
-            text,
-            (4, h + 4),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            scale,
-            255,
-            thick,
-            cv2.LINE_AA,
-        )
+        ink = np.zeros((h + base + 8, w + 8), np.uint8)
+        cv2.putText(ink, text, (4, h + 4), cv2.FONT_HERSHEY_SIMPLEX, scale, 255, thick, cv2.LINE_AA)
+    else:
+        face = ImageFont.load_default(size=height) if font == "pil" else ImageFont.truetype(font, height)
+        _, _, right, bottom = face.getbbox(text)
+        picture = Image.new("L", (int(right + 4), int(bottom + 4)))
+        ImageDraw.Draw(picture).text((0, 0), text, fill=255, font=face)
+        ink = np.asarray(picture)
     x, y, w, h = cv2.boundingRect((ink > 100).astype(np.uint8))
     matrix = cv2.getRotationMatrix2D((x + w / 2, y + h / 2), angle, 1)
     matrix[:, 2] += np.array(centre) - (x + w / 2, y + h / 2)
@@ -107,23 +100,35 @@ def cases(size: tuple[int, int], chinese: Path | None = None) -> Iterator[tuple[
                 yield labels, frame, share
 
 
-def print_errors(rows: list[tuple[dict, float, float]], title: str) -> None:
-    """A table of read over true area: of all rows (labels, true share, share read) and of each label's."""
-    print(
-        f"| {title} | frames | true area, mean | read / true, median | 5 %–95 % | under half |\n|---|---|---|---|---|---|"
-    )
+def error_table(rows: list[tuple[dict, float, float]], title: str) -> str:
+    """Detected over true area: of all rows (labels, true share, detected share) and by label."""
     groups = [("all", None)] + [
         (f"{key} {value}", (key, value)) for key in rows[0][0] for value in dict.fromkeys(r[0][key] for r in rows)
     ]
+    lines = []
     for group, want in groups:
         chosen = [(truth, read) for labels, truth, read in rows if want is None or labels[want[0]] == want[1]]
         ratio = np.array([read / truth for truth, read in chosen])
         spread = "–".join(f"{p:.2f}" for p in np.percentile(ratio, (5, 95)))
         area = np.mean([truth for truth, _ in chosen])
-        print(
-            f"| {group} | {len(chosen)} | {area:.4f} | {np.median(ratio):.2f} | {spread} | {int((ratio < 0.5).sum())} |"
-        )
-    print()
+        under_half = int((ratio < 0.5).sum())
+        lines.append([group, str(len(chosen)), f"{area:.4f}", f"{np.median(ratio):.2f}", spread, str(under_half)])
+    return table([title, "frames", "true area, mean", "detected / true, median", "5 %–95 %", "under half"], lines)
+
+
+def without_text() -> dict[str, np.ndarray]:
+    """Photographs and patterns that a detector may mistake for text, 1280 x 720 or the photograph's size, RGB."""
+    frames = backgrounds((1280, 720))
+    for name in ("brick", "grass", "gravel", "coins"):
+        frames[name] = cv2.cvtColor(getattr(data, name)(), cv2.COLOR_GRAY2RGB)
+    x, y = np.meshgrid(np.arange(1280), np.arange(720))
+    plaid = 90 + 60 * (x // 24 % 3 == 0) + 50 * (y // 24 % 3 == 0)
+    frames["plaid"] = np.stack([plaid, plaid, np.full_like(plaid, 60)], 2).astype(np.uint8)
+    frames["fence"] = np.where((x % 40 < 12)[..., None], np.uint8([200, 190, 180]), frames["coffee"])
+    frames["stripes"] = np.repeat(((y // 9 % 2) * 200 + 20).astype(np.uint8)[..., None], 3, 2)
+    frames["chessboard"] = np.repeat((((x // 40 + y // 40) % 2) * 220).astype(np.uint8)[..., None], 3, 2)
+    frames["noise"] = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), np.uint8)
+    return frames
 
 
 def main() -> None:
@@ -149,39 +154,24 @@ def main() -> None:
             for size in ((640, 360), (1920, 1080))
             for labels, frame, truth in cases(size, chinese)
         ]
-        print_errors(rows, "Chinese text" if chinese else "Latin text")
-    print("\n| without text | share read |\n|---|---|")
-    plain = backgrounds((1280, 720)) | {
-        n: cv2.cvtColor(getattr(data, n)(), cv2.COLOR_GRAY2RGB) for n in ("brick", "grass", "gravel", "coins")
-    }
-    x, y = np.meshgrid(np.arange(1280), np.arange(720))
-    plain["plaid"] = np.stack([90 + 60 * (x // 24 % 3 == 0) + 50 * (y // 24 % 3 == 0)] * 2 + [60 + 0 * x], 2).astype(
-        np.uint8
-    )
-    plain["fence"] = np.where((x % 40 < 12)[..., None], np.uint8([200, 190, 180]), plain["coffee"])
-    plain["stripes"] = np.repeat(((y // 9 % 2) * 200 + 20).astype(np.uint8)[..., None], 3, 2)
-    plain["chessboard"] = np.repeat((((x // 40 + y // 40) % 2) * 220).astype(np.uint8)[..., None], 3, 2)
-    plain["noise"] = np.random.default_rng(0).integers(0, 255, (720, 1280, 3), np.uint8)
-    for name, frame in plain.items():
-        print(f"| {name} | {share_of(frame):.4f} |")
+        print(error_table(rows, "Chinese text" if chinese else "Latin text") + "\n")
+    shares = [[name, f"{share_of(frame):.4f}"] for name, frame in without_text().items()]
+    print(table(["without text", "detected share"], shares) + "\n")
     if args.video_folder:
-        print("\n| clip | share read | box scores |\n|---|---|---|")
-        for path in sorted(args.video_folder.iterdir()):
-            if path.suffix in (".md", ".json") or path.stem.startswith("bad"):
-                continue
-            for now, frame in frames_of(path, 6, 4 if path.stem.startswith("ms_") else 1):
-                polygons, scores = detector(frame)
-                share = text_area_share(polygons, (frame.shape[1], frame.shape[0]))
-                print(
-                    f"| {path.stem} {now:.0f} s | {share:.4f} | {' '.join(f'{s:.2f}' for s in np.sort(scores)[:12])} |"
-                )
-    print("\n| size | threads | CPU s a frame |\n|---|---|---|")
+        lines = []
+        for name, frame in frames_of(args.video_folder, every_seconds=6, most=4):
+            polygons, scores = detector(frame)
+            share = text_area_share(polygons, (frame.shape[1], frame.shape[0]))
+            lines.append([name, f"{share:.4f}", " ".join(f"{score:.2f}" for score in np.sort(scores)[:12])])
+        print(table(["clip", "detected share", "box scores"], lines) + "\n")
+    lines = []
     for size in ((640, 360), (1920, 1080)):
         frame = backgrounds(size)["coffee"]
         started = time.process_time()
         for _ in range(3):
             detector(frame)
-        print(f"| {size[0]}x{size[1]} | 1 | {(time.process_time() - started) / 3:.2f} |")
+        lines.append([f"{size[0]}x{size[1]}", f"{(time.process_time() - started) / 3:.2f}"])
+    print(table(["size", "CPU s a frame, one thread"], lines))
 
 
 if __name__ == "__main__":

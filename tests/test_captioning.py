@@ -233,6 +233,7 @@ def test_a_model_that_only_reads_cannot_be_shown_pictures(model, clips, run_main
 # The scripts
 
 
+@pytest.mark.slow
 def test_ranks_give_the_rows_of_one_process_and_a_summary_follows(model, clips, tmp_path, run_main):
     flags = [
         "--video_folder", clips, "--captioner", "transformers", "--image_caption_model_name", model("qwen2_5_vl"), "--n_jobs", 1,

@@ -21,6 +21,7 @@ from skimage import data
 
 from utils.rows import read_rows
 
+pytestmark = pytest.mark.slow  # every script, many times
 ROOT = Path(__file__).parent.parent
 CLOSING = re.compile(r"([\d,]+) rows in = ([\d,]+) [^+]+ \+ ([\d,]+) errors[^+]* \+ ([\d,]+) filtered -> ")
 
@@ -239,19 +240,6 @@ def test_an_empty_folder_is_an_empty_result(tmp_path):
     for name, flags in stage_flags(tmp_path).items():
         assert "0 rows in" in done(name, *flags)
     assert json.loads((tmp_path / "train_panda_70m.json").read_text()) == []
-
-
-def test_the_readmes_name_only_flags_that_exist():
-    helps = {
-        path.name: subprocess.run([sys.executable, path, "--help"], capture_output=True, text=True, check=True).stdout
-        for path in ROOT.glob("*.py")
-        if "def main" in path.read_text()
-    }
-    assert set(stage_flags(Path())) <= set(helps)
-    for readme in ("README.md", "README_zh-CN.md", "docs/design.md"):
-        for command in re.findall(r"python (\w+\.py)((?:[^`\n]|\\\n)*)", (ROOT / readme).read_text(encoding="utf-8")):
-            for flag in re.findall(r"--\w+", command[1]):
-                assert command[0] in helps and flag in helps[command[0]], f"{readme}: {command[0]} has no {flag}"
 
 
 def test_stages_run_under_sh_with_everything_from_the_environment(dataset, tmp_path):

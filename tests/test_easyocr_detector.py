@@ -176,6 +176,7 @@ def run_main(monkeypatch, *flags: object) -> None:
     compute_text_score.main()
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_rows_of_one_process(tmp_path, monkeypatch, capsys, weights):
     (tmp_path / "clips").mkdir()
     for i in range(18):

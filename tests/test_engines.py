@@ -126,6 +126,7 @@ def left_of(model) -> list[psutil.Process]:
     ]
 
 
+@pytest.mark.slow
 def test_a_run_starts_its_server_asks_it_and_stops_it(clip, model, tmp_path):
     served = command(clip, model, tmp_path / "rows.jsonl", "--engine_server", "transformers")
     ran = subprocess.run(served, env=ENVIRONMENT, capture_output=True, text=True)
@@ -160,6 +161,7 @@ def test_a_killed_run_leaves_no_server(clip, model, tmp_path):
     assert not left_of(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "server, more, code, told",
     [
@@ -185,6 +187,7 @@ def test_a_server_that_does_not_come_is_a_sentence(clip, model, tmp_path, server
     assert not (tmp_path / "rows.jsonl").exists() and not left_of(model)
 
 
+@pytest.mark.slow
 def test_stage_3_takes_everything_from_the_environment(clip, model, tmp_path):
     rows = '{"video_path": "a.mp4", "motion_score": 3.21, "camera_motion": "pan left"}\n{"video_path": "b.mp4"}\n'
     (tmp_path / "train.jsonl").write_text(rows)

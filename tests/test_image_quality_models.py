@@ -187,6 +187,7 @@ def test_what_cannot_be_scored_is_an_error_row(scored):
     )
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_rows_of_one_process(scored, tmp_path):
     flags, rows, _ = scored
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]

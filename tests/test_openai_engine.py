@@ -515,6 +515,7 @@ def rows_when(saved, count: int) -> list[dict]:
     raise AssertionError(f"{saved} never had {count} rows")
 
 
+@pytest.mark.slow
 def test_after_sigkill_only_the_missing_clips_are_asked_again(server, clips, tmp_path):
     few = [name(clip) for clip in range(16)]
     (tmp_path / "list.txt").write_text("".join(clip + "\n" for clip in few))

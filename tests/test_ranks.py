@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import psutil
+import pytest
 from conftest import ROOT, write_video
 
 from utils.rows import read_rows
@@ -27,6 +28,7 @@ def rows_of(path: Path) -> list[dict]:
     return read_rows(path) if path.exists() else []
 
 
+@pytest.mark.slow
 def test_sigkill_of_a_rank_then_another_launcher_with_another_number(tmp_path):
     folder, saved = tmp_path / "clips", tmp_path / "text_score.jsonl"
     folder.mkdir()

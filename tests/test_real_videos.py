@@ -13,7 +13,10 @@ from utils.video.opening import decode, open_video
 from utils.video.sampling import sample_frames
 
 SHARED = Path(__file__).parents[2] / "shared"
-pytestmark = pytest.mark.skipif(not (SHARED / "videos").is_dir(), reason=f"no real videos at {SHARED / 'videos'}")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (SHARED / "videos").is_dir(), reason=f"no real videos at {SHARED / 'videos'}"),
+]
 
 
 @pytest.mark.parametrize("number", ["001", "002", "004"])

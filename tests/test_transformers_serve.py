@@ -21,6 +21,7 @@ from utils.captioning.chat import Request, Sampling
 from utils.captioning.engines.transformers_engine import TransformersEngine, TransformersOptions
 from utils.rows import read_rows
 
+pytestmark = pytest.mark.slow  # starting the server takes ten seconds
 CLIPS = ["a.mp4", "b.mp4"]
 PROMPT = 'Describe the "picture".\nWhat happens?'
 

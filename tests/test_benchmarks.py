@@ -1,0 +1,80 @@
+"""Every benchmark runs, in a small size, and prints its table; benchmarks/README.md lists them all."""
+
+import json
+import re
+import subprocess
+import sys
+
+import cv2
+import pytest
+from conftest import ROOT, write_video
+from skimage import data
+
+from utils.rows import read_rows
+
+pytestmark = pytest.mark.slow
+CUT, COUNT = 80, 160  # frames of the video, at 24 fps
+
+# The arguments of each in a small size, and what its output must contain. Of {videos}, a video has one cut.
+SMOKE = {
+    "clean_clips": ("{labels} {videos} {dataset}/clips.jsonl", "2 clips, 0 with a labelled cut inside, 0 with a frame"),
+    "cuts": ("{videos} --labels {labels} --scores --cost", "lost at other peaks: []"),
+    "memory": ("{video} --minutes 0.1 0.12", "| compute_motion_score.py, the uncut video |"),
+    "motion": ("{videos} --runs 1", "| bare Farneback at native size, in memory |"),
+    "pipeline": ("--rows 8 --n_jobs 1 --frame_size 64 36 --saved_path {out}/rows.jsonl", "8 rows in = 8 "),
+    "reading": ("{dataset}/train --runs 1", "| 4 frames (quality) |"),
+    "stage_1": ("{videos} --runs 1", "| stage 1, smart |"),
+    "stage_2": ("{videos} --runs 1 --canvas_size 64 --rows 8", "| motion, DIS ÷ bare native Farneback |"),
+    "stage_3": ("--clips 2 --runs 1 --max_new_tokens 4 --n_jobs 1", "| caption_video_frame.py |"),
+    "synthetic_cuts": ("--photos 1 --only cut,", "| all | 6 | 6, 0, 0 |"),
+    "threshold_strips": ("{dataset} {out}", "motion_high: a-Scene-001.mp4"),
+    "truth_motion": ("--starts 1 --seconds 0.5 --video_folder {videos}", "| zoom -30 %/s |"),
+    "truth_technical": ("{videos}", "| JPEG quality | 2 |"),
+    "truth_text": ("--short_side 96 --video_folder {videos}", "| chessboard |"),
+}
+LIBRARIES = {"cases", "measure", "synthetic_films"}
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory) -> dict[str, str]:
+    """What the arguments name: a folder with one video, its labels, and a dataset made of it."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    videos, dataset = folder / "videos", folder / "dataset"
+    videos.mkdir()
+    photos = [cv2.resize(photo, (480, 270)) for photo in (data.astronaut(), data.coffee())]
+    views = (cv2.getRectSubPix(photos[t >= CUT], (320, 180), (170 + t / 2, 135)) for t in range(COUNT))
+    video = write_video(videos / "a.mp4", views)
+    label = {"cuts": [CUT], "gradual": []}
+    (folder / "labels.json").write_text(json.dumps({"a.mp4": label}))
+    for name, *flags in (
+        ("cutscene_detect.py", "--saved_path", dataset / "scenes.jsonl"),
+        ("video_splitting.py", "--video_metadata_path", dataset / "scenes.jsonl", "--saved_path",
+         dataset / "clips.jsonl", "--output_folder", dataset / "train"),
+    ):  # fmt: skip
+        subprocess.run([sys.executable, ROOT / name, "--video_folder", videos, *flags], check=True, capture_output=True)
+    clips = [row["video_path"] for row in read_rows(dataset / "clips.jsonl")]
+    for column, values in {"technical_score": (1, 9), "text_score": (0, 0.5), "motion_score": (0.5, 30)}.items():
+        rows = ({"video_path": clip, column: value} for clip, value in zip(clips, values, strict=True))
+        (dataset / f"{column}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    paths = {"videos": videos, "video": video, "labels": folder / "labels.json", "dataset": dataset}
+    return {name: str(path) for name, path in paths.items()}
+
+
+def test_every_benchmark_is_here_and_in_the_readme():
+    names = {path.stem for path in ROOT.glob("benchmarks/*.py")}
+    assert names == set(SMOKE) | LIBRARIES
+    readme = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"python -m benchmarks\.(\w+)", readme)) == set(SMOKE)
+
+
+@pytest.mark.parametrize("name", SMOKE)
+def test_a_benchmark_prints_its_table(name, places, tmp_path):
+    arguments, expected = SMOKE[name]
+    command = [part.format(out=tmp_path, **places) for part in arguments.split(" ")]
+    ran = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", *command], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    output = ran.stdout + ran.stderr
+    assert ran.returncode == 0, output
+    assert expected in output, output
+    assert "nan" not in ran.stdout, output

@@ -1,0 +1,185 @@
+"""Every command that the docs, the docstrings and the shell scripts show: its script and flags exist; the README's run as written."""
+
+import ast
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+from conftest import ROOT
+
+from tools.sample_video import SHOTS, make_sample_video
+
+READMES = ("README.md", "README_zh-CN.md")
+PAGES = [
+    *READMES,
+    "CONTRIBUTING.md",
+    "benchmarks/README.md",
+    *(f"docs/{p.name}" for p in sorted(ROOT.glob("docs/*.md"))),
+]
+PROGRAM = re.compile(r"([A-Z_]+=\S* )*(python|sh|bash|torchrun|accelerate) \S+")
+# What a page may show although it is not ours; its arguments are not checked.
+OTHERS = {
+    "uv",
+    "uvx",
+    "pip",
+    "docker",
+    "git",
+    "apt-get",
+    "vllm",
+    "sglang",
+    "lmdeploy",
+    "transformers",
+    "pytest",
+    ".venv/bin/python",
+}
+# Needs a model, a GPU or a server, or is what runs this test.
+NOT_RUN = re.compile(
+    r"Aesthetic|CLIPScore|Semantic|easyocr|transformers|vllm|openai|SERVER|PRESET=(cpu|gpu)|run_tests|^uv|^docker"
+)
+VARIABLES = {
+    name
+    for script in (*ROOT.glob("*.sh"), *ROOT.glob("presets/*.sh"))
+    for name in re.findall(r"\$\{?([A-Z][A-Z_]+)", script.read_text(encoding="utf-8"))
+} | {"PRESET", "VLLM_CPU_KVCACHE_SPACE", "HF_ENDPOINT", "CUDA_VISIBLE_DEVICES"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Command:
+    page: str
+    text: str
+    in_block: bool  # of a fenced block, so that it is whole
+
+    @property
+    def words(self) -> list[str]:
+        return shlex.split(self.text, comments=True)
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"^```sh\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.S | re.M)
+
+
+def commands_of(page: str) -> list[Command]:
+    """Of a Markdown page: the lines of its ```sh blocks, and the inline code that begins like a command."""
+    lines = [line for block in blocks(page) for line in block.replace("\\\n", " ").splitlines()]
+    found = [Command(page, line.strip(), True) for line in lines if shlex.split(line, comments=True)]
+    prose = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S | re.M)
+    return found + [Command(page, code, False) for code in re.findall(r"`([^`\n]+)`", prose) if PROGRAM.match(code)]
+
+
+def commands_of_code() -> list[Command]:
+    """Of docstrings and of the comments of shell scripts: their lines that begin like a command."""
+    found = []
+    for path in (*ROOT.glob("*.py"), *ROOT.glob("*.sh"), *ROOT.glob("tools/*.py"), *ROOT.glob("benchmarks/*.py")):
+        text = path.read_text(encoding="utf-8")
+        text = (ast.get_docstring(ast.parse(text)) or "") if path.suffix == ".py" else text.replace("\n#", "\n")
+        lines = (line.strip() for line in text.replace("\\\n", " ").splitlines())
+        found += [Command(path.relative_to(ROOT).as_posix(), line, False) for line in lines if PROGRAM.match(line)]
+    return found
+
+
+@cache
+def help_of(*started: str) -> str:
+    """What `python STARTED --help` prints."""
+    ran = subprocess.run([sys.executable, *started, "--help"], cwd=ROOT, capture_output=True, text=True)
+    return ran.stdout if ran.returncode == 0 else f"{started} has no --help: {ran.stderr}"
+
+
+def python_call(words: list[str]) -> tuple[tuple[str, ...], list[str]] | None:
+    """What Python is to start ("x.py",) or ("-m", "package.x"), and its arguments; None where it is not the project's."""
+    for at, word in enumerate(words):
+        if word == "-m" and words[at + 1].partition(".")[0] in ("benchmarks", "tools"):
+            return ("-m", words[at + 1]), words[at + 2 :]
+        if word.endswith(".py") and "/" not in word:
+            return (word,), words[at + 1 :]
+    return None
+
+
+def wrong(command: Command) -> str | None:
+    """What is wrong with a command as it is written."""
+    words = command.words
+    while words and re.match(r"[A-Z_]+=", words[0]):
+        name = words.pop(0).partition("=")[0]
+        if name not in VARIABLES:
+            return f"no script reads {name}"
+    program = words[0]
+    if program in ("sh", "bash"):
+        return None if (ROOT / words[1]).is_file() else f"no {words[1]}"
+    if program not in ("python", "torchrun", "accelerate"):
+        return None if program in OTHERS else f"an unknown program, {program}"
+    if "-m" in words and not importlib.util.find_spec(words[words.index("-m") + 1]):
+        return f"no module {words[words.index('-m') + 1]}"
+    if not (call := python_call(words)):
+        return None if program != "python" or words[1] in ("-m", "-c") else f"{words[1]}: start it as python -m"
+    started, arguments = call
+    if not (ROOT / started[-1]).is_file() and started[0] != "-m":
+        return f"no {started[-1]}"
+    flags = {word.partition("=")[0] for word in arguments if re.match(r"--\w", word)}
+    missing = sorted(flag for flag in flags if not re.search(rf"{flag}\b", help_of(*started)))
+    return f"{' '.join(started)} has no {', '.join(missing)}" if missing else None
+
+
+@pytest.mark.slow
+def test_every_command_names_scripts_flags_and_variables_that_exist():
+    commands = [*(command for page in PAGES for command in commands_of(page)), *commands_of_code()]
+    assert len(commands) > 50
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # --help takes a second or two of imports
+        found = list(pool.map(wrong, commands))
+    faults = [f"{command.page}: {command.text}: {fault}" for command, fault in zip(commands, found) if fault]
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("readme", READMES)
+def test_the_variables_of_the_readmes_are_read_by_the_scripts(readme):
+    rows = re.findall(r"^\| (`[A-Z].*?) \|", (ROOT / readme).read_text(encoding="utf-8"), re.M)
+    names = {name for row in rows for name in re.findall(r"`([A-Z_]+)(?:=\w+)?`", row)}
+    assert len(names) > 10 and names <= VARIABLES
+
+
+def test_both_readmes_show_the_same_commands():
+    english, chinese = ([shlex.join(command.words) for command in commands_of(readme)] for readme in READMES)
+    assert chinese == english
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """The project as in a fresh checkout, by links, with its environment set up, and the folders that the README calls IN, OUT and FOLDER."""
+    for path in ROOT.iterdir():
+        if path.name not in (".venv", "datasets", ".git"):
+            (tmp_path / path.name).symlink_to(path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (tmp_path / ".venv" / "requirements.lock").write_bytes((ROOT / "requirements.lock").read_bytes())
+    for name in ("IN", "OUT", "FOLDER"):
+        (tmp_path / name).mkdir()
+    shots = [shot for shot in SHOTS if shot.outcome == "kept"][:2]
+    make_sample_video(tmp_path / "IN" / "sample.mp4", width=640, height=360, shots=shots)
+    (tmp_path / "FOLDER" / "sample.mp4").symlink_to(tmp_path / "IN" / "sample.mp4")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_as_written(checkout):
+    environment = {**os.environ, "PRESET": "embedded", "PATH": f"{checkout / '.venv' / 'bin'}:{os.environ['PATH']}"}
+    for name in ("DATASET_FOLDER", "VIDEO_FOLDER", "PYTHON", "OVERWRITE"):
+        environment.pop(name, None)
+    output = {}
+    for command in (command for command in commands_of("README.md") if command.in_block):
+        if not NOT_RUN.search(command.text):
+            ran = subprocess.run(
+                ["bash", "-c", command.text], cwd=checkout, env=environment, capture_output=True, text=True
+            )
+            assert ran.returncode == 0, f"{command.text}\n{ran.stdout}\n{ran.stderr}"
+            output[shlex.join(command.words)] = ran.stdout.replace(f"{checkout}/", "")
+    # The quick start ends with the summary that the README shows.
+    shown = re.search(r"^```\n(sources .*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M)
+    assert shown.group(1).strip() in output["bash quickstart.sh"]
+    assert (checkout / "train_panda_70m.json").read_text(encoding="utf-8").count("sample-Scene") == 2
