@@ -4,8 +4,10 @@ python -m benchmarks.truth_motion --video_folder VIDEOS
 """
 
 import argparse
+import io
 import json
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -13,7 +15,9 @@ import cv2
 import numpy as np
 from skimage import data
 
-from utils.scoring.optical_flow import camera_name, farneback_score, measure_motion, prepare, sampled_indices
+from compute_motion_score import sampled
+from utils.scoring.optical_flow import camera_name, farneback_score, measure_motion, prepare
+from utils.video.opening import decode, open_video
 from utils.video_utils import get_video_path_list
 
 PERCENTS = (0, 2, 5, 10, 20, 40, 60, 80)  # of the width per second
@@ -49,7 +53,7 @@ def print_pans(starts: int, seconds: float) -> None:
             for percent in PERCENTS:
                 speed, scores = percent / 100 * width, []
                 every = np.arange(round(seconds * fps) + 1) / fps
-                chosen = [float(every[i]) for i in sampled_indices(every)]
+                chosen = sampled_seconds(every)
                 for x in np.linspace(width / 2, canvas.shape[1] - width / 2 - speed * seconds, starts):
                     frames = [
                         prepare(moved(canvas, (width, height), x + speed * t, canvas.shape[0] / 2)) for t in chosen
@@ -93,16 +97,25 @@ def print_turns() -> None:
     print()
 
 
-def sampled_frames(path: Path, sampling_fps: float, most_seconds: float = 60) -> tuple[list[np.ndarray], list[float]]:
-    frames, times, due = [], [], None
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            now = float(frame.pts * frame.time_base)
-            due = now if due is None else due
-            if now >= due - 1e-3 and now < most_seconds:
+def sampled_seconds(times, fps: float = 2) -> list[float]:
+    """Which of `times`, in seconds, `compute_motion_score.sampled` takes, counted from the first of them."""
+    frames = []
+    for seconds in times:
+        frames.append(av.VideoFrame(16, 16, "gray"))
+        frames[-1].pts = round(seconds * 90_000)
+    with av.open(io.BytesIO(), "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.time_base = Fraction(1, 90_000)
+        return [seconds for _, seconds in sampled(iter(frames), stream, fps, {})]
+
+
+def sampled_frames(path: Path, sampling_fps: float, max_seconds: float = 60) -> tuple[list[np.ndarray], list[float]]:
+    frames, times = [], []
+    with open_video(str(path)) as (container, stream):
+        for frame, seconds in sampled(decode(container, stream), stream, sampling_fps, {}):
+            if seconds < max_seconds:
                 frames.append(frame.to_ndarray(format="rgb24"))
-                times.append(now)
-                due += (int((now - due) * sampling_fps + 1e-3) + 1) / sampling_fps
+                times.append(seconds)
     return frames, times
 
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT, write_video
 from skimage import data
 
-from compute_video_frame_quality import lowest_neighbour_cosine, read_clip
+from compute_video_frame_quality import SCORE, lowest_neighbour_cosine, read_clip
 from utils.errors import UsageError, VideoError
 from utils.models.image_transform import ImageTransform
 from utils.models.weights import from_address, read_tensors
@@ -162,6 +162,9 @@ def test_the_columns_are_what_the_models_give(scored, clips, clip, predictor_fil
         assert row["clip_score"] == pytest.approx((seen @ text).mean(), abs=2e-4)
         assert row["semantic_consistency"] == pytest.approx(min(a @ b for a, b in zip(seen, seen[1:])), abs=2e-4)
         assert 0 < row["technical_score"] < 10
+        assert set(row) - {"video_path", "caption_made_from"} <= set(SCORE.columns)
+        for column in ("clip_score", "semantic_consistency"):
+            assert SCORE.columns[column].low <= row[column] <= SCORE.columns[column].high
 
 
 def test_a_cut_inside_lowers_the_consistency(scored):

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from skimage import data
 
-from utils.scoring.optical_flow import camera_name, farneback_score, measure_motion, prepare, sampled_indices
+from benchmarks.truth_motion import sampled_seconds
+from utils.scoring.optical_flow import camera_name, farneback_score, measure_motion, prepare
 
 TIMES = np.arange(4) / 2
 
@@ -52,9 +53,9 @@ def test_pan_reads_its_speed_at_every_size(width_percent, size):
 @pytest.mark.parametrize("fps", [12.5, 24, 24000 / 1001, 25, 30, 60])
 def test_pan_reads_its_speed_at_every_frame_rate(fps):
     every = 7.3 + np.arange(round(2 * fps)) / fps
-    times = every[sampled_indices(every)]
+    times = np.array(sampled_seconds(every))
     assert len(times) == 4
-    columns = measure_motion(camera_move(pan=20, times=times - every[0]), times)
+    columns = measure_motion(camera_move(pan=20, times=times), times)
     assert columns["motion_score"] == pytest.approx(20, rel=0.03)
 
 
@@ -159,8 +160,8 @@ def test_prepare_keeps_shape_and_size():
 
 
 def test_sampling_follows_times_not_counts():
-    assert sampled_indices([0, 0.1, 0.49, 0.52, 0.9, 1.7, 1.8]) == [0, 3, 5]
-    assert sampled_indices([1.5, 4.0, 4.1, 4.6]) == [0, 1, 3]
+    assert sampled_seconds([0, 0.1, 0.49, 0.52, 0.9, 1.7, 1.8]) == pytest.approx([0, 0.52, 1.7])
+    assert sampled_seconds([1.5, 4.0, 4.1, 4.6]) == pytest.approx([0, 2.5, 3.1])
 
 
 def test_unusable_input_is_refused_with_a_sentence():
