@@ -13,7 +13,6 @@ frames); attributes, the measured values, for caption_summary.py.
 
 import io
 from functools import partial
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,11 +24,11 @@ from utils.captioning.engine_choice import AnswerOptions, EngineChoice
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.prompts import prompt_text
-from utils.cli import about, add_flags, at_least, from_flags, row_parser, run
+from utils.cli import about, add_flags, add_sampling_arguments, at_least, from_flags, row_parser, run
 from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, Stream, input_rows, prefetch, process_rows
 from utils.pipeline.ranks import Ranks
 from utils.video.geometry import frame_to_array
-from utils.video.sampling import choose_frames, keyframe_indices, sample_frames
+from utils.video.sampling import FrameSampling
 from utils.video_utils import locate
 
 DEFAULT_MODEL = "llava-v1.6-vicuna-7b"
@@ -37,23 +36,13 @@ DEFAULT_MODEL = "llava-v1.6-vicuna-7b"
 MEASURED = ("motion_score", "camera_motion", "text_score")
 
 
-def frames_of(row: dict, video_folder: str | None, method: str, count: int) -> tuple[list[int], list[float], list]:
-    """Indices, seconds and decoded frames of a clip.
-
-    Raises: `VideoError`.
-    """
-    path = locate(row["video_path"], video_folder)
-    keyframes = keyframe_indices(path) if method == "keyframe" else (0,)
-    return sample_frames(path, partial(choose_frames, method, count, keyframes=keyframes))
-
-
 def measured(row: dict) -> dict:
     return {name: row[name] for name in MEASURED if name in row}
 
 
-def attribute_columns(row: dict, **sampled: Any) -> dict:
-    """The columns of one clip without a model; `sampled`: the arguments of `frames_of`."""
-    indices, _, frames = frames_of(row, **sampled)
+def attribute_columns(row: dict, video_folder: str | None, frame_sampling: FrameSampling) -> dict:
+    """The columns of one clip without a model."""
+    indices, _, frames = frame_sampling.frames(locate(row["video_path"], video_folder))
     images = [
         frame_to_array(frame, "rgb24", (160, max(2, round(160 * frame.height / frame.width)))) for frame in frames
     ]
@@ -73,9 +62,11 @@ def frame_attributes(frames: list[np.ndarray]) -> dict:
     return {"brightness": round(float(luma), 4), "main_colours": main_colours(frames)}
 
 
-def read_images(row: dict, max_pixels: int, as_jpeg: bool, **sampled: Any) -> dict:
+def read_images(
+    row: dict, video_folder: str | None, frame_sampling: FrameSampling, max_pixels: int, as_jpeg: bool
+) -> dict:
     """The sampled frames of one clip as its engine takes them: `images`, `indices` and `seconds`."""
-    indices, seconds, frames = frames_of(row, **sampled)
+    indices, seconds, frames = frame_sampling.frames(locate(row["video_path"], video_folder))
     images = [fit_pixels(frame_to_array(frame, "rgb24"), max_pixels) for frame in frames]
     return {"indices": indices, "seconds": seconds, "images": [jpeg(i) for i in images] if as_jpeg else images}
 
@@ -140,18 +131,7 @@ def main() -> None:
     parser.add_argument(
         "--caption_unit", choices=["frame", "clip"], default="frame", help="one caption per frame, or one per clip"
     )
-    parser.add_argument(
-        "--num_sampled_frames",
-        type=at_least(1),
-        default=1,
-        help="frames per clip with uniform sampling; the maximum with keyframe",
-    )
-    parser.add_argument(
-        "--frame_sample_method",
-        choices=["uniform", "mid", "first", "last", "keyframe"],
-        default="mid",
-        help="which frames are captioned",
-    )
+    add_sampling_arguments(parser, ["uniform", "mid", "first", "last", "keyframe"], "mid", 1)
     parser.add_argument(
         "--max_pixels",
         type=at_least(28 * 28),
@@ -166,13 +146,13 @@ def main() -> None:
         print("--output_dir is ignored: --saved_path records which clips are done")
     name = args.image_caption_model_name
     rows, ranks = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), None
-    sampled = {"method": args.frame_sample_method, "count": args.num_sampled_frames}
+    frame_sampling = from_flags(FrameSampling, args)
     caption_step = partial(Step, "caption", depends_on=(*CLIP_COLUMNS, *MEASURED), done_word="captioned")
     if args.captioner == "attributes":
         if name:
             print(f"--captioner attributes uses no model; {', '.join(ENGINES)} would use {name}")
-        read = partial(attribute_columns, video_folder=args.video_folder, **sampled)
-        step = caption_step(read, {"captioner": "attributes", **sampled, "version": 1})
+        read = partial(attribute_columns, video_folder=args.video_folder, frame_sampling=frame_sampling)
+        step = caption_step(read, {"captioner": "attributes", **frame_sampling.settings, "version": 1})
     else:
         with about("--image_caption_prompt"):
             given = args.image_caption_prompt
@@ -187,12 +167,17 @@ def main() -> None:
         )
         with about("--image_caption_model_name"):
             settings = {
-                "captioner": args.captioner, **choice.settings(), "unit": args.caption_unit, "prompt": prompt, **sampled,
-                "max_pixels": args.max_pixels, "version": 1,
+                "captioner": args.captioner, **choice.settings(), "unit": args.caption_unit, "prompt": prompt,
+                **frame_sampling.settings, "max_pixels": args.max_pixels, "version": 1,
             }  # fmt: skip
         ranks = Ranks()
-        shown = {"max_pixels": args.max_pixels, "as_jpeg": choice.options.jpeg, **sampled}
-        read = partial(read_images, video_folder=args.video_folder, **shown)
+        read = partial(
+            read_images,
+            video_folder=args.video_folder,
+            frame_sampling=frame_sampling,
+            max_pixels=args.max_pixels,
+            as_jpeg=choice.options.jpeg,
+        )
         score = partial(answers, choice=choice, ranks=ranks, unit=args.caption_unit, prompt=prompt)
         step = caption_step(read, settings, score, patience=0)
     process_rows(step, rows, from_flags(RunOptions, args), ranks)

@@ -144,10 +144,17 @@ def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int
     import caption_video_frame as script
     from utils.captioning.chat import Sampling, ask
     from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+    from utils.video.sampling import FrameSampling
 
     options = RunOptions(str(saved_path), str(clips), overwrite=True, n_jobs=args.n_jobs)
     engine, sampling = Counted(engine), Sampling(args.max_new_tokens)
-    read = partial(script.read_images, video_folder=str(clips), max_pixels=10**9, as_jpeg=False, method="mid", count=1)
+    read = partial(
+        script.read_images,
+        video_folder=str(clips),
+        max_pixels=10**9,
+        as_jpeg=False,
+        frame_sampling=FrameSampling("mid", 1),
+    )
     answers = partial(
         ask, engine=engine, checks=[],
         requests=partial(script.questions, unit="frame", prompt=PROMPT, sampling=sampling),
@@ -174,13 +181,18 @@ def main() -> None:
 
     from caption_video_frame import read_images
     from utils.models.weights import snapshot
+    from utils.video.sampling import FrameSampling
 
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         make_clips(work / "clips", args.clips)
         model = snapshot(args.model) if args.model else make_model(work / "model")
         look = partial(
-            read_images, video_folder=str(work / "clips"), max_pixels=10**9, as_jpeg=False, method="mid", count=1
+            read_images,
+            video_folder=str(work / "clips"),
+            max_pixels=10**9,
+            as_jpeg=False,
+            frame_sampling=FrameSampling("mid", 1),
         )
         pictures = [look({"video_path": path.name})["images"][0] for path in sorted((work / "clips").iterdir())]
         if args.engine == "transformers":

@@ -25,6 +25,7 @@ from utils.captioning.engines.transformers_engine import TransformersEngine, Tra
 from utils.captioning.prompts import STYLES, schema_of
 from utils.errors import Failure, UsageError
 from utils.rows import read_rows
+from utils.video.sampling import FrameSampling
 
 CLIPS = [f"clip {i}.mp4" for i in range(7)]
 SENTENCE = re.compile(rf"({'|'.join(tiny_models.FIRST)})( \w+){{6}}( \w+){{0,4}}\.")
@@ -63,7 +64,9 @@ def engine_of(folder, images=True, **options) -> TransformersEngine:
 
 def captions(engine, folder, unit="frame", method="uniform", count=2, which=CLIPS[:2], **sampling) -> list:
     """The texts of each clip, or its `Failure`, in the clips' order."""
-    read = partial(read_images, video_folder=folder, max_pixels=10**6, as_jpeg=False, method=method, count=count)
+    read = partial(
+        read_images, video_folder=folder, max_pixels=10**6, as_jpeg=False, frame_sampling=FrameSampling(method, count)
+    )
     rows = [{"video_path": clip} for clip in which]
     ask_for = partial(questions, unit=unit, prompt="Describe the picture.", sampling=Sampling(32, **sampling))
     columns = partial(caption_columns, model="tiny", prompt="")

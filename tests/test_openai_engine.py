@@ -33,6 +33,7 @@ from utils.captioning.engines.openai_engine import OpenAIEngine, OpenAIOptions
 from utils.captioning.prompts import STYLES, schema_of
 from utils.errors import Failure, RunError, UsageError
 from utils.rows import read_rows
+from utils.video.sampling import FrameSampling
 
 KEY = "sk-a-key-that-nobody-may-see"
 FRAMES = 12  # of a clip; clip n holds the frames numbered from 12 n on
@@ -199,7 +200,9 @@ def engine_of(server: Server, **options) -> OpenAIEngine:
 def caption(engine, folder, which, unit="frame", count=2, prompt="What is it?", sampling=None) -> dict:
     """Rows (columns or `Failure`) by name, of the clips `which`, as the script makes them without its processes."""
     rows = ({"video_path": name(clip)} for clip in which)
-    read = partial(read_images, video_folder=folder, max_pixels=10**6, as_jpeg=True, method="uniform", count=count)
+    read = partial(
+        read_images, video_folder=folder, max_pixels=10**6, as_jpeg=True, frame_sampling=FrameSampling("uniform", count)
+    )
     ask_for = partial(questions, unit=unit, prompt=prompt, sampling=sampling or Sampling(64))
     columns = partial(caption_columns, model="tiny", prompt=prompt)
     stream = ask(((row, read(row)) for row in rows), engine, ask_for, columns, checks_for(list(CHECKS)))

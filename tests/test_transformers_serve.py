@@ -20,6 +20,7 @@ from caption_video_frame import read_images
 from utils.captioning.chat import Request, Sampling
 from utils.captioning.engines.transformers_engine import TransformersEngine, TransformersOptions
 from utils.rows import read_rows
+from utils.video.sampling import FrameSampling
 
 pytestmark = pytest.mark.slow  # starting the server takes ten seconds
 CLIPS = ["a.mp4", "b.mp4"]
@@ -90,7 +91,7 @@ def test_the_server_says_what_the_same_model_says_here(served, clips, tmp_path, 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     for clip in CLIPS:
-        got = read_images({"video_path": clip}, 10**6, True, video_folder=clips, method="uniform", count=2)
+        got = read_images({"video_path": clip}, clips, FrameSampling("uniform", 2), 10**6, True)
         first, second = (np.asarray(Image.open(io.BytesIO(picture))) for picture in got["images"])
         if unit == "frame":
             assert rows[clip] == [here(first, PROMPT), here(second, PROMPT)]
