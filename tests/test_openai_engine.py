@@ -421,7 +421,7 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(
-    "url", [f"http://127.0.0.1:{free_port()}/v1", "localhost:8000/v1", "http://no such host/v1", "http://127.0.0.1:99999/v1", "http://127.0.0.1:port/v1", "http://[::1/v1", "http://::/v1\n"]
+    "url", [pytest.param(f"http://127.0.0.1:{free_port()}/v1", id="free port"), "localhost:8000/v1", "http://no such host/v1", "http://127.0.0.1:99999/v1", "http://127.0.0.1:port/v1", "http://[::1/v1", "http://::/v1\n"]
 )  # fmt: skip
 def test_an_address_where_nobody_answers_is_wrong_usage(server, url):
     with pytest.raises(UsageError, match=f"--base_url {re.escape(url[:9])}"):
