@@ -1,4 +1,4 @@
-# Sourced by the stage scripts, which set $here: where the data lies, which Python runs, how many GPUs there are, and the preset.
+# Sourced by the stage scripts, which set $here: the dataset root, the Python to run, the number of GPUs, and the preset.
 DATASET_FOLDER=${DATASET_FOLDER:-$here/datasets/panda_70m}
 if [ -z "${PYTHON:-}" ]; then
     if [ -x "$here/.venv/bin/python" ]; then PYTHON=$here/.venv/bin/python; else PYTHON=python3; fi
@@ -19,13 +19,14 @@ if [ "$PRESET" = auto ]; then
         echo "PRESET=auto takes embedded: there is no CUDA device, and nothing is downloaded"
     fi
 fi
-if [ ! -f "$here/presets/$PRESET.sh" ]; then
+if [ ! -f "$here/presets/$PRESET.sh" ] || [ "$PRESET" = choose ] || [ "$PRESET" = thresholds ]; then
     echo "PRESET=$PRESET: there is no presets/$PRESET.sh" >&2
     exit 2
 fi
 . "$here/presets/$PRESET.sh"
+. "$here/presets/thresholds.sh"
 
-# Print a command, then run it with the flags that hold for all scripts, as so many ranks, which share the rows; a failure ends the stage.
+# Print a command, then run it with the flags that all scripts share, with N ranks; a failure ends the stage.
 run_ranks() { # how many, a script, its flags
     ranks=$1 script=$2
     shift 2

@@ -63,13 +63,13 @@ def test_a_run_writes_the_columns_that_are_declared(run_script, tmp_path, script
         assert KNOWN[script] | {"file": "score.jsonl"} == json.loads(settings)
 
 
-@pytest.mark.parametrize("preset", [path.stem for path in (ROOT / "presets").glob("*.sh") if path.stem != "choose"])
+@pytest.mark.parametrize("preset", [path.stem for path in (ROOT / "presets").glob("*.sh") if path.stem not in ("choose", "thresholds")])
 def test_the_presets_thresholds(preset):
     """Each preset's, and the column that QUALITY_SCORE names is one of its METRICS."""
     names = ("QUALITY_SCORE", "QUALITY_THRESHOLD", "METRICS", "TEXT_SCORE_THRESHOLD", "LOW_MOTION_SCORE_THRESHOLD",
              "HIGH_MOTION_SCORE_THRESHOLD", "CUT_INSIDE_THRESHOLD")  # fmt: skip
     shown = " ".join(f'"${name}"' for name in names)
-    command = f'set -eu; PYTHON=python; . "$0"; printf "%s\\n" {shown}'
+    command = f'set -eu; PYTHON=python; . "$0"; . "${{0%/*}}/thresholds.sh"; printf "%s\\n" {shown}'
     ran = subprocess.run(
         ["sh", "-c", command, ROOT / "presets" / f"{preset}.sh"], env={}, capture_output=True, text=True
     )
