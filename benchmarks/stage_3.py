@@ -217,9 +217,9 @@ def main() -> None:
             for side, work_of in sides.items():
                 if args.engine == "vllm":
                     forget_pictures(engine)
-                prefetch = perf_counter()
+                start = perf_counter()
                 tokens[side] = work_of(run)
-                seconds[side].append(perf_counter() - prefetch)
+                seconds[side].append(perf_counter() - start)
                 print(f"run {run + 1} of {args.runs}: {side}: {seconds[side][-1]:.1f} s", file=sys.stderr)
     reference = next(iter(seconds.values()))
     rows = [

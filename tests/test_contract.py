@@ -313,6 +313,15 @@ def test_overwrite_and_retry_errors_reach_every_stage(dataset, tmp_path):
     assert (tmp_path / "out" / "motion_score.jsonl").read_bytes() == before
 
 
+def test_a_working_directory_with_a_utils_of_its_own_is_no_matter(dataset, tmp_path, run_script):
+    folder, _ = dataset
+    (tmp_path / "utils").mkdir()
+    (tmp_path / "utils" / "__init__.py").write_text("raise SystemExit('the wrong utils')")
+    flags = stage_flags(folder)["compute_motion_score.py"]
+    flags[flags.index("--saved_path") + 1] = tmp_path / "motion_score.jsonl"
+    assert "+ 0 errors +" in run_script("compute_motion_score.py", *flags).stdout
+
+
 def test_frames_of_a_clip_are_those_of_easyanimate():
     from utils.video.sampling import choose_frames
 

@@ -63,7 +63,9 @@ def test_a_run_writes_the_columns_that_are_declared(run_script, tmp_path, script
         assert KNOWN[script] | {"file": "score.jsonl"} == json.loads(settings)
 
 
-@pytest.mark.parametrize("preset", [path.stem for path in (ROOT / "presets").glob("*.sh") if path.stem not in ("choose", "thresholds")])
+@pytest.mark.parametrize(
+    "preset", [path.stem for path in (ROOT / "presets").glob("*.sh") if path.stem not in ("choose", "thresholds")]
+)
 def test_the_presets_thresholds(preset):
     """Each preset's, and the column that QUALITY_SCORE names is one of its METRICS."""
     names = ("QUALITY_SCORE", "QUALITY_THRESHOLD", "METRICS", "TEXT_SCORE_THRESHOLD", "LOW_MOTION_SCORE_THRESHOLD",

@@ -195,7 +195,7 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout_seconds",
         type=at_least(0.1, float),
         default=120.0,
-        help="time limit a video, for each 10 MB or minute of it prefetch; past it, an error row",
+        help="time limit per video, for each 10 MB or minute of it; past it, an error row",
     )
 
 

@@ -5,6 +5,7 @@ nothing more.
 import concurrent.futures
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.context
 import os
 import signal
 import threading
@@ -12,6 +13,8 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,6 +23,7 @@ from tqdm import tqdm
 
 from utils.errors import Failure, RunError, UsageError, VideoError
 
+PROJECT = Path(__file__).resolve().parents[2]
 TRACEBACK_LINES = 12  # of an unexpected exception, kept in its error row
 
 
@@ -38,9 +42,7 @@ def work(
     tasks a process are in flight or waiting to be taken, which bounds the memory.
     """
     tasks = iter(tasks)
-    context = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
-    if hasattr(context, "set_forkserver_preload"):
-        context.set_forkserver_preload(["__main__", "utils.video.opening"])
+    context = _worker_context()
     pool = pebble.ProcessPool(max_workers=n_jobs, initializer=_start_worker, context=context)
     running: dict[concurrent.futures.Future, Any] = {}
     try:
@@ -59,6 +61,26 @@ def work(
     finally:
         pool.stop()
         pool.join()
+
+
+def _worker_context() -> multiprocessing.context.BaseContext:
+    """Processes forked from a server that has imported what reads videos, or, without fork, started anew.
+
+    The server is started in the project's folder: until Python 3.14 it imports what it preloads from the working
+    directory, where a user may have a `utils` of their own. The workers return to the directory of this process.
+    """
+    if not hasattr(os, "fork"):
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", "utils.video.opening"])
+    here = os.open(".", os.O_RDONLY)
+    try:
+        os.chdir(PROJECT)
+        forkserver.ensure_running()
+    finally:
+        os.fchdir(here)
+        os.close(here)
+    return context
 
 
 def _outcome(future: concurrent.futures.Future, seconds: float) -> Any:
@@ -104,7 +126,7 @@ def _start_worker() -> None:
 
 
 def seconds_for_file(path: str, duration: float | None, timeout_seconds: float) -> float:
-    """The time limit of a video: `timeout_seconds` for each 10 MB and, where it is known, each minute of it prefetch."""
+    """The time limit of a video: `timeout_seconds` for each 10 MB and, where it is known, each minute of it, whichever is more."""
     try:
         size = os.stat(path).st_size
     except OSError:
