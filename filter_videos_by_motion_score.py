@@ -43,8 +43,9 @@ def funnel(filters: list[Filter], rows: list[dict]) -> str:
         kept = [row for row in left if not f.failure(row)]
         steps.append((f.column, len(left), len(left) - len(kept), 1 - len(kept) / max(len(left), 1)))
         left = kept
-    table = pd.DataFrame(steps, columns=["filter", "in", "dropped", "share"])
-    formats = {"in": "{:,}".format, "dropped": "{:,}".format, "share": "{:.1%}".format}
+    width = max((len(f.column) for f in filters), default=0)
+    table = pd.DataFrame(steps, columns=["filter".ljust(width), "in", "dropped", "share"])
+    formats = [lambda name: name.ljust(width), "{:,}".format, "{:,}".format, "{:.1%}".format]
     kept_line = f"kept {len(left):,} of {len(rows):,} ({len(left) / max(len(rows), 1):.1%})"
     return f"{table.to_string(index=False, formatters=formats)}\n{kept_line}"
 
