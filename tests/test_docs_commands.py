@@ -24,21 +24,8 @@ PAGES = [
     *(f"docs/{p.name}" for p in sorted(ROOT.glob("docs/*.md"))),
 ]
 PROGRAM = re.compile(r"([A-Z_]+=\S* )*(python|sh|bash|torchrun|accelerate|\w+\.py) \S+")
-# What a page may show although it is not ours; its arguments are not checked.
-OTHERS = {
-    "uv",
-    "uvx",
-    "pip",
-    "docker",
-    "git",
-    "apt-get",
-    "vllm",
-    "sglang",
-    "lmdeploy",
-    "transformers",
-    "pytest",
-    ".venv/bin/python",
-}
+# What a page may show although it is not ours, and `score`, a line for stage_2_filter_data.sh; their arguments are not checked.
+OTHERS = set("uv uvx pip docker git apt-get vllm sglang lmdeploy transformers pytest .venv/bin/python score".split())
 # Needs a model, a GPU or a server, or is what runs this test.
 NOT_RUN = re.compile(
     r"Aesthetic|CLIPScore|Semantic|easyocr|transformers|vllm|openai|SERVER|PRESET=(cpu|gpu)|run_tests|^uv|^docker"
