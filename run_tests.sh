@@ -13,5 +13,7 @@ if [ $# -eq 0 ]; then
     "$PYTHON" -m ruff format --check . || failed=1
     "$PYTHON" -m mypy || failed=1
     [ "$failed" = 0 ] || exit 1
+    # Two processes, because tests wait a lot for the scripts that they start; --dist loadscope keeps a file's tests, which share fixtures, together.
+    set -- -n 2 --dist loadscope
 fi
 exec "$PYTHON" -m pytest "$@"

@@ -24,21 +24,8 @@ PAGES = [
     *(f"docs/{p.name}" for p in sorted(ROOT.glob("docs/*.md"))),
 ]
 PROGRAM = re.compile(r"([A-Z_]+=\S* )*(python|sh|bash|torchrun|accelerate|\w+\.py) \S+")
-# What a page may show although it is not ours; its arguments are not checked.
-OTHERS = {
-    "uv",
-    "uvx",
-    "pip",
-    "docker",
-    "git",
-    "apt-get",
-    "vllm",
-    "sglang",
-    "lmdeploy",
-    "transformers",
-    "pytest",
-    ".venv/bin/python",
-}
+# What a page may show although it is not ours, and `score`, a line for stage_2_filter_data.sh; their arguments are not checked.
+OTHERS = re.compile(r"uvx?|pip|docker|git|apt-get|vllm|sglang|lmdeploy|transformers|pytest|\.venv/bin/python|score")
 # Needs a model, a GPU or a server, or is what runs this test.
 NOT_RUN = re.compile(
     r"Aesthetic|CLIPScore|Semantic|easyocr|transformers|vllm|openai|SERVER|PRESET=(cpu|gpu)|run_tests|^uv|^docker"
@@ -114,7 +101,7 @@ def wrong(command: Command) -> str | None:
     if program in ("sh", "bash"):
         return None if (ROOT / words[1]).is_file() else f"no {words[1]}"
     if program not in ("python", "torchrun", "accelerate"):
-        return None if program in OTHERS else f"an unknown program, {program}"
+        return None if OTHERS.fullmatch(program) else f"an unknown program, {program}"
     if "-m" in words and not importlib.util.find_spec(words[words.index("-m") + 1]):
         return f"no module {words[words.index('-m') + 1]}"
     if not (call := python_call(words)):
