@@ -124,7 +124,7 @@ class Track:
         if (
             0 < clip.copied_frames < len(times)
             and self.edge_id is not None
-            and not decodes_to(self.temporary, len(times))
+            and not decodes_to(self.temporary, (times - times[0]) * float(self.stream.time_base))
         ):
             clip.copied_frames = 0
             return False
@@ -236,11 +236,12 @@ def upright_graph(stream: av.VideoStream, first: av.VideoFrame) -> Graph:
     return graph
 
 
-def decodes_to(path: Path, count: int) -> bool:
-    """Whether a file gives `count` frames, none of them damaged."""
+def decodes_to(path: Path, seconds: np.ndarray) -> bool:
+    """Whether a file gives frames at these times from the first one on, none of them damaged."""
     try:
         with open_video(str(path)) as (container, stream):
-            damaged = [frame.is_corrupt for frame in decode(container, stream)]
+            frames = [(float(frame.pts * stream.time_base), frame.is_corrupt) for frame in decode(container, stream)]
     except VideoError:
         return False
-    return len(damaged) == count and not any(damaged)
+    shown, damaged = np.array(frames).T
+    return len(shown) == len(seconds) and np.allclose(shown - shown[0], seconds, atol=1e-3) and not damaged.any()

@@ -1,13 +1,14 @@
 """Writing clips that hold exactly the frames of a span of their source, in one pass over it.
 
-`smart` copies every group of pictures (GOP) that lies wholly inside a clip and encodes only the frames at the edges
-that lie in a GOP it shares with a neighbour; the copied frames are the source's own bits. It needs a source whose GOPs
-can stand alone and stand beside x264's in one track: progressive 8-bit 4:2:0 H.264, upright, with square pixels. Any
-other source is encoded whole, as with `libx264`.
+`smart` copies what of a clip can be copied from an IDR frame on: whole groups of pictures (GOPs), and the head of one
+up to a seam (`seams.py`). It encodes only the frames at the edges; the copied frames are the source's own bits. It needs
+a source whose GOPs can stand alone and stand beside x264's in one track: progressive 8-bit 4:2:0 H.264, upright, with
+square pixels. Any other source is encoded whole, as with `libx264`.
 """
 
 import itertools
 import json
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,41 +16,43 @@ from pathlib import Path
 import av
 import numpy as np
 
-from utils.cutting.clip_track import Clip, Encoding, Track
+from utils.cutting.clip_track import HLG, PQ, Clip, Encoding, Track
 from utils.cutting.h264 import IDR, PPS, SPS, nal_length_size, nal_units, parameter_set_id, parameter_sets
+from utils.cutting.seams import find_seams
 from utils.errors import VideoError
 from utils.video.geometry import display_transform
 from utils.video.opening import decode, open_video, packets_tell_times
 
+END = 2**63 - 1  # a PTS after all
 PROGRESSIVE = 1  # AVFieldOrder AV_FIELD_PROGRESSIVE
 
 
 @dataclass(frozen=True)
 class SourceIndex:
-    """What the packets tell without decoding.
+    """What the packets tell, and the first frame.
 
-    `times`: PTS of all frames shown, rising. `entries`: PTS of the frames at which a GOP begins that needs no other.
-    `plain`: whether every packet is one frame shown. `free_id`: the highest number that no parameter set of the source
-    has, for those of encoded edges; None where all 32 are taken.
+    `times`: PTS of all frames shown, rising. `entries` and `seams`: numbers of frames, see `find_seams`; none where a
+    packet is not one frame shown. `free_id`: the highest number that no parameter set of the source has, for those of
+    encoded edges. `can_copy`: whether packets may be copied beside encoded ones.
     """
 
     times: np.ndarray
     entries: np.ndarray
-    plain: bool
-    free_id: int | None
+    seams: np.ndarray
+    free_id: int
+    can_copy: bool
 
 
 def index_source(path: str) -> SourceIndex | None:
     """Read the packets of a video once; None where they do not give their times."""
-    times, entries, plain, used = [], [], True, set()
+    times, begins, sets, plain, steady = [], [], {}, True, True
     with open_video(path) as (container, stream):
         if not packets_tell_times(container):
             return None
         is_h264 = stream.codec_context.codec.canonical_name == "h264"
         extradata = stream.codec_context.extradata
         length_size = nal_length_size(extradata)
-        if is_h264 and extradata:
-            used |= {parameter_set_id(*unit) for unit in parameter_sets(extradata)}
+        units = parameter_sets(extradata) if is_h264 and extradata else []
         for packet in container.demux(stream):
             if packet.size == 0:
                 continue
@@ -59,15 +62,23 @@ def index_source(path: str) -> SourceIndex | None:
                 plain = False
                 continue
             times.append(packet.pts)
-            if is_h264 and packet.is_keyframe:
-                units = list(nal_units(bytes(packet), length_size))
-                used |= {parameter_set_id(kind, unit) for kind, unit in units if kind in (SPS, PPS)}
-                if any(kind == IDR for kind, _ in units):
-                    entries.append(packet.pts)
+            begins.append(False)
+            if is_h264:
+                units += nal_units(bytes(packet), length_size)
+            for kind, unit in units:
+                begins[-1] |= kind == IDR
+                if kind in (SPS, PPS):
+                    steady &= sets.setdefault((kind, parameter_set_id(kind, unit)), unit) == unit
+            units = []
+    if not times:
+        return None
     unique = np.unique(np.array(times, np.int64))
-    free_id = max(set(range(32)) - used, default=None)
     plain = plain and len(unique) == len(times)
-    return SourceIndex(unique, np.array(sorted(entries), np.int64), plain, free_id) if times else None
+    entries, seams = find_seams(np.array(times if plain else [], np.int64), np.array(begins if plain else [], bool))
+    free = set(range(32)) - {number for _, number in sets}
+    with open_video(path) as (container, stream):
+        can_copy = bool(steady and free and len(entries)) and _stands_beside_x264(stream, next(decode(container, stream)))
+    return SourceIndex(unique, entries, seams, max(free, default=0), can_copy)
 
 
 def decoded_times(path: str) -> np.ndarray:
@@ -76,7 +87,7 @@ def decoded_times(path: str) -> np.ndarray:
         return np.array([frame.pts for frame in decode(container, stream)], np.int64)
 
 
-def can_copy(stream: av.VideoStream, first: av.VideoFrame) -> bool:
+def _stands_beside_x264(stream: av.VideoStream, first: av.VideoFrame) -> bool:
     """Whether GOPs of this source may stand in one track beside x264's (see the head of this file)."""
     context = stream.codec_context
     aspect = stream.sample_aspect_ratio or context.sample_aspect_ratio or 1
@@ -84,6 +95,7 @@ def can_copy(stream: av.VideoStream, first: av.VideoFrame) -> bool:
         context.codec.canonical_name == "h264"
         and getattr(context, "field_order", PROGRESSIVE) == PROGRESSIVE  # PyAV 17 leaves it to the frame to tell
         and first.format.name == "yuv420p"
+        and first.color_trc not in (PQ, HLG)
         and not first.interlaced_frame
         and display_transform(first) == (0, False)
         and aspect == 1
@@ -104,18 +116,15 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
         for clip in clips:
             copy_clip(path, clip, encoding)
         return
-    by_gop = index is not None and index.plain and len(index.entries) > 0
-    with open_video(path) as (container, stream):
-        first = next(decode(container, stream))
-        copying = encoding.encoder == "smart" and by_gop and index.free_id is not None and can_copy(stream, first)
+    copying = encoding.encoder == "smart" and index is not None and index.can_copy
     misread = []
     with open_video(path) as (container, stream):
-        if by_gop:
+        if index is not None and len(index.entries):
             pieces = _pieces_by_gop(container, stream, clips, index, copying)
         else:
             pieces = _frames_in(clips, decode(container, stream))
         for clip, group in itertools.groupby(pieces, key=lambda pair: pair[0]):
-            track = Track(path, stream, clip, encoding, edge_id=index.free_id if copying else None)
+            track = Track(path, stream, clip, encoding, edge_id=index.free_id if index and copying else None)
             try:
                 for _, piece in group:
                     track.add(piece)
@@ -142,56 +151,51 @@ def _frames_in(clips: list[Clip], frames: Iterator[av.VideoFrame]) -> Iterator[t
 def _pieces_by_gop(
     container, stream, clips: list[Clip], index: SourceIndex, copying: bool
 ) -> Iterator[tuple[Clip, av.VideoFrame | av.Packet]]:
-    """Frames and packets of the clips in order: packets of GOPs that lie inside one clip (where `copying`), else
-    frames; the rest is not decoded.
+    """Frames and packets of the clips in order: packets from the entry of a GOP up to a seam, where a clip holds both
+    (and `copying`), else frames; what no clip needs is not decoded.
     """
     decoder = stream.codec_context
-    entries = [*map(int, index.entries), 2**63]
-    k, stop, waiting = (
-        0,
-        None,
-        [],
-    )  # the next entry; where the GOP now read stops; the clips it holds frames of, None while its packets are copied
+    gops = [*index.times[index.entries].tolist(), END]
+    seams = [*index.times[index.seams[:-1]].tolist(), END]
+    following, head, copied, waiting = 0, None, END, []
+    # The next of `gops`; the clip that packets are copied to; the PTS before which they are; clips that need frames from there on.
+
+    def decoded(packet: av.Packet | None) -> Iterator[tuple[Clip, av.VideoFrame]]:
+        yield from _frames_in(waiting, (frame for frame in decoder.decode(packet) if frame.pts >= copied))
 
     def leave() -> Iterator[tuple[Clip, av.VideoFrame]]:
-        yield from _frames_in(waiting, decoder.decode(None))
-        decoder.flush_buffers()
+        if waiting:
+            yield from decoded(None)
+            decoder.flush_buffers()
 
-    if entries[0] > index.times[0]:  # pictures before the first entry: decode them, as a player does
-        stop, waiting = entries[0], [clip for clip in clips if clip.start_pts < entries[0]]
-    inside = None
+    if index.entries[0] > 0:  # frames before the first entry: decode them, as a player does
+        copied, waiting = int(index.times[0]), [clip for clip in clips if clip.start_pts < gops[0]]
     for packet in container.demux(stream):
         if packet.size == 0:
             continue
-        if packet.pts == entries[k]:
-            if waiting:
-                yield from leave()
-            start, stop, k = entries[k], entries[k + 1], k + 1
-            touched = [clip for clip in clips if clip.start_pts < stop and clip.stop_pts > start]
-            inside = (
-                touched[0]
-                if copying and touched and touched[0].start_pts <= start and stop <= _end_of(touched[0], index)
-                else None
-            )
-            waiting = [] if inside else touched
+        if packet.pts == gops[following]:
+            yield from leave()
+            start, stop, following = gops[following], gops[following + 1], following + 1
             if start >= clips[-1].stop_pts:
                 return
-        if inside:
-            yield inside, packet
-        elif waiting:
-            for frame in decoder.decode(packet):
-                yield from _frames_in(waiting, iter([frame]))
+            head = next((clip for clip in clips if copying and clip.start_pts <= start < clip.stop_pts), None)
+            copied = start
+            if head:
+                end = END if head.times[-1] == index.times[-1] else head.stop_pts  # the last takes all that follows
+                copied = seams[bisect_right(seams, min(stop, end)) - 1]
+            waiting = [clip for clip in clips if clip.start_pts < stop and clip.stop_pts > copied]
+        if head and packet.pts < copied:
+            yield head, packet
+        if waiting:
+            needed = max(copied, waiting[0].start_pts)
+            decoder.skip_frame = "DEFAULT" if packet.pts >= needed else "NONREF"
+            for clip, frame in decoded(packet):
+                yield clip, frame
                 if frame.pts >= waiting[-1].times[-1]:
                     waiting = []
                     decoder.flush_buffers()
                     break
-    if waiting:
-        yield from leave()
-
-
-def _end_of(clip: Clip, index: SourceIndex) -> int:
-    """Where a clip stops, as far as copying goes: a clip that ends with the last frame may take all that follows."""
-    return 2**63 if clip.times[-1] == index.times[-1] else clip.stop_pts
+    yield from leave()
 
 
 def copy_clip(path: str, clip: Clip, encoding: Encoding) -> None:
