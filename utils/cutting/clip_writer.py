@@ -15,6 +15,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 
 from utils.cutting.clip_track import HLG, PQ, Clip, Encoding, Track
 from utils.cutting.h264 import IDR, PPS, SPS, nal_length_size, nal_units, parameter_set_id, parameter_sets
@@ -45,7 +46,10 @@ class SourceIndex:
 
 def index_source(path: str) -> SourceIndex | None:
     """Read the packets of a video once; None where they do not give their times."""
-    times, begins, sets, plain, steady = [], [], {}, True, True
+    times: list[int] = []
+    begins: list[bool] = []
+    sets: dict[tuple[int, int], bytes] = {}
+    plain = steady = True
     with open_video(path) as (container, stream):
         if not packets_tell_times(container):
             return None
@@ -63,6 +67,7 @@ def index_source(path: str) -> SourceIndex | None:
                 continue
             times.append(packet.pts)
             begins.append(False)
+            steady &= not packet.has_sidedata("new_extradata")
             if is_h264:
                 units += nal_units(bytes(packet), length_size)
             for kind, unit in units:
@@ -76,8 +81,10 @@ def index_source(path: str) -> SourceIndex | None:
     plain = plain and len(unique) == len(times)
     entries, seams = find_seams(np.array(times if plain else [], np.int64), np.array(begins if plain else [], bool))
     free = set(range(32)) - {number for _, number in sets}
-    with open_video(path) as (container, stream):
-        can_copy = bool(steady and free and len(entries)) and _stands_beside_x264(stream, next(decode(container, stream)))
+    can_copy = bool(steady and free and len(entries))
+    if can_copy:
+        with open_video(path) as (container, stream):
+            can_copy = _stands_beside_x264(stream, next(decode(container, stream)))
     return SourceIndex(unique, entries, seams, max(free, default=0), can_copy)
 
 
@@ -120,7 +127,7 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
     misread = []
     with open_video(path) as (container, stream):
         if index is not None and len(index.entries):
-            pieces = _pieces_by_gop(container, stream, clips, index, copying)
+            pieces = _pieces_by_gop(container, stream, _gops(clips, index, copying))
         else:
             pieces = _frames_in(clips, decode(container, stream))
         for clip, group in itertools.groupby(pieces, key=lambda pair: pair[0]):
@@ -148,54 +155,74 @@ def _frames_in(clips: list[Clip], frames: Iterator[av.VideoFrame]) -> Iterator[t
             yield clips[k], frame
 
 
-def _pieces_by_gop(
-    container, stream, clips: list[Clip], index: SourceIndex, copying: bool
-) -> Iterator[tuple[Clip, av.VideoFrame | av.Packet]]:
-    """Frames and packets of the clips in order: packets from the entry of a GOP up to a seam, where a clip holds both
-    (and `copying`), else frames; what no clip needs is not decoded.
+@dataclass
+class _Gop:
+    """What is done with a GOP that ends before the packet with PTS `stop`: its packets before the PTS `copied` go to the
+    clip `head` as they are; its frames from there on are decoded for the clips `decoded`.
     """
-    decoder = stream.codec_context
-    gops = [*index.times[index.entries].tolist(), END]
+
+    stop: int
+    head: Clip | None
+    copied: int
+    decoded: list[Clip]
+
+
+def _gops(clips: list[Clip], index: SourceIndex, copying: bool) -> Iterator[_Gop]:
+    """The GOPs in order, up to the end of the last clip; what is before the first entry is decoded, as a player does."""
+    starts = [*index.times[index.entries].tolist(), END]
     seams = [*index.times[index.seams[:-1]].tolist(), END]
-    following, head, copied, waiting = 0, None, END, []
-    # The next of `gops`; the clip that packets are copied to; the PTS before which they are; clips that need frames from there on.
+    if index.entries[0] > 0:
+        starts.insert(0, int(index.times[0]))
+    k = 0
+    for start, stop in itertools.pairwise(starts):
+        while clips[k].stop_pts <= start:
+            k += 1
+            if k == len(clips):
+                return
+        head, copied = None, start
+        if copying and clips[k].start_pts <= start and start >= index.times[index.entries[0]]:
+            head = clips[k]
+            end = END if head.times[-1] == index.times[-1] else head.stop_pts  # the last takes all that follows
+            copied = seams[bisect_right(seams, min(stop, end)) - 1]
+        touched = itertools.takewhile(lambda clip, stop=stop: clip.start_pts < stop, itertools.islice(clips, k, None))
+        yield _Gop(stop, head, copied, [clip for clip in touched if clip.stop_pts > copied])
 
-    def decoded(packet: av.Packet | None) -> Iterator[tuple[Clip, av.VideoFrame]]:
-        yield from _frames_in(waiting, (frame for frame in decoder.decode(packet) if frame.pts >= copied))
 
-    def leave() -> Iterator[tuple[Clip, av.VideoFrame]]:
-        if waiting:
-            yield from decoded(None)
+def _pieces_by_gop(
+    container: InputContainer, stream: av.VideoStream, gops: Iterator[_Gop]
+) -> Iterator[tuple[Clip, av.VideoFrame | av.Packet]]:
+    """Frames and packets of the clips in order; what no clip needs is not decoded."""
+    decoder = stream.codec_context
+
+    def decode_for(gop: _Gop, packet: av.Packet | None) -> Iterator[tuple[Clip, av.VideoFrame]]:
+        yield from _frames_in(gop.decoded, (frame for frame in decoder.decode(packet) if frame.pts >= gop.copied))
+
+    def leave(gop: _Gop) -> Iterator[tuple[Clip, av.VideoFrame]]:
+        if gop.decoded:
+            yield from decode_for(gop, None)
             decoder.flush_buffers()
 
-    if index.entries[0] > 0:  # frames before the first entry: decode them, as a player does
-        copied, waiting = int(index.times[0]), [clip for clip in clips if clip.start_pts < gops[0]]
+    gop = next(gops)
     for packet in container.demux(stream):
         if packet.size == 0:
             continue
-        if packet.pts == gops[following]:
-            yield from leave()
-            start, stop, following = gops[following], gops[following + 1], following + 1
-            if start >= clips[-1].stop_pts:
+        if packet.pts == gop.stop:
+            yield from leave(gop)
+            gop = next(gops, None)
+            if gop is None:
                 return
-            head = next((clip for clip in clips if copying and clip.start_pts <= start < clip.stop_pts), None)
-            copied = start
-            if head:
-                end = END if head.times[-1] == index.times[-1] else head.stop_pts  # the last takes all that follows
-                copied = seams[bisect_right(seams, min(stop, end)) - 1]
-            waiting = [clip for clip in clips if clip.start_pts < stop and clip.stop_pts > copied]
-        if head and packet.pts < copied:
-            yield head, packet
-        if waiting:
-            needed = max(copied, waiting[0].start_pts)
-            decoder.skip_frame = "DEFAULT" if packet.pts >= needed else "NONREF"
-            for clip, frame in decoded(packet):
+        if gop.head and packet.pts < gop.copied:
+            yield gop.head, packet
+        if gop.decoded:
+            needed = packet.pts >= max(gop.copied, gop.decoded[0].start_pts)
+            decoder.skip_frame = "DEFAULT" if needed else "NONREF"
+            for clip, frame in decode_for(gop, packet):
                 yield clip, frame
-                if frame.pts >= waiting[-1].times[-1]:
-                    waiting = []
+                if frame.pts >= gop.decoded[-1].times[-1]:
+                    gop.decoded = []
                     decoder.flush_buffers()
                     break
-    yield from leave()
+    yield from leave(gop)
 
 
 def copy_clip(path: str, clip: Clip, encoding: Encoding) -> None:

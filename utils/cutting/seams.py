@@ -66,11 +66,11 @@ class _Shot:
         self.borders, self.entries, self.seams, self.mixed = borders, entries, seams, mixed
         self.shortest, self.longest = shortest - TOLERANCE, longest + TOLERANCE
         self.count = len(borders) - 1
-        grid = np.arange(borders[0], borders[-1], NEIGHBOUR)
-        nearest = np.searchsorted(np.array(borders)[entries], grid) if entries else []
+        nearest = np.searchsorted(np.array(borders)[entries], np.arange(borders[0], borders[-1], NEIGHBOUR))
         self.sparse = sorted({entries[i] for i in nearest if i < len(entries)})
         # The last frames from which the rest is still enough for one clip, for two, ...
-        self.last = [bisect_right(borders, borders[-1] - k * shortest + TOLERANCE) - 1 for k in range(1, 2 + int(longest / shortest))]
+        most = 1 + int(longest / shortest)
+        self.last = [bisect_right(borders, borders[-1] - k * shortest + TOLERANCE) - 1 for k in range(1, most + 1)]
 
     def seam_before(self, stop: int) -> int:
         """The last seam at or before a frame, 0 where there is none."""
@@ -98,7 +98,7 @@ class _Shot:
 
     def cheapest(self, lost: float) -> list[tuple[int, int]]:
         """The spans of least cost, where a frame lost costs as much as `lost` encoded ones: a shortest path over frames."""
-        best: dict[int, tuple[float, int, bool]] = {0: (0.0, 0, False)}  # of a frame: cost, the one before, is it a clip
+        best = {0: (0.0, 0, False)}  # of a frame: the cost up to it, the frame before, whether a clip is between
         ahead = [0]
         while (first := heappop(ahead)) < self.count:
             at = bisect_right(self.entries, first)
