@@ -36,14 +36,14 @@ def test_seams_are_where_all_before_is_shown_before_all_after():
 # Spans
 
 
-def split(count: int, entries: list[int], mini_gop: int = 4, fps: int = 24, lengths=(3, 10), mixed: bool = True):
+def split(count: int, entries: list[int], mini_gop: int = 4, fps: int = 24, lengths=(3, 10)):
     """Spans of a shot whose seams are `mini_gop` frames apart from each entry on, in frames."""
     borders = np.arange(count + 1) / fps
     entries = np.array(entries, np.int64)
     starts = [0, *entries.tolist(), count]
     seams = np.unique([s for a, b in zip(starts, starts[1:]) for s in [*range(a + 1, b, mini_gop), a, b]])
     even = split_shot(borders, *lengths, "even")
-    return split_at_seams(borders, entries, seams, *lengths, even, mixed)
+    return split_at_seams(borders, entries, seams, *lengths, even)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +65,6 @@ def test_a_shot_is_split_where_little_is_lost_and_little_encoded(count, entries,
 
 def test_a_shot_without_entries_is_split_evenly():
     assert split(480 - 6, []) == [(0, 237), (237, 474)]
-
-
-def test_where_encoded_frames_cannot_stand_beside_copied_ones_a_clip_is_one_or_the_other():
-    assert split(240, [40], mixed=False) == [(0, 240)]
-    assert split(470, [0, 232], mixed=False) == [(0, 232), (232, 469)]  # the last frame would cost the clip
 
 
 def test_lengths_keep_their_limits_and_little_is_lost_at_any_rate():

@@ -39,16 +39,14 @@ def split_at_seams(
     min_seconds: float,
     max_seconds: float,
     even: list[tuple[int, int]],
-    mixed: bool = True,
 ) -> list[tuple[int, int]]:
     """Frame spans [first, stop) of a shot's clips that cost little to write and lose few of the frames that `even`, the
     spans of equal parts, would keep.
 
-    `borders`: seconds at which the shot's frames begin, and at last its end; `entries` and `seams` in its frames;
-    `mixed`: whether a clip may hold encoded frames beside copied ones.
+    `borders`: seconds at which the shot's frames begin, and at last its end; `entries` and `seams` in its frames.
     """
     count = len(borders) - 1
-    shot = _Shot(borders.tolist(), entries.tolist(), seams.tolist(), min_seconds, max_seconds, mixed)
+    shot = _Shot(borders.tolist(), entries.tolist(), seams.tolist(), min_seconds, max_seconds)
     enough = (1 - MOST_LOST) * sum(stop - first for first, stop in even)
     for lost in LOST:
         spans = shot.cheapest(lost)
@@ -60,10 +58,8 @@ def split_at_seams(
 class _Shot:
     """A shot's frames and where they can be parted; see `split_at_seams`."""
 
-    def __init__(
-        self, borders: list[float], entries: list[int], seams: list[int], shortest: float, longest: float, mixed: bool
-    ):
-        self.borders, self.entries, self.seams, self.mixed = borders, entries, seams, mixed
+    def __init__(self, borders: list[float], entries: list[int], seams: list[int], shortest: float, longest: float):
+        self.borders, self.entries, self.seams = borders, entries, seams
         self.shortest, self.longest = shortest - TOLERANCE, longest + TOLERANCE
         self.count = len(borders) - 1
         nearest = np.searchsorted(np.array(borders)[entries], np.arange(borders[0], borders[-1], NEIGHBOUR))
@@ -81,8 +77,7 @@ class _Shot:
         """Frames of a clip that must be encoded."""
         at = bisect_left(self.entries, first)
         entry = self.entries[at] if at < len(self.entries) else stop
-        copied = max(0, self.seam_before(stop) - entry)
-        return stop - first - copied if self.mixed or copied == stop - first else stop - first
+        return stop - first - max(0, self.seam_before(stop) - entry)
 
     def ends(self, first: int) -> set[int]:
         """Frames before which a clip from `first` on may end."""
