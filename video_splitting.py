@@ -26,6 +26,7 @@ from utils.cutting.spans import ClipLimits, long_enough, shots_of, transitions_o
 from utils.cutting.split import split_video
 from utils.errors import UsageError
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+from utils.pipeline.result_file import settings_of
 
 
 def parse_flags() -> argparse.Namespace:
@@ -45,9 +46,10 @@ def parse_flags() -> argparse.Namespace:
         group.add_argument(f"--{flag}_seconds", type=at_least(0.1, float), default=default, help=text)
     group.add_argument(
         "--long_shots",
-        choices=["even", "greedy"],
-        default="even",
-        help="even: split into equal parts; greedy: into pieces of --max_seconds, a short rest is dropped",
+        choices=["keyframe", "even", "greedy"],
+        help="keyframe: split where --encoder smart has least to encode, at a loss of up to 5 %% of the frames; even: into "
+        "equal parts; greedy: into pieces of --max_seconds, a short rest is dropped (default: that of the existing "
+        "--saved_path, else keyframe)",
     )
     group.add_argument(
         "--transition_margin",
@@ -134,6 +136,9 @@ def main() -> None:
         check_row(row, args.video_metadata_path, needs_size=bool(args.resolution_threshold))
     add_clip_prefixes(rows)
 
+    if args.long_shots is None:  # a dataset goes on as it was begun
+        before = {} if args.overwrite else settings_of(args.saved_path)
+        args.long_shots = before.get("long_shots", ClipLimits.long_shots)
     limits = from_flags(ClipLimits, args)
     coded = {"encoder": args.encoder, "crf": args.crf, "preset": args.preset, "audio": not args.no_audio}
     encoding = Encoding(**coded, threads=args.encoder_threads)

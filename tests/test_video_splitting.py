@@ -66,8 +66,8 @@ SOURCES = {
     "alpha_qtrle.mov": {"codec": "qtrle", "pix_fmt": "argb"},
     "alpha_png.mov": {"codec": "png", "pix_fmt": "rgba"},
 }
-COPIED = {  # of these sources, smart copies GOPs
-    "closed_gops.mp4", "odd_idrs.mp4", "pyramid_of_16.mp4", "variable.mp4", "first_pts_5_s.mkv", "first_pts_9_h.ts",
+COPIED = {  # of these sources, smart copies GOPs, or the head of one
+    "closed_gops.mp4", "open_gops.mp4", "one_keyframe.mp4", "intra_refresh.mp4", "ntsc.mkv", "odd_idrs.mp4", "pyramid_of_16.mp4", "variable.mp4", "first_pts_5_s.mkv", "first_pts_9_h.ts",
     "ntsc.mp4", "60_fps.mp4", "fragmented.mp4", "h264.flv",
 }  # fmt: skip
 SHOTS = [(0, 33), (33, 61), (61, 97), (97, 120)]

@@ -15,7 +15,7 @@ from utils.cutting.audio import encode_audio, read_audio
 from utils.cutting.h264 import PPS, SPS, nal_length_size, nal_units, parameter_sets, track_header
 from utils.errors import VideoError
 from utils.video.geometry import display_transform
-from utils.video.opening import decode, open_video
+from utils.video.opening import decode, open_video, time_base_of
 
 PQ, HLG = 16, 18  # colour transfer functions of HDR, ITU-T H.273 table 3
 
@@ -133,7 +133,7 @@ class Track:
         if (
             0 < clip.copied_frames < len(times)
             and self.edge_id is not None
-            and not decodes_to(self.temporary, len(times))
+            and not decodes_to(self.temporary, (times - times[0]) * float(self.time_base))
         ):
             clip.copied_frames = 0
             return False
@@ -246,11 +246,14 @@ def upright_graph(stream: av.VideoStream, first: av.VideoFrame) -> Graph:
     return graph
 
 
-def decodes_to(path: Path, count: int) -> bool:
-    """Whether a file gives `count` frames, none of them damaged."""
+def decodes_to(path: Path, seconds: np.ndarray) -> bool:
+    """Whether a file gives frames at these times from the first one on, none of them damaged."""
     try:
         with open_video(str(path)) as (container, stream):
-            damaged = [frame.is_corrupt for frame in decode(container, stream)]
+            frames = [
+                (float(pts_of(frame) * time_base_of(stream)), frame.is_corrupt) for frame in decode(container, stream)
+            ]
     except VideoError:
         return False
-    return len(damaged) == count and not any(damaged)
+    shown, damaged = np.array(frames).T
+    return len(shown) == len(seconds) and np.allclose(shown - shown[0], seconds, atol=1e-3) and not damaged.any()

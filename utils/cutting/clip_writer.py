@@ -1,55 +1,62 @@
 """Writing clips that hold exactly the frames of a span of their source, in one pass over it.
 
-`smart` copies every group of pictures (GOP) that lies wholly inside a clip and encodes only the frames at the edges
-that lie in a GOP it shares with a neighbour; the copied frames are the source's own bits. It needs a source whose GOPs
-can stand alone and stand beside x264's in one track: progressive 8-bit 4:2:0 H.264, upright, with square pixels. Any
-other source is encoded whole, as with `libx264`.
+`smart` copies what of a clip can be copied from an IDR frame on: whole groups of pictures (GOPs), and the head of one
+up to a seam (`seams.py`). It encodes only the frames at the edges; the copied frames are the source's own bits. It needs
+a source whose GOPs can stand alone and stand beside x264's in one track: progressive 8-bit 4:2:0 H.264, upright, with
+square pixels. Any other source is encoded whole, as with `libx264`.
 """
 
 import itertools
 import json
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 
-from utils.cutting.clip_track import Clip, Encoding, Track, pts_of
+from utils.cutting.clip_track import HLG, PQ, Clip, Encoding, Track, pts_of
 from utils.cutting.h264 import IDR, PPS, SPS, nal_length_size, nal_units, parameter_set_id, parameter_sets
+from utils.cutting.seams import find_seams
 from utils.errors import VideoError
 from utils.video.geometry import display_transform
 from utils.video.opening import decode, open_video, packets_tell_times
 
+END = 2**63 - 1  # a PTS after all
 PROGRESSIVE = 1  # AVFieldOrder AV_FIELD_PROGRESSIVE
 
 
 @dataclass(frozen=True)
 class SourceIndex:
-    """What the packets tell without decoding.
+    """What the packets tell, and the first frame.
 
-    `times`: PTS of all frames shown, rising. `entries`: PTS of the frames at which a GOP begins that needs no other.
-    `plain`: whether every packet is one frame shown. `free_id`: the highest number that no parameter set of the source
-    has, for those of encoded edges; None where all 32 are taken.
+    `times`: PTS of all frames shown, rising. `entries` and `seams`: numbers of frames, see `find_seams`; none where a
+    packet is not one frame shown. `free_id`: the highest number that no parameter set of the source has, for those of
+    encoded edges. `can_copy`: whether packets may be copied beside encoded ones.
     """
 
     times: np.ndarray
     entries: np.ndarray
-    plain: bool
-    free_id: int | None
+    seams: np.ndarray
+    free_id: int
+    can_copy: bool
 
 
 def index_source(path: str) -> SourceIndex | None:
     """Read the packets of a video once; None where they do not give their times."""
-    times, entries, plain, used = [], [], True, set()
+    times: list[int] = []
+    begins: list[bool] = []
+    sets: dict[tuple[int, int], bytes] = {}
+    plain = steady = True
     with open_video(path) as (container, stream):
         if not packets_tell_times(container):
             return None
         is_h264 = stream.codec_context.codec.canonical_name == "h264"
         extradata = stream.codec_context.extradata
         length_size = nal_length_size(extradata)
-        if is_h264 and extradata:
-            used |= {parameter_set_id(*unit) for unit in parameter_sets(extradata)}
+        units = parameter_sets(extradata) if is_h264 and extradata else []
         for packet in container.demux(stream):
             if packet.size == 0:
                 continue
@@ -59,24 +66,35 @@ def index_source(path: str) -> SourceIndex | None:
                 plain = False
                 continue
             times.append(packet.pts)
-            if is_h264 and packet.is_keyframe:
-                units = list(nal_units(bytes(packet), length_size))
-                used |= {parameter_set_id(kind, unit) for kind, unit in units if kind in (SPS, PPS)}
-                if any(kind == IDR for kind, _ in units):
-                    entries.append(packet.pts)
+            begins.append(False)
+            steady &= not packet.has_sidedata("new_extradata")
+            if is_h264:
+                units += nal_units(bytes(packet), length_size)
+            for kind, unit in units:
+                begins[-1] |= kind == IDR
+                if kind in (SPS, PPS):
+                    steady &= sets.setdefault((kind, parameter_set_id(kind, unit)), unit) == unit
+            units = []
+    if not times:
+        return None
     unique = np.unique(np.array(times, np.int64))
-    free_id = max(set(range(32)) - used, default=None)
     plain = plain and len(unique) == len(times)
-    return SourceIndex(unique, np.array(sorted(entries), np.int64), plain, free_id) if times else None
+    entries, seams = find_seams(np.array(times if plain else [], np.int64), np.array(begins if plain else [], bool))
+    free = set(range(32)) - {number for _, number in sets}
+    can_copy = bool(steady and free and len(entries))
+    if can_copy:
+        with open_video(path) as (container, stream):
+            can_copy = _stands_beside_x264(stream, next(decode(container, stream)))
+    return SourceIndex(unique, entries, seams, max(free, default=0), can_copy)
 
 
 def decoded_times(path: str) -> np.ndarray:
     """PTS of all frames, by decoding them: for files whose packets do not tell."""
     with open_video(path) as (container, stream):
-        return np.array([frame.pts for frame in decode(container, stream)], np.int64)
+        return np.array([pts_of(frame) for frame in decode(container, stream)], np.int64)
 
 
-def can_copy(stream: av.VideoStream, first: av.VideoFrame) -> bool:
+def _stands_beside_x264(stream: av.VideoStream, first: av.VideoFrame) -> bool:
     """Whether GOPs of this source may stand in one track beside x264's (see the head of this file)."""
     context = stream.codec_context
     aspect = stream.sample_aspect_ratio or context.sample_aspect_ratio or 1
@@ -84,6 +102,7 @@ def can_copy(stream: av.VideoStream, first: av.VideoFrame) -> bool:
         context.codec.canonical_name == "h264"
         and getattr(context, "field_order", PROGRESSIVE) == PROGRESSIVE  # PyAV 17 leaves it to the frame to tell
         and first.format.name == "yuv420p"
+        and first.color_trc not in (PQ, HLG)
         and not first.interlaced_frame
         and display_transform(first) == (0, False)
         and aspect == 1
@@ -104,19 +123,15 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
         for clip in clips:
             copy_clip(path, clip, encoding)
         return
-    if index is not None and not (index.plain and len(index.entries)):
-        index = None  # nothing tells its GOPs apart
-    with open_video(path) as (container, stream):
-        first = next(decode(container, stream))
-        copying = encoding.encoder == "smart" and bool(index and index.free_id is not None) and can_copy(stream, first)
+    copying = encoding.encoder == "smart" and index is not None and index.can_copy
     misread = []
     with open_video(path) as (container, stream):
-        if index is not None:
-            pieces = _pieces_by_gop(container, stream, clips, index, copying)
+        if index is not None and len(index.entries):
+            pieces = _pieces_by_gop(container, stream, _gops(clips, index, copying))
         else:
             pieces = _frames_in(clips, decode(container, stream))
         for clip, group in itertools.groupby(pieces, key=lambda pair: pair[0]):
-            track = Track(path, stream, clip, encoding, edge_id=index.free_id if copying and index else None)
+            track = Track(path, stream, clip, encoding, edge_id=index.free_id if index and copying else None)
             try:
                 for _, piece in group:
                     track.add(piece)
@@ -129,7 +144,7 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
 
 
 def _frames_in(clips: list[Clip], frames: Iterator[av.VideoFrame]) -> Iterator[tuple[Clip, av.VideoFrame]]:
-    """Each frame that belongs to a clip, with its clip; ends after the last clip."""
+    """Each frame that lies in a clip, with its clip; ends after the last clip."""
     k = 0
     for frame in frames:
         while k < len(clips) and pts_of(frame) >= clips[k].stop_pts:
@@ -140,58 +155,75 @@ def _frames_in(clips: list[Clip], frames: Iterator[av.VideoFrame]) -> Iterator[t
             yield clips[k], frame
 
 
-def _pieces_by_gop(
-    container, stream, clips: list[Clip], index: SourceIndex, copying: bool
-) -> Iterator[tuple[Clip, av.VideoFrame | av.Packet]]:
-    """Frames and packets of the clips in order: packets of GOPs that lie inside one clip (where `copying`), else
-    frames; the rest is not decoded.
+@dataclass
+class _Gop:
+    """What is done with a GOP that ends before the packet with PTS `stop`: its packets before the PTS `copied` go to the
+    clip `head` as they are; its frames from there on are decoded for the clips `decoded`.
     """
-    decoder = stream.codec_context
-    entries = [*map(int, index.entries), 2**63]
-    k = 0  # the next entry
-    waiting: list[Clip] = []  # that the GOP now read has frames of; none while its packets are copied
 
-    if entries[0] > index.times[0]:  # frames before the first entry: decode them, as a player does
-        waiting = [clip for clip in clips if clip.start_pts < entries[0]]
-    inside = None
+    stop: int
+    head: Clip | None
+    copied: int
+    decoded: list[Clip]
+
+
+def _gops(clips: list[Clip], index: SourceIndex, copying: bool) -> Iterator[_Gop]:
+    """The GOPs in order, up to the end of the last clip; what is before the first entry is decoded, as a player does."""
+    starts = [*index.times[index.entries].tolist(), END]
+    seams = [*index.times[index.seams[:-1]].tolist(), END]
+    if index.entries[0] > 0:
+        starts.insert(0, int(index.times[0]))
+    k = 0
+    for start, stop in itertools.pairwise(starts):
+        while clips[k].stop_pts <= start:
+            k += 1
+            if k == len(clips):
+                return
+        head, copied = None, start
+        if copying and clips[k].start_pts <= start and start >= index.times[index.entries[0]]:
+            head = clips[k]
+            end = END if head.times[-1] == index.times[-1] else head.stop_pts  # the last takes all that follows
+            copied = seams[bisect_right(seams, min(stop, end)) - 1]
+        until = next((n for n in range(k, len(clips)) if clips[n].start_pts >= stop), len(clips))
+        yield _Gop(stop, head, copied, [clip for clip in clips[k:until] if clip.stop_pts > copied])
+
+
+def _pieces_by_gop(
+    container: InputContainer, stream: av.VideoStream, gops: Iterator[_Gop]
+) -> Iterator[tuple[Clip, av.VideoFrame | av.Packet]]:
+    """Frames and packets of the clips in order; what no clip needs is not decoded."""
+    decoder = stream.codec_context
+
+    def decode_for(gop: _Gop, packet: av.Packet | None) -> Iterator[tuple[Clip, av.VideoFrame]]:
+        yield from _frames_in(gop.decoded, (frame for frame in decoder.decode(packet) if pts_of(frame) >= gop.copied))
+
+    def leave(gop: _Gop) -> Iterator[tuple[Clip, av.VideoFrame]]:
+        if gop.decoded:
+            yield from decode_for(gop, None)
+            decoder.flush_buffers()
+
+    gop = next(gops)
     for packet in container.demux(stream):
         if packet.size == 0:
             continue
-        if packet.pts == entries[k]:
-            if waiting:
-                yield from _drained(decoder, waiting)
-            start, stop, k = entries[k], entries[k + 1], k + 1
-            touched = [clip for clip in clips if clip.start_pts < stop and clip.stop_pts > start]
-            inside = (
-                touched[0]
-                if copying and touched and touched[0].start_pts <= start and stop <= _end_of(touched[0], index)
-                else None
-            )
-            waiting = [] if inside else touched
-            if start >= clips[-1].stop_pts:
+        if packet.pts == gop.stop:
+            yield from leave(gop)
+            following = next(gops, None)
+            if following is None:
                 return
-        if inside:
-            yield inside, packet
-        elif waiting:
-            for frame in decoder.decode(packet):
-                yield from _frames_in(waiting, iter([frame]))
-                if pts_of(frame) >= waiting[-1].times[-1]:
-                    waiting = []
+            gop = following
+        if gop.head and pts_of(packet) < gop.copied:
+            yield gop.head, packet
+        if gop.decoded:
+            needed = pts_of(packet) >= max(gop.copied, gop.decoded[0].start_pts)
+            decoder.skip_frame = "DEFAULT" if needed else "NONREF"
+            for clip, frame in decode_for(gop, packet):
+                yield clip, frame
+                if pts_of(frame) >= gop.decoded[-1].times[-1]:
+                    gop.decoded = []
                     decoder.flush_buffers()
                     break
-    if waiting:
-        yield from _drained(decoder, waiting)
-
-
-def _drained(decoder: av.VideoCodecContext, clips: list[Clip]) -> Iterator[tuple[Clip, av.VideoFrame]]:
-    """The frames that a decoder still holds, as `_frames_in` gives them."""
-    yield from _frames_in(clips, iter(decoder.decode(None)))
-    decoder.flush_buffers()
-
-
-def _end_of(clip: Clip, index: SourceIndex) -> int:
-    """Where a clip stops, as far as copying goes: a clip that ends with the last frame may take all that follows."""
-    return 2**63 if clip.times[-1] == index.times[-1] else clip.stop_pts
+    yield from leave(gop)
 
 
 def copy_clip(path: str, clip: Clip, encoding: Encoding) -> None:

@@ -17,7 +17,7 @@ class ClipLimits:
     transition_margin: float = 0.1
     min_seconds: float = 3
     max_seconds: float = 10
-    long_shots: str = "even"
+    long_shots: str = "keyframe"
 
 
 def timecode(seconds: float) -> str:
@@ -85,7 +85,7 @@ def split_shot(borders: np.ndarray, min_seconds: float, max_seconds: float, long
     """
     if borders[-1] - borders[0] <= max_seconds + 2 * ROUNDING:
         return [(0, len(borders) - 1)]
-    even = _even_parts(borders, min_seconds, max_seconds) if long_shots == "even" else []
+    even = _even_parts(borders, min_seconds, max_seconds) if long_shots != "greedy" else []
     return even or _greedy_parts(borders, min_seconds, max_seconds)
 
 

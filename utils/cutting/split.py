@@ -11,6 +11,7 @@ import numpy as np
 from utils.cutting.clip_names import MAX_NAME_BYTES, clip_name, remove_other_clips
 from utils.cutting.clip_track import Clip, Encoding
 from utils.cutting.clip_writer import SourceIndex, decoded_times, index_source, write_clips
+from utils.cutting.seams import split_at_seams
 from utils.cutting.spans import ROUNDING, ClipLimits, split_shot, usable_spans
 from utils.errors import VideoError
 from utils.video.geometry import display_size
@@ -51,7 +52,8 @@ def split_video(
     Raises: `VideoError`.
     """
     source = read_source(locate(row["video_path"], video_folder), row.get("num_frames"))
-    spans = frame_spans(source, row, limits)
+    at_seams = limits.long_shots == "keyframe" and encoding.encoder == "smart"
+    spans = frame_spans(source, row, limits, at_seams)
     if not spans:
         raise VideoError(
             f"{source.path!r}: no whole number of its frames lasts {limits.min_seconds:g} to {limits.max_seconds:g} s"
@@ -100,8 +102,8 @@ def read_source(path: str, num_frames: int | None) -> Source:
         return Source(path, times, index, stream.time_base, stream.average_rate)
 
 
-def frame_spans(source: Source, row: dict, limits: ClipLimits) -> list[tuple[int, int]]:
-    """Frame indices [first, stop) of the clips that a row's shots give.
+def frame_spans(source: Source, row: dict, limits: ClipLimits, at_seams: bool) -> list[tuple[int, int]]:
+    """Frame indices [first, stop) of the clips that a row's shots give; `at_seams`: where copying needs least encoding.
 
     Raises: `VideoError` for a shot outside the video.
     """
@@ -112,8 +114,12 @@ def frame_spans(source: Source, row: dict, limits: ClipLimits) -> list[tuple[int
             raise VideoError(
                 f"{source.path!r}: the shot {start:g} to {stop:g} s is outside the video of {borders[-1]:g} s; detect its shots again"
             )
-        shot = borders[first : min(last, len(source.times)) + 1]
+        last = min(last, len(source.times))
+        shot, index = borders[first : last + 1], source.index
         parts = split_shot(shot, limits.min_seconds, limits.max_seconds, limits.long_shots)
+        if at_seams and index is not None and index.can_copy:
+            entries, seams = (at[(at >= first) & (at <= last)] - first for at in (index.entries, index.seams))
+            parts = split_at_seams(shot, entries, seams, limits.min_seconds, limits.max_seconds, even=parts)
         spans += [(first + a, first + b) for a, b in parts]
     return spans
 

@@ -79,6 +79,14 @@ def unique(rows: list[dict], key: str) -> list[dict]:
     return list({(row.get(key), row.get("video_path")): row for row in rows}.values())
 
 
+def settings_of(path: str | os.PathLike) -> dict:
+    """The settings that a result file was made with; {} where there are none."""
+    try:
+        return json.loads(Path(path).with_suffix(".settings.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
 class ResultFile:
     """A result file with its errors and settings: what is done, what is due, and a place to add what comes.
 
@@ -238,10 +246,7 @@ class ResultFile:
                 temporary.write_text(text, encoding="utf-8")
 
     def _settings_before(self) -> dict:
-        try:
-            return json.loads(self.settings_path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {}
+        return settings_of(self.path)
 
     def _part(self, path: Path) -> Path:
         return path.with_suffix(f".part-{self.rank}.jsonl")
