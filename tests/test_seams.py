@@ -11,7 +11,8 @@ from test_video_splitting import X264, spans_to_row
 from utils.cutting.clip_track import Encoding
 from utils.cutting.clip_writer import index_source
 from utils.cutting.seams import MOST_LOST, find_seams, split_at_seams
-from video_splitting import split_shot, split_video
+from utils.cutting.spans import ClipLimits, split_shot
+from utils.cutting.split import split_video
 
 SLOW = Fraction(12)  # fps, so that clips of seconds are few frames
 
@@ -117,7 +118,7 @@ SOURCES = {  # of 240 frames, with the least share of them that is copied: the s
 def cut_at_seams(path, out, spans, times=None, encoder: str = "smart", lengths=(3, 10)) -> list[dict]:
     row = spans_to_row(path.name, times or read_video(path)[0], spans)
     encoding = Encoding(encoder=encoder, preset="ultrafast")
-    return split_video(row, str(path.parent), str(out), 0.1, *lengths, "keyframe", encoding)
+    return split_video(row, str(path.parent), str(out), ClipLimits(0.1, *lengths, "keyframe"), encoding)
 
 
 @pytest.mark.parametrize("name", SOURCES)

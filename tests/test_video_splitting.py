@@ -98,7 +98,7 @@ def cut(path, spans, out, encoder="smart", times=None, **choices) -> list[dict]:
     """The rows of the clips of `spans`, written to the folder `out`."""
     times = times or read_video(path)[0]
     encoding = Encoding(encoder=encoder, preset="ultrafast", audio=choices.pop("audio", True))
-    limits = ClipLimits(**{"min_seconds": 0.1, "max_seconds": 60, **choices})
+    limits = ClipLimits(**{"min_seconds": 0.1, "max_seconds": 60, "long_shots": "even", **choices})
     return split_video(spans_to_row(path.name, times, spans), str(path.parent), str(out), limits, encoding)
 
 
@@ -191,7 +191,7 @@ def test_a_clip_that_is_cut_again(sources, tmp_path):
     again = tmp_path / row["video_path"]
     encoding = Encoding(preset="slow", crf=30)
     row = spans_to_row(again.name, read_video(again)[0], [(0, 50), (50, 110)])
-    limits = ClipLimits(min_seconds=0.1, max_seconds=60)
+    limits = ClipLimits(min_seconds=0.1, max_seconds=60, long_shots="even")
     rows = split_video(row, str(tmp_path), str(tmp_path / "out"), limits, encoding)
     for row, (first, stop) in zip(rows, [(5, 55), (55, 115)], strict=True):
         assert read_indices(tmp_path / "out" / row["video_path"]) == list(range(first, stop))

@@ -11,7 +11,7 @@ ROUNDING = 6e-4  # seconds: half of a timecode's last digit, and a little for fr
 @dataclass(frozen=True)
 class ClipLimits:
     """How clips are chosen from shots: the seconds kept out on both sides of a transition, the shortest and longest
-    clip in seconds, and how longer shots are split, `even` or `greedy` (see `split_shot`).
+    clip in seconds, and how longer shots are split: `keyframe`, `even` or `greedy` (see `split_shot`, `split_at_seams`).
     """
 
     transition_margin: float = 0.1
