@@ -3,8 +3,9 @@
 import os
 import re
 
+from utils.columns import PATH, check_row
 from utils.errors import UsageError
-from utils.rows import read_rows
+from utils.rows import check_encoding, read_rows
 
 VIDEO_EXTENSIONS = {
     ".mp4", ".webm", ".mkv", ".avi", ".flv", ".mov", ".ts", ".m2ts", ".mts", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".3gp", ".3g2", ".ogv",
@@ -30,10 +31,16 @@ def get_video_path_list(
         if str(video_metadata_path).lower().endswith(".txt"):
             if not os.path.isfile(video_metadata_path):
                 raise UsageError(f"{video_metadata_path}: no such file")
+            check_encoding(video_metadata_path)
             with open(video_metadata_path, encoding="utf-8-sig", errors="surrogateescape") as lines:
-                found = [line.rstrip("\r\n") for line in lines if line.strip()]
+                found = [line.rstrip("\r\n") for line in lines]
+            for number, path in enumerate(found, 1):
+                if path.strip():
+                    check_row({"path": path}, f"{video_metadata_path}: line {number}", {"path": PATH})
+            found = [path for path in found if path.strip()]
         else:
-            found = [row[video_path_column] for row in read_rows(video_metadata_path, required=(video_path_column,))]
+            rows = read_rows(video_metadata_path, (video_path_column,), {video_path_column: PATH})
+            found = [row[video_path_column] for row in rows]
         return list(dict.fromkeys(relative_to_folder(path, video_folder) for path in found))
     if not video_folder:
         raise UsageError("give --video_folder or --video_metadata_path; neither is set")

@@ -10,12 +10,13 @@ import hashlib
 import itertools
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from utils.columns import PATH, Kind
 from utils.errors import Failure, RunError, UsageError
 from utils.pipeline.ranks import Ranks
 from utils.pipeline.result_file import ResultFile
@@ -74,24 +75,26 @@ class Step:
 
 
 def input_rows(
-    video_folder: str | None, video_metadata_path: str | None, video_path_column: str = "video_path"
+    video_folder: str | None,
+    video_metadata_path: str | None,
+    video_path_column: str = "video_path",
+    needed: Mapping[str, Kind] | None = None,
 ) -> list[dict]:
-    """The rows to work on, from a list with all its columns or from a folder; each `video_path` once.
+    """The rows to work on, from a list with all its columns or from a folder; each `video_path` once. `needed`: columns
+    that every row of a list must have, and what they hold.
 
-    Raises: `UsageError` with a sentence for a missing folder, file or column, or a path that is no text.
+    Raises: `UsageError` with a sentence for a missing folder, file or column, or a malformed row.
     """
     if video_folder and not os.path.exists(video_folder):
         raise UsageError(f"--video_folder {video_folder}: no such folder or video")
     if not video_metadata_path or video_metadata_path.lower().endswith(".txt"):
         paths = get_video_path_list(video_folder, video_metadata_path, video_path_column)
         return [{"video_path": path} for path in paths]
-    rows = read_rows(video_metadata_path, required=(video_path_column,))
+    kinds = {**(needed or {}), video_path_column: PATH}
+    rows = read_rows(video_metadata_path, tuple(kinds), kinds)
     by_path: dict[str, dict] = {}
     for row in rows:
-        path = row[video_path_column]
-        if not isinstance(path, str) or not path:
-            raise UsageError(f"{video_metadata_path}: {video_path_column} is {path!r}, not a path")
-        path = relative_to_folder(path, video_folder)
+        path = relative_to_folder(row[video_path_column], video_folder)
         by_path.setdefault(path, {**row, "video_path": path})
     if len(by_path) < len(rows):
         print(f"{video_metadata_path}: {len(rows) - len(by_path):,} rows repeat a path and are skipped")
