@@ -17,7 +17,7 @@ from typing import cast
 
 import av
 
-from utils.errors import UsageError, VideoError
+from utils.errors import OutputError, VideoError
 from utils.video.geometry import pixel_aspect
 
 # Demuxers that hold pictures in one file. Playlists (hls, dash, concat, image2) are left out: they open other files and
@@ -27,10 +27,29 @@ MAX_PIXELS = 8192 * 8192  # of one frame: twice 8K; a header may claim more and 
 MAX_ASPECT = 32  # long side over short, as shown: what scales to a short side would make a long one of any length
 
 
+# What the system says of an output that cannot be written, whatever the video.
+OUTPUT_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EIO, errno.EFBIG,
+}  # fmt: skip
+
 # FFmpeg's words go into error rows (`said`), not onto the terminal.
 av.logging.set_level(av.logging.ERROR)
 logging.getLogger("libav").addHandler(logging.NullHandler())
 logging.getLogger("libav").propagate = False
+
+
+@contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Around what makes, writes, renames or removes `path`.
+
+    Raises: `OutputError` where the system does not let it.
+    """
+    try:
+        yield
+    except (OSError, av.FFmpegError) as error:
+        if error.errno not in OUTPUT_ERRORS:
+            raise
+        raise OutputError(f"{os.fspath(path)}: cannot be written: {error.strerror}") from None
 
 
 @contextmanager
@@ -39,7 +58,8 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
 
     One thread a process, many processes: automatic threads cost 40 % more CPU for the same frames.
 
-    Raises: `VideoError` for anything that is not a readable local video, here and while the block reads frames.
+    Raises: `VideoError` for anything that is not a readable local video, here and while the block reads frames. What
+    the block writes belongs in `writing`, lest its failure be taken for the video's.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -64,7 +84,7 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
             yield container, stream
     except av.FFmpegError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UsageError(f"no space left on the device for what is made of {path!r}") from None
+            raise OutputError(f"no space left on the device for what is made of {path!r}") from None
         raise VideoError(f"{path!r} cannot be read: {error_text(error)}; is it whole, and a video?") from None
     except OSError as error:
         raise VideoError(f"{path!r} cannot be opened: {error.strerror}") from None
