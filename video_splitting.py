@@ -27,7 +27,7 @@ from utils.cutting.clip_writer import decoded_times, index_source, read_identity
 from utils.errors import UsageError, VideoError
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
 from utils.video.geometry import display_size
-from utils.video.opening import decode, open_video
+from utils.video.opening import decode, open_video, writing
 from utils.video.timing import frame_rate, last_frame_length
 from utils.video_utils import locate
 
@@ -213,7 +213,8 @@ def remove_clips(output_folder: str, row: dict, keep: set[str]) -> None:
             and read_identity(path).get("identity", {}).get("source") == row["video_path"]
         )
         if half or ours:
-            path.unlink()
+            with writing(path):
+                path.unlink()
 
 
 def add_clip_prefixes(rows: list[dict]) -> None:
