@@ -18,6 +18,7 @@ from typing import cast
 import av
 
 from utils.errors import OutputError, VideoError
+from utils.video.damage import LOGGED, Damage
 from utils.video.geometry import pixel_aspect
 
 # Demuxers that hold pictures in one file. Playlists (hls, dash, concat, image2) are left out: they open other files and
@@ -90,8 +91,10 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
         raise VideoError(f"{path!r} cannot be opened: {error.strerror}") from None
 
 
-def decode(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """Every frame of the stream in the order shown, each with a PTS above the one before.
+def decode(
+    container: av.container.InputContainer, stream: av.VideoStream, damage: Damage | None = None
+) -> Iterator[av.VideoFrame]:
+    """Every frame of the stream in the order shown, each with a PTS above the one before; `damage` takes note of them.
 
     A missing or repeated PTS (AVI, broken transport streams) becomes the one before plus a frame's length, so that
     times always rise.
@@ -104,7 +107,11 @@ def decode(container: av.container.InputContainer, stream: av.VideoStream) -> It
     count = 0
     last: int | None = None
     size: tuple[int, int] | None = None
-    frames = container.decode(stream) if packets_tell_times(container) else _decode_by_dts(container, stream)
+    listened = damage if stream.codec_context.codec.name in LOGGED else None
+    if packets_tell_times(container) and listened is None:
+        frames = container.decode(stream)
+    else:
+        frames = _decode_packets(container, stream, listened)
     while True:
         try:
             frame = next(frames, None)
@@ -114,6 +121,8 @@ def decode(container: av.container.InputContainer, stream: av.VideoStream) -> It
             ) from None
         if frame is None:
             break
+        if damage is not None:
+            damage.add(frame)
         if frame.pts is None or (last is not None and frame.pts <= last):
             frame.pts = 0 if last is None else last + step
         if size is not None and size != (frame.width, frame.height):
@@ -139,14 +148,20 @@ def packets_tell_times(container: av.container.InputContainer) -> bool:
     return container.format.name != "avi"
 
 
-def _decode_by_dts(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """Frames whose PTS are the packets' decoding times: the n-th frame shown takes the place of the n-th packet."""
+def _decode_packets(
+    container: av.container.InputContainer, stream: av.VideoStream, damage: Damage | None
+) -> Iterator[av.VideoFrame]:
+    """The frames, packet by packet. Where packets do not tell the times of frames, their PTS are the packets' decoding
+    times: the n-th frame shown takes the place of the n-th packet.
+    """
+    by_dts, decoder = not packets_tell_times(container), stream.codec_context.codec.name
     places: deque[int | None] = deque()
     for packet in container.demux(stream):
-        if packet.size:
+        if by_dts and packet.size:
             places.append(packet.dts)
-        for frame in packet.decode():
-            frame.pts = places.popleft() if places else None
+        for frame in packet.decode() if damage is None else damage.decode(packet, decoder):
+            if by_dts:
+                frame.pts = places.popleft() if places else None
             yield frame
 
 
