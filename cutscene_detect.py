@@ -3,7 +3,8 @@
 Columns added: timecode_list [[start, end), ...] a shot each (a dissolve is halved between its two), as "HH:MM:SS.mmm"
 from PTS, counted from the first frame; frame_rate, frames a second as a fraction (of a variable rate, the mean);
 frame_size [width, height] in pixels as a player shows it; duration in seconds; num_frames; codec; transitions [[kind,
-start, end), ...], dissolves, wipes and fades, whose frames belong to no clean shot.
+start, end), ...], dissolves, wipes and fades, whose frames belong to no clean shot; source_digest, of the file's
+content; and where the decoder concealed damage, damaged [[start, end), ...] and damaged_share, 0-1 of the frames.
 
     python cutscene_detect.py --video_folder datasets/panda_70m/before_vcut --saved_path datasets/panda_70m/scenes.jsonl
     python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector adaptive
@@ -25,10 +26,11 @@ from utils.cli import add_input_arguments, add_output_arguments, add_worker_argu
 from utils.cutting.transition_detector import TransitionDetector
 from utils.errors import UsageError
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+from utils.video.damage import Damage
 from utils.video.geometry import display_size
 from utils.video.opening import decode, open_video
 from utils.video.timing import frame_rate, last_frame_length
-from utils.video_utils import locate
+from utils.video_utils import content_digest, locate
 
 FRAME_SIDE = 256  # pixels of the long side that a detector sees, the size to which PySceneDetect scales down itself
 MIN_SHOT_SECONDS = 0.6
@@ -73,12 +75,12 @@ def detect_shots(
     row: dict, video_folder: str | None, detector: str, threshold: float | None, transnetv2_model: str | None
 ) -> dict:
     """The columns of one video; one decode, whose frames are seen small and not kept."""
-    times, size = array("q"), None
+    times, size, damage, path = array("q"), None, Damage(), locate(row["video_path"], video_folder)
 
     def images():
         nonlocal size
         shrink = VideoReformatter()  # kept over the frames: a new one each would cost more than the scaling
-        for frame in decode(container, stream):
+        for frame in decode(container, stream, damage):
             if size is None:
                 size = display_size(frame, stream)
                 scale = min(1, FRAME_SIDE / max(frame.width, frame.height))
@@ -95,7 +97,7 @@ def detect_shots(
             )
 
     finder = make_detector(detector, threshold, transnetv2_model)
-    with open_video(locate(row["video_path"], video_folder)) as (container, stream):
+    with open_video(path) as (container, stream):
         cuts = find_cuts(finder, images())
         codec, declared, time_base = stream.codec_context.codec.canonical_name, stream.average_rate, stream.time_base
     times = np.array(times)
@@ -105,6 +107,7 @@ def detect_shots(
     # A detector may place a cut between frames: it is the first frame from there on (0.6 ms allow for its rounding).
     starts = sorted({0, *(int(i) for i in np.searchsorted(seconds, np.array(cuts) - 6e-4) if i < len(times))})
     borders = [float(seconds[i]) for i in starts] + [end]
+    damaged = damage.spans(path)
     return {
         "timecode_list": [[timecode(start), timecode(stop)] for start, stop in zip(borders, borders[1:])],
         "transitions": [
@@ -116,7 +119,16 @@ def detect_shots(
         "duration": round(end, 6),
         "num_frames": len(times),
         "codec": codec,
+        "source_digest": content_digest(path),
+        **damage_columns(damaged, [*map(float, seconds), end]),
     }
+
+
+def damage_columns(spans: list[tuple[int, int]], borders: list[float]) -> dict:
+    """The columns about damaged frames [first, stop), none where there is none. `borders`: seconds at which frames begin."""
+    share = sum(stop - first for first, stop in spans) / (len(borders) - 1)
+    found = [[timecode(borders[first]), timecode(borders[stop])] for first, stop in spans]
+    return {"damaged": found, "damaged_share": round(share, 4)} if spans else {}
 
 
 def timecode(seconds: float) -> str:
@@ -162,7 +174,7 @@ def main() -> None:
     step = Step("cutscene_detect", read, choices, done_word="cut into shots")
     process_rows(
         step,
-        input_rows(args.video_folder, args.video_metadata_path, args.video_path_column),
+        input_rows(args.video_folder, args.video_metadata_path, args.video_path_column, skip_clips=True),
         from_flags(RunOptions, args),
     )
 
