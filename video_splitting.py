@@ -1,9 +1,9 @@
 """Cut each video's shots into clips of 3 to 10 seconds that hold exactly the frames of their span.
 
 Reads the rows of cutscene_detect.py (`video_path`, `timecode_list`); one row a clip comes out: video_path, relative to
---output_folder; source_path; start_seconds, end_seconds in the source, from its first frame; num_frames; frame_rate;
-frame_size [width, height] in pixels; duration in seconds; codec; copied_frames, those taken over bit by bit; bytes, the
-file's size.
+--output_folder; source_path; source_digest, of its content; start_seconds, end_seconds in the source, from its first
+frame; num_frames; frame_rate; frame_size [width, height] in pixels; duration in seconds; codec; copied_frames, those
+taken over bit by bit; bytes, the file's size.
 
     python video_splitting.py --video_metadata_path scenes.jsonl --video_folder IN --output_folder OUT --saved_path clips.jsonl
     MAX_SECONDS=5 python video_splitting.py --video_metadata_path scenes.jsonl --video_folder IN --output_folder OUT
@@ -29,7 +29,7 @@ from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
 from utils.video.geometry import display_size
 from utils.video.opening import decode, open_video, writing
 from utils.video.timing import frame_rate, last_frame_length
-from utils.video_utils import locate
+from utils.video_utils import content_digest, locate
 
 ROUNDING = 6e-4  # seconds: half of a timecode's last digit, and some for frames that begin exactly there
 
@@ -51,7 +51,7 @@ def check_row(row: dict, list_path: str, needs_size: bool) -> None:
     at = f"{list_path}: {row['video_path']}"
     try:
         spans = [(parse_timecode(start), parse_timecode(stop)) for start, stop in row["timecode_list"]]
-        [(parse_timecode(start), parse_timecode(stop)) for _, start, stop in row.get("transitions", [])]
+        [(parse_timecode(start), parse_timecode(stop)) for start, stop in unclean(row)]
     except (KeyError, TypeError, ValueError):
         raise UsageError(
             f"{at}: timecode_list is {row.get('timecode_list')!r}, not [[start, end], ...]; make it with cutscene_detect.py"
@@ -98,12 +98,17 @@ def split_shot(borders: np.ndarray, min_seconds: float, max_seconds: float, long
     return spans
 
 
+def unclean(row: dict) -> list[tuple[str, str]]:
+    """Spans [start, stop) that belong to no clip: of transitions, and of damaged frames."""
+    return [(start, stop) for *_, start, stop in [*row.get("transitions", []), *row.get("damaged", [])]]
+
+
 def clean_spans(row: dict, margin_seconds: float) -> list[tuple[float, float]]:
-    """The shots of a row in seconds [start, stop), less the frames of its transitions and a margin on both sides of
-    each.
+    """The shots of a row in seconds [start, stop), less its transitions and damaged frames, with a margin on both sides
+    of each.
     """
     spans = [(parse_timecode(start), parse_timecode(stop)) for start, stop in row["timecode_list"]]
-    for _, start, stop in row.get("transitions", []):
+    for start, stop in unclean(row):
         low, high = parse_timecode(start) - margin_seconds, parse_timecode(stop) + margin_seconds
         pieces = [piece for a, b in spans for piece in ([(a, b)] if b <= low or high <= a else [(a, low), (high, b)])]
         spans = [(a, b) for a, b in pieces if b > a]
@@ -155,9 +160,13 @@ def split_video(
     if not spans:
         raise VideoError(f"{source!r}: no whole number of its frames lasts {min_seconds:g} to {max_seconds:g} s")
     clips = []
+    digest = content_digest(source)
+    if digest != row.get("source_digest", digest):
+        raise VideoError(f"{source!r} is another file than the one whose shots were found; detect its shots again")
     stamp = {
         "source": row["video_path"],
         "bytes": os.path.getsize(source),
+        "digest": digest,
         "encoding": [encoding.encoder, encoding.crf, encoding.preset, encoding.audio],
     }
     for number, (first, last) in enumerate(spans, 1):
@@ -184,6 +193,7 @@ def clip_row(
     return {
         "video_path": clip.path.relative_to(output_folder).as_posix(),
         "source_path": source_path,
+        "source_digest": clip.identity["digest"],
         "start_seconds": float(start * time_base),
         "end_seconds": float(stop * time_base),
         "num_frames": len(clip.times),
@@ -336,7 +346,7 @@ def main() -> None:
         """Remove clips whose source gives none any more, or gives them other names; the others it replaces itself."""
         for clip in clips:
             if not clip["video_path"].startswith(prefixes.get(clip["source_path"], "\0")):
-                Path(args.output_folder, clip["video_path"]).unlink(missing_ok=True)
+                Path(args.output_folder, mirrored(clip["video_path"])).unlink(missing_ok=True)
 
     cut = {
         "transition_margin": args.transition_margin,
@@ -345,7 +355,7 @@ def main() -> None:
         "long_shots": args.long_shots,
     }
     coded = {"encoder": args.encoder, "crf": args.crf, "preset": args.preset, "audio": not args.no_audio}
-    encoding = Encoding(**coded, threads=args.encoder_threads)
+    encoding = Encoding(**coded, threads=args.encoder_threads, anew=args.overwrite)
     step = Step(
         "video_splitting",
         partial(
@@ -353,7 +363,7 @@ def main() -> None:
         ),
         {**cut, **coded, "output_folder": os.path.abspath(args.output_folder)},
         passes=passes,
-        depends_on=("timecode_list", "transitions", "clip_prefix"),
+        depends_on=("timecode_list", "transitions", "clip_prefix", "damaged", "source_digest"),
         key="source_path",
         holds=lambda clip: clip["source_path"] in prefixes and Path(args.output_folder, clip["video_path"]).is_file(),
         discard=remove_unowned,

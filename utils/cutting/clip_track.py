@@ -22,7 +22,7 @@ PQ, HLG = 16, 18  # colour transfer functions of HDR, ITU-T H.273 table 3
 @dataclass(frozen=True)
 class Encoding:
     """How clips are written. `encoder` is libx264, h264_nvenc, smart or copy; `crf` is x264's, or NVENC's constant
-    quality.
+    quality; `anew`: write clips that are there already, too.
     """
 
     encoder: str = "smart"
@@ -30,6 +30,7 @@ class Encoding:
     preset: str = "veryfast"
     audio: bool = True
     threads: int = 1
+    anew: bool = False
 
 
 @dataclass(eq=False)
