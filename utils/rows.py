@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import csv
 import glob
+import itertools
 import json
 import os
 import sys
@@ -144,6 +145,21 @@ def _cell(column: str, value: str):
         return json.loads(value)
     except ValueError:
         return value
+
+
+def refuse_overwriting(written: Mapping[str, str | os.PathLike], read: Mapping[str, str | os.PathLike | None]) -> None:
+    """Raises: `UsageError` where a file to write is also one to read, or is to be written twice, under whatever name.
+
+    Both: what each file is, a flag say, and its path.
+    """
+    for (what, path), (other, its_path) in itertools.combinations([*written.items(), *read.items()], 2):
+        if what in written and its_path and _are_one(path or "", its_path):
+            raise UsageError(f"{what} {path} is also the file of {other}, which it would replace; choose another one")
+
+
+def _are_one(path: str | os.PathLike, other: str | os.PathLike) -> bool:
+    same_inode = os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
+    return same_inode or os.path.realpath(path) == os.path.realpath(other)
 
 
 @contextlib.contextmanager
