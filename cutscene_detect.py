@@ -3,7 +3,8 @@
 Columns added: timecode_list [[start, end), ...], one per shot, as "HH:MM:SS.mmm" from the first frame's PTS (two shots
 share a dissolve half and half); transitions [[kind, start, end), ...], the dissolves, wipes and fades, whose frames
 belong to no clean shot; frame_rate, frames per second as a fraction (the mean where it varies); frame_size [width,
-height] in pixels as a player shows it; duration in seconds; num_frames; codec.
+height] in pixels as a player shows it; duration in seconds; num_frames; codec; source_digest, of the file's content;
+and where the decoder concealed damage, damaged [[start, end), ...] and damaged_share, 0-1 of the frames.
 
     python cutscene_detect.py --video_folder datasets/panda_70m/before_vcut --saved_path datasets/panda_70m/scenes.jsonl
     python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector adaptive
@@ -25,10 +26,11 @@ from utils.cli import about, from_flags, row_parser, run
 from utils.cutting.detectors import DETECTORS, FRAME_SIDE, ShotDetector, make_detector
 from utils.cutting.spans import shot_borders, timecode
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+from utils.video.damage import Damage
 from utils.video.geometry import display_size
 from utils.video.opening import decode, open_video
 from utils.video.timing import frame_rate, last_frame_length
-from utils.video_utils import locate
+from utils.video_utils import content_digest, locate
 
 
 def find_cuts(
@@ -67,17 +69,18 @@ def detect_shots(
     row: dict, video_folder: str | None, new_detector: Callable[[], ShotDetector], frame_side: int = FRAME_SIDE
 ) -> dict:
     """The columns of one video. Raises: `VideoError`."""
-    detector = new_detector()
-    with open_video(locate(row["video_path"], video_folder)) as (container, stream):
+    detector, damage, path = new_detector(), Damage(), locate(row["video_path"], video_folder)
+    with open_video(path) as (container, stream):
         assert stream.time_base is not None  # a stream that is demuxed has one
-        frames = decode(container, stream)
+        frames = decode(container, stream, damage)
         first = next(frames)
         size, codec = display_size(first, stream), stream.codec_context.codec.canonical_name
         cuts, times = find_cuts(detector, scaled_down(chain([first], frames), stream, frame_side))
         time_base, declared_rate = stream.time_base, stream.average_rate
     rate = frame_rate(times, time_base, declared_rate)
     end = float((int(times[-1]) + last_frame_length(times, rate, time_base)) * time_base)
-    borders = shot_borders(cuts, times * float(time_base), end)
+    seconds = times * float(time_base)
+    borders = shot_borders(cuts, seconds, end)
     return {
         "timecode_list": [[timecode(start), timecode(stop)] for start, stop in zip(borders, borders[1:])],
         "transitions": [
@@ -89,7 +92,16 @@ def detect_shots(
         "duration": round(end, 6),
         "num_frames": len(times),
         "codec": codec,
+        "source_digest": content_digest(path),
+        **damage_columns(damage.spans(path), np.append(seconds, end)),
     }
+
+
+def damage_columns(spans: list[tuple[int, int]], borders: np.ndarray) -> dict:
+    """The columns about damaged frames [first, stop), none where there is none. `borders`: seconds at which frames begin."""
+    share = sum(stop - first for first, stop in spans) / (len(borders) - 1)
+    found = [[timecode(borders[first]), timecode(borders[stop])] for first, stop in spans]
+    return {"damaged": found, "damaged_share": round(share, 4)} if spans else {}
 
 
 def main() -> None:
@@ -119,7 +131,7 @@ def main() -> None:
         {"detector": args.detector, "threshold": args.cutscene_threshold, **given},
         done_word="cut into shots",
     )
-    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column, skip_clips=True)
     process_rows(step, rows, from_flags(RunOptions, args))
 
 

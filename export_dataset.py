@@ -10,8 +10,10 @@ import os
 from pathlib import Path
 
 from utils.cli import add_input_arguments, run, script_parser
+from utils.columns import TEXT
+from utils.errors import UsageError
 from utils.pipeline.process import input_rows
-from utils.rows import atomic_write, read_rows
+from utils.rows import atomic_write, refuse_overwriting
 from utils.video_utils import locate
 
 
@@ -25,12 +27,14 @@ def main() -> None:
     args = parser.parse_args()
     if not args.video_metadata_path:
         parser.error("--video_metadata_path is missing: the rows with the captions")
-    read_rows(args.video_metadata_path, required=(args.caption_column,))
-    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    refuse_overwriting({"--saved_path": args.saved_path}, {"--video_metadata_path": args.video_metadata_path})
+    needed = {args.caption_column: TEXT}
+    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column, needed)
     for row in rows:
-        if not isinstance(row[args.caption_column], str):
-            parser.error(
-                f"{args.video_metadata_path}: {row['video_path']}: {args.caption_column} is {row[args.caption_column]!r}, not a text"
+        if args.video_folder and (os.path.isabs(row["video_path"]) or row["video_path"].startswith("../")):
+            raise UsageError(
+                f"{args.video_metadata_path}: {row['video_path']} is outside --video_folder {args.video_folder}; "
+                "give the folder that holds all videos"
             )
     entries, missing = [], 0
     for row in rows:

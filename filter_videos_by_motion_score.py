@@ -22,7 +22,7 @@ from utils.cli import add_filter_arguments, add_input_arguments, filter_bounds, 
 from utils.errors import UsageError
 from utils.pipeline.filters import SLACK, Filter, first_failure, load_filters
 from utils.pipeline.process import input_rows
-from utils.rows import write_rows
+from utils.rows import refuse_overwriting, write_rows
 
 
 def with_scores(row: dict, filters: list[Filter]) -> dict:
@@ -88,7 +88,15 @@ def main() -> None:
     args = parser.parse_args()
     saved_path = Path(args.saved_path)
     dropped_path = Path(args.dropped_path or saved_path.with_name(f"dropped{saved_path.suffix}"))
-    filters = load_filters(filter_bounds(args))
+    bounds = filter_bounds(args)
+    written = {
+        "--saved_path": saved_path,
+        "--dropped_path": dropped_path,
+        **({"--plot": args.plot} if args.plot else {}),
+    }
+    read = {"--video_metadata_path": args.video_metadata_path, **{f"the scores {path}": path for path, *_ in bounds}}
+    refuse_overwriting(written, read)
+    filters = load_filters(bounds)
     rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     rows = [with_scores(row, filters) for row in rows]
     if rows and not any("duration" in row for row in rows):

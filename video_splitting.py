@@ -1,7 +1,7 @@
 """Cut each video's shots into clips of 3 to 10 seconds that hold exactly the frames of their span.
 
 Reads the rows of cutscene_detect.py (`video_path`, `timecode_list`, `transitions`) and writes one row per clip:
-video_path, relative to --output_folder; source_path; start_seconds, end_seconds in the source, from its first frame;
+video_path, relative to --output_folder; source_path; source_digest, of its content; start_seconds, end_seconds in the source, from its first frame;
 num_frames; frame_rate; frame_size [width, height] in pixels; duration in seconds; codec; has_audio; copied_frames, the
 frames copied without re-encoding; bytes, the file's size; clip_count, the number of clips of the same source.
 
@@ -22,7 +22,7 @@ import av
 from utils.cli import add_output_arguments, add_worker_arguments, at_least, from_flags, pixels, run, script_parser
 from utils.cutting.clip_names import add_clip_prefixes, remove_unowned_clips
 from utils.cutting.clip_track import Encoding
-from utils.cutting.spans import ClipLimits, long_enough, shots_of, transitions_of, usable_spans
+from utils.cutting.spans import ClipLimits, long_enough, shots_of, unusable_of, usable_spans
 from utils.cutting.split import split_video
 from utils.errors import UsageError
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
@@ -115,7 +115,7 @@ def check_row(row: dict, list_path: str, needs_size: bool) -> None:
     at = f"{list_path}: {row['video_path']}"
     try:
         borders = [border for shot in shots_of(row) for border in shot]
-        transitions_of(row)
+        unusable_of(row)
     except (KeyError, TypeError, ValueError):
         raise UsageError(
             f"{at}: timecode_list is {row.get('timecode_list')!r}, not [[start, end], ...]; make it with cutscene_detect.py"
@@ -141,7 +141,7 @@ def main() -> None:
         args.long_shots = before.get("long_shots", ClipLimits.long_shots)
     limits = from_flags(ClipLimits, args)
     coded = {"encoder": args.encoder, "crf": args.crf, "preset": args.preset, "audio": not args.no_audio}
-    encoding = Encoding(**coded, threads=args.encoder_threads)
+    encoding = Encoding(**coded, threads=args.encoder_threads, anew=args.overwrite)
 
     def passes(row: dict) -> bool:
         width, height = row["frame_size"] if args.resolution_threshold else (0, 0)
@@ -169,7 +169,7 @@ def main() -> None:
         ),
         {**asdict(limits), **coded, "output_folder": os.path.abspath(args.output_folder)},
         passes=passes,
-        depends_on=("timecode_list", "transitions", "clip_prefix"),
+        depends_on=("timecode_list", "transitions", "clip_prefix", "damaged", "source_digest"),
         key="source_path",
         is_whole=is_whole,
         discard=partial(remove_unowned_clips, args.output_folder, prefixes),

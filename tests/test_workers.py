@@ -5,11 +5,13 @@ import os
 import signal
 import time
 
+import av
 import pytest
 
-from utils.errors import Failure, RunError, VideoError
+from utils.errors import Failure, OutputError, RunError, VideoError
 from utils.pipeline.process import UnexpectedErrors
 from utils.pipeline.workers import work
+from utils.video.opening import writing
 
 
 def behave(task: str) -> str:
@@ -21,6 +23,13 @@ def behave(task: str) -> str:
         raise VideoError("'x.mp4' is no video")
     if task == "bug":
         raise KeyError("column")
+    if task == "input gone":
+        raise av.error.FileNotFoundError(errno.ENOENT, "No such file or directory", "in.mp4")
+    if task == "no right to read":
+        raise PermissionError(errno.EACCES, "Permission denied", "in.mp4")
+    if task == "output":
+        with writing("out.mp4"):
+            raise av.error.PermissionError(errno.EACCES, "Permission denied")
     if task == "full disk":
         raise OSError(errno.ENOSPC, "No space left on device")
     return task.upper()
@@ -62,6 +71,14 @@ def test_unexpected_errors_stop_the_run_only_where_they_are_the_rule():
     with pytest.raises(RunError, match="20 of the last 20 rows"):
         for _ in range(20):
             errors.count("c.mp4", bug)
+
+
+def test_a_system_error_about_an_input_is_its_row_s_and_about_an_output_the_run_s():
+    got = outcomes(["a", "input gone", "no right to read"])
+    assert got["a"] == "A" and got["input gone"].unexpected and got["no right to read"].unexpected
+    assert "Permission denied" in got["no right to read"].message
+    with pytest.raises(OutputError, match=r"^out.mp4: cannot be written: Permission denied$"):
+        outcomes(["a", "output"])
 
 
 def test_a_full_disk_ends_the_run():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from utils.cli import run, script_parser
+from utils.columns import TEXT
 from utils.cutting.spans import parse_timecode
 from utils.errors import UsageError
 from utils.rows import read_rows
@@ -16,8 +17,8 @@ SHOWN_ERRORS = 10
 
 
 def table(path: Path, *columns: str) -> pd.DataFrame:
-    """The rows of a file with at least these columns; none where there is no file yet."""
-    rows = read_rows(path) if path.is_file() else []
+    """The rows of a file, which must have these columns; none where there is no file yet."""
+    rows = read_rows(path, columns, {"reason": TEXT}) if path.is_file() else []
     frame = pd.DataFrame(rows)
     return frame.reindex(columns=[*dict.fromkeys([*frame.columns, *columns])])
 

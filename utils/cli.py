@@ -15,6 +15,7 @@ from dataclasses import MISSING, field, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from utils.errors import RunError, UsageError
+from utils.rows import refuse_overwriting
 
 
 class Dataclass(Protocol):
@@ -252,7 +253,7 @@ def add_filter_arguments(parser: argparse.ArgumentParser, *, motion: bool) -> No
 def filter_bounds(args: argparse.Namespace) -> list[tuple[str, str, float, float]]:
     """What the filter flags say, in the order of the stages: score file, column, lowest and highest value that passes.
 
-    Raises: `UsageError` for a bound that is no number.
+    Raises: `UsageError` for a bound that is no number, or where a score file is --saved_path.
     """
     bounds = [(file, column, *_bounds(file, column, low, high)) for file, column, low, high in args.filter]
     named = [
@@ -263,6 +264,7 @@ def filter_bounds(args: argparse.Namespace) -> list[tuple[str, str, float, float
     if motion_path:
         named.append(("motion_score", args.low_motion_score_threshold, args.high_motion_score_threshold))
     bounds += [(path, name, low, high) for name, low, high in named if (path := getattr(args, f"{name}_metadata_path"))]
+    refuse_overwriting({"--saved_path": args.saved_path}, {f"the scores {path}": path for path, *_ in bounds})
     # What comes from the motion score asks last: the others decided whether it was computed at all.
     return sorted(bounds, key=lambda one: (one[0] == motion_path, one[1] != "motion_score" and one[0] == motion_path))
 

@@ -11,6 +11,10 @@ class RunError(Exception):
     """What keeps a run from going on though its flags and rows are right (a server that is gone): exit code 1."""
 
 
+class OutputError(UsageError):
+    """An output that cannot be written (`video.opening.writing` raises it): the run ends, and its row stays due."""
+
+
 class VideoError(Exception):
     """What is wrong with one video: the file, what was found, what to try. It becomes an error row."""
 

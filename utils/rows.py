@@ -6,15 +6,19 @@ failed), `scores.settings.json` (what the scores depend on) and, while several r
 Readers see the union of a file and its parts; the parts are merged in input order by a rename when the last rank ends.
 """
 
+import codecs
 import contextlib
 import csv
 import glob
+import itertools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from utils.columns import KEYS, Kind, check_row, is_text
 from utils.errors import UsageError
 
 # Columns of csv files that are text even where they look like a number; so is every `*path` and `*model`.
@@ -32,19 +36,34 @@ def dumps(row: dict) -> str:
     return line
 
 
-def read_rows(path: str | os.PathLike, required: Sequence[str] = ()) -> list[dict]:
-    """All rows of a jsonl or csv file and of its parts. A torn last line, left by a kill, is passed over.
+def read_rows(
+    path: str | os.PathLike,
+    required: Sequence[str] = (),
+    kinds: Mapping[str, Kind] | None = None,
+    resumed: bool = False,
+) -> list[dict]:
+    """All rows of a jsonl or csv file and of its parts, every column that has a name in `columns.COLUMNS`, or in
+    `kinds`, checked.
 
-    csv cells that hold JSON (numbers, lists, true, null) become what they say, but for the column `video_path` and
-    other text.
+    A truncated last line, left by a kill, is ignored: without a word where a result file is `resumed`, else with a line
+    on stderr. csv cells that hold JSON (numbers, lists, true, null) become what they say, but for the column
+    `video_path` and other text.
 
-    Raises: `UsageError` with a sentence when the file is missing, is no row file, or lacks a column in `required`.
+    Raises: `UsageError` with a sentence when the file is missing, is no row file, holds a malformed row, or lacks a
+    column in `required`.
     """
     path = Path(path)
     files = [f for f in (path, *part_files(path)) if f.is_file()]
     if not files:
         raise UsageError(f"{path}: no such file")
-    rows = [row for file in files for row in (_read_csv(file) if file.suffix.lower() == ".csv" else _read_jsonl(file))]
+    may_be_torn = resumed or path.with_suffix(".settings.json").is_file()  # ours: a kill may leave nothing but a part
+    kinds = {column: KEYS[column] for column in required if column in KEYS} | {**(kinds or {})}
+    rows = []
+    for file in files:
+        read = _read_csv if file.suffix.lower() == ".csv" else partial(_read_jsonl, resumed=resumed, ours=may_be_torn)
+        for where, row in read(file):
+            check_row(row, where, kinds)
+            rows.append(row)
     for number, row in enumerate(rows, 1):
         missing = [column for column in required if column not in row]
         if missing:
@@ -54,26 +73,69 @@ def read_rows(path: str | os.PathLike, required: Sequence[str] = ()) -> list[dic
     return rows
 
 
-def _read_jsonl(path: Path) -> Iterator[dict]:
+def _read_jsonl(path: Path, resumed: bool, ours: bool) -> Iterator[tuple[str, dict]]:
+    """Each row and where it is, for messages."""
+    check_encoding(path)
+    read = 0
     with open(path, "rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
+            where = f"{path}: line {number}"
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8-sig"))
+            except RecursionError:
+                raise UsageError(f"{where} holds lists or objects that are nested too deep") from None
             except ValueError:
-                if not line.endswith(b"\n"):
-                    return
-                raise UsageError(f"{path}: line {number} is not JSON: {line[:60].decode(errors='replace')!r}") from None
+                if line.endswith(b"\n") or not (read or ours):
+                    raise UsageError(f"{where} is not JSON: {line[:60].decode(errors='replace')!r}") from None
+                if not resumed:
+                    print(f"{where}, the last, is incomplete and ignored", file=sys.stderr)
+                return
             if not isinstance(row, dict):
-                raise UsageError(f"{path}: line {number} is {line[:60].decode(errors='replace')!r}, not a JSON object")
-            yield row
+                raise UsageError(f"{where} is {line[:60].decode(errors='replace')!r}, not a JSON object")
+            if b"\\u" in line:
+                _check_text(row, where)
+            read += 1
+            yield where, row
 
 
-def _read_csv(path: Path) -> Iterator[dict]:
+def _read_csv(path: Path) -> Iterator[tuple[str, dict]]:
+    """Each row and where it is, for messages."""
+    check_encoding(path)
     with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as lines:
-        for row in csv.DictReader(lines):
-            yield {key: _cell(key, value) for key, value in row.items() if key is not None and value not in (None, "")}
+        reader = csv.DictReader(lines)
+        columns = [column for column in reader.fieldnames or () if column]
+        if twice := [column for column in columns if columns.count(column) > 1]:
+            raise UsageError(f"{path}: line 1 has two columns {twice[0]!r}")
+        try:
+            for row in reader:
+                where = f"{path}: line {reader.line_num}"
+                if any(row.pop(None, ())):
+                    raise UsageError(
+                        f"{where} has more cells than the {len(columns)} columns of line 1; is a comma unquoted?"
+                    )
+                cells = {key: _cell(key, value) for key, value in row.items() if value not in (None, "")}
+                _check_text(cells, where)
+                yield where, cells
+        except csv.Error as error:
+            raise UsageError(f"{path}: line {reader.line_num}: {error}") from None
+        except RecursionError:
+            raise UsageError(f"{where} holds lists or objects that are nested too deep") from None
+
+
+def check_encoding(path: str | os.PathLike) -> None:
+    """Raises: `UsageError` for UTF-16, as spreadsheets save it."""
+    with open(path, "rb") as file:
+        if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise UsageError(f"{path}: line 1 is UTF-16 text; save the file as UTF-8")
+
+
+def _check_text(row: dict, where: str) -> None:
+    """Raises: `UsageError` for half of a surrogate pair, which no file can hold."""
+    for column, value in row.items():
+        if not is_text(column + json.dumps(value, ensure_ascii=False)):
+            raise UsageError(f"{where}: {column!r} holds {value!r:.60}, whose escape is half of a character")
 
 
 def _cell(column: str, value: str):
@@ -83,6 +145,21 @@ def _cell(column: str, value: str):
         return json.loads(value)
     except ValueError:
         return value
+
+
+def refuse_overwriting(written: Mapping[str, str | os.PathLike], read: Mapping[str, str | os.PathLike | None]) -> None:
+    """Raises: `UsageError` where a file to write is also one to read, or is to be written twice, under whatever name.
+
+    Both: what each file is, a flag say, and its path.
+    """
+    for (what, path), (other, its_path) in itertools.combinations([*written.items(), *read.items()], 2):
+        if what in written and its_path and _are_one(path or "", its_path):
+            raise UsageError(f"{what} {path} is also the file of {other}, which it would replace; choose another one")
+
+
+def _are_one(path: str | os.PathLike, other: str | os.PathLike) -> bool:
+    same_inode = os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
+    return same_inode or os.path.realpath(path) == os.path.realpath(other)
 
 
 @contextlib.contextmanager

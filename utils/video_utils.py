@@ -1,14 +1,19 @@
 """Which videos there are, and where each one is."""
 
+import hashlib
 import os
 import re
 
+from utils.columns import PATH, check_row
 from utils.errors import UsageError
-from utils.rows import read_rows
+from utils.rows import check_encoding, read_rows
 
 VIDEO_EXTENSIONS = {
     ".mp4", ".webm", ".mkv", ".avi", ".flv", ".mov", ".ts", ".m2ts", ".mts", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".3gp", ".3g2", ".ogv",
 }  # fmt: skip
+CLIP_NAME = re.compile(r".*-Scene-\d{3,}\.mp4", re.DOTALL)
+CLIP_HEADER_BYTES = 1 << 21  # some hundred for each second of a clip
+DIGESTED_BYTES = 1 << 16  # at each of three places
 
 
 def natural_key(text: str) -> list:
@@ -30,10 +35,16 @@ def get_video_path_list(
         if str(video_metadata_path).lower().endswith(".txt"):
             if not os.path.isfile(video_metadata_path):
                 raise UsageError(f"{video_metadata_path}: no such file")
+            check_encoding(video_metadata_path)
             with open(video_metadata_path, encoding="utf-8-sig", errors="surrogateescape") as lines:
-                found = [line.rstrip("\r\n") for line in lines if line.strip()]
+                found = [line.rstrip("\r\n") for line in lines]
+            for number, path in enumerate(found, 1):
+                if path.strip():
+                    check_row({"path": path}, f"{video_metadata_path}: line {number}", {"path": PATH})
+            found = [path for path in found if path.strip()]
         else:
-            found = [row[video_path_column] for row in read_rows(video_metadata_path, required=(video_path_column,))]
+            rows = read_rows(video_metadata_path, (video_path_column,), {video_path_column: PATH})
+            found = [row[video_path_column] for row in rows]
         return list(dict.fromkeys(relative_to_folder(path, video_folder) for path in found))
     if not video_folder:
         raise UsageError("give --video_folder or --video_metadata_path; neither is set")
@@ -51,6 +62,25 @@ def get_video_path_list(
 def is_video_name(name: str) -> bool:
     """Whether a file's ending is a video's, in any case; hidden files (temporary ones, `._` files of macOS) are not."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
+
+
+def is_clip(path: str) -> bool:
+    """Whether video_splitting.py has written the file: by its name, and by what its header says of its source."""
+    if not CLIP_NAME.fullmatch(os.path.basename(path)) or not os.path.isfile(path):
+        return False
+    with open(path, "rb") as file:
+        return b'{"identity": {"source": ' in file.read(CLIP_HEADER_BYTES)
+
+
+def content_digest(path: str) -> str:
+    """16 hex digits over a file's size, head, middle and tail: another video under its name has others."""
+    size = os.path.getsize(path)
+    found = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as file:
+        for start in (0, size // 2, max(0, size - DIGESTED_BYTES)):
+            file.seek(start)
+            found.update(file.read(DIGESTED_BYTES))
+    return found.hexdigest()[:16]
 
 
 def relative_to_folder(path: str, video_folder: str | None) -> str:

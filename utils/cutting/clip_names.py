@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from utils.cutting.clip_writer import read_identity
+from utils.video.opening import writing
 
 MAX_NAME_BYTES = 250  # of 255 that file systems allow: a clip being written has a dot and .tmp around its name
 
@@ -47,7 +48,8 @@ def remove_other_clips(output_folder: str, row: dict, keep: Collection[str]) -> 
         unfinished = re.fullmatch(rf"\.{prefix}\d{{3,}}\.mp4\.tmp", path.name)
         unwanted = re.fullmatch(rf"{prefix}\d{{3,}}\.mp4", path.name) and path.name not in keep
         if unfinished or (unwanted and read_identity(path).get("identity", {}).get("source") == row["video_path"]):
-            path.unlink()
+            with writing(path):
+                path.unlink()
 
 
 def remove_unowned_clips(output_folder: str, prefixes: dict[str, str], clips: list[dict]) -> None:
@@ -57,4 +59,4 @@ def remove_unowned_clips(output_folder: str, prefixes: dict[str, str], clips: li
     for clip in clips:
         prefix = prefixes.get(clip["source_path"])
         if prefix is None or not clip["video_path"].startswith(prefix):
-            Path(output_folder, clip["video_path"]).unlink(missing_ok=True)
+            Path(output_folder, mirrored(clip["video_path"])).unlink(missing_ok=True)

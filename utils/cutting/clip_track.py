@@ -15,7 +15,7 @@ from utils.cutting.audio import encode_audio, read_audio
 from utils.cutting.h264 import PPS, SPS, nal_length_size, nal_units, parameter_sets, track_header
 from utils.errors import VideoError
 from utils.video.geometry import display_transform
-from utils.video.opening import decode, open_video, time_base_of
+from utils.video.opening import decode, open_video, time_base_of, writing
 
 PQ, HLG = 16, 18  # colour transfer functions of HDR, ITU-T H.273 table 3
 
@@ -23,7 +23,7 @@ PQ, HLG = 16, 18  # colour transfer functions of HDR, ITU-T H.273 table 3
 @dataclass(frozen=True)
 class Encoding:
     """How clips are written. `encoder` is libx264, h264_nvenc, smart or copy; `crf` is x264's, or NVENC's constant
-    quality.
+    quality; `anew`: write clips that are there already, too.
     """
 
     encoder: str = "smart"
@@ -31,6 +31,7 @@ class Encoding:
     preset: str = "veryfast"
     audio: bool = True
     threads: int = 1
+    anew: bool = False
 
 
 @dataclass(eq=False)
@@ -72,9 +73,10 @@ class Track:
         self.graph: Graph | None = None
         self.parameter_sets: list[tuple[int, bytes]] = []  # of the encoded edges beside copied GOPs
         self.temporary = clip.path.with_name(f".{clip.path.name}.tmp")
-        self.temporary.parent.mkdir(parents=True, exist_ok=True)
         target = "file:" + os.path.abspath(self.temporary)
-        self.out = av.open(target, "w", format="mp4", options={"movflags": "faststart"})
+        with writing(clip.path):
+            self.temporary.parent.mkdir(parents=True, exist_ok=True)
+            self.out = av.open(target, "w", format="mp4", options={"movflags": "faststart"})
         # An opaque template keeps any codec's header; ours is written anew where edges are encoded.
         self.video = self.out.add_stream_from_template(stream, opaque=edge_id is None) if self.copying else None
 
@@ -127,9 +129,10 @@ class Track:
                 "times": times.tolist() if self.encoding.encoder == "copy" else None,
             }
         )
-        for packet in sorted([*self.packets, *audio], key=lambda packet: (packet.dts or 0) * packet.time_base):
-            self.out.mux(packet)
-        self.out.close()
+        with writing(clip.path):
+            for packet in sorted([*self.packets, *audio], key=lambda packet: (packet.dts or 0) * packet.time_base):
+                self.out.mux(packet)
+            self.out.close()
         if (
             0 < clip.copied_frames < len(times)
             and self.edge_id is not None
@@ -137,13 +140,15 @@ class Track:
         ):
             clip.copied_frames = 0
             return False
-        os.replace(self.temporary, clip.path)
+        with writing(clip.path):
+            os.replace(self.temporary, clip.path)
         return True
 
     def discard(self) -> None:
         """Leave nothing of a clip that is not whole."""
-        self.out.close()
-        self.temporary.unlink(missing_ok=True)
+        with writing(self.clip.path):
+            self.out.close()
+            self.temporary.unlink(missing_ok=True)
 
     def _encode_filtered(self, graph: Graph) -> None:
         while True:

@@ -116,7 +116,7 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
 
     Raises: `VideoError`; clips written before it stay.
     """
-    clips = [clip for clip in clips if not is_written(clip)]
+    clips = [clip for clip in clips if encoding.anew or not is_written(clip)]
     if not clips:
         return
     if encoding.encoder == "copy":

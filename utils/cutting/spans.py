@@ -40,9 +40,10 @@ def shots_of(row: dict) -> list[tuple[float, float]]:
     return [(parse_timecode(start), parse_timecode(stop)) for start, stop in row["timecode_list"]]
 
 
-def transitions_of(row: dict) -> list[tuple[float, float]]:
-    """Its dissolves, wipes and fades. Raises: as `shots_of`."""
-    return [(parse_timecode(start), parse_timecode(stop)) for _, start, stop in row.get("transitions", [])]
+def unusable_of(row: dict) -> list[tuple[float, float]]:
+    """Its transitions and damaged frames, spans that belong to no clip, in seconds. Raises: as `shots_of`."""
+    spans = [*(transition[1:] for transition in row.get("transitions", [])), *row.get("damaged", [])]
+    return [(parse_timecode(start), parse_timecode(stop)) for start, stop in spans]
 
 
 def shot_borders(cuts: Iterable[float], frame_seconds: np.ndarray, end: float) -> list[float]:
@@ -60,9 +61,9 @@ def long_enough(start: float, stop: float, min_seconds: float) -> bool:
 
 
 def clean_spans(row: dict, margin_seconds: float) -> list[tuple[float, float]]:
-    """The shots of a row without the frames of its transitions and a margin on both sides of each."""
+    """The shots of a row without its transitions and damaged frames, and a margin on both sides of each."""
     spans = shots_of(row)
-    for start, stop in transitions_of(row):
+    for start, stop in unusable_of(row):
         low, high = start - margin_seconds, stop + margin_seconds
         pieces = [piece for a, b in spans for piece in ([(a, b)] if b <= low or high <= a else [(a, low), (high, b)])]
         spans = [(a, b) for a, b in pieces if b > a]

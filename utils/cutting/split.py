@@ -17,7 +17,7 @@ from utils.errors import VideoError
 from utils.video.geometry import display_size
 from utils.video.opening import decode, open_video
 from utils.video.timing import frame_rate, last_frame_length
-from utils.video_utils import locate
+from utils.video_utils import content_digest, locate
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +58,13 @@ def split_video(
         raise VideoError(
             f"{source.path!r}: no whole number of its frames lasts {limits.min_seconds:g} to {limits.max_seconds:g} s"
         )
+    digest = content_digest(source.path)
+    if digest != row.get("source_digest", digest):
+        raise VideoError(f"{source.path!r} is another file than the one whose shots were found; detect its shots again")
     made_of = {
         "source": row["video_path"],
         "bytes": os.path.getsize(source.path),
+        "digest": digest,
         "encoding": [encoding.encoder, encoding.crf, encoding.preset, encoding.audio],
     }
     clips = []
@@ -76,6 +80,7 @@ def split_video(
         {
             "video_path": clip.path.relative_to(output_folder).as_posix(),
             "source_path": row["video_path"],
+            "source_digest": digest,
             **clip_columns(clip, source),
             "clip_count": len(clips),
         }

@@ -6,7 +6,7 @@ An allow-list: a clip whose score failed, or belongs to an older cut of the same
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from utils.errors import UsageError
+from utils.columns import SCORES
 from utils.pipeline.process import CLIP_COLUMNS, digest
 from utils.rows import read_rows
 
@@ -54,10 +54,6 @@ def load_filters(bounds: Iterable[Bounds]) -> list[Filter]:
     """
     filters = []
     for path, column, low, high in bounds:
-        rows = read_rows(path, ("video_path", column))
-        for row in rows:
-            value = row[column]
-            if not all(isinstance(one, (int, float)) for one in (value if isinstance(value, list) else [value])):
-                raise UsageError(f"{path}: {row['video_path']}: {column} is {value!r}, not a number")
+        rows = read_rows(path, ("video_path", column), {column: SCORES})
         filters.append(Filter(column, low, high, {row["video_path"]: row for row in rows}))
     return filters

@@ -10,21 +10,22 @@ import hashlib
 import itertools
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from utils.columns import PATH, Kind
 from utils.errors import Failure, RunError, UsageError
 from utils.pipeline.ranks import Ranks
 from utils.pipeline.result_file import ResultFile
 from utils.pipeline.workers import progress, seconds_for_file, work
-from utils.rows import dumps, read_rows
-from utils.video_utils import get_video_path_list, locate, relative_to_folder
+from utils.rows import dumps, read_rows, refuse_overwriting
+from utils.video_utils import get_video_path_list, is_clip, locate, relative_to_folder
 
 # What distinguishes a clip from another one cut later under the same name: a score of one must not pass for the other's.
-CLIP_COLUMNS = ("source_path", "start_seconds", "end_seconds", "bytes")
+CLIP_COLUMNS = ("source_path", "source_digest", "start_seconds", "end_seconds", "bytes")
 FIRST_ROWS, LAST_ROWS, LARGEST_SHARE = 20, 200, 0.1  # when unexpected errors are the rule: see `UnexpectedErrors`
 
 # What `score` takes and gives: of each row, what was read of it, or its columns; a `Failure` in the place of both; None
@@ -38,6 +39,7 @@ class RunOptions:
 
     saved_path: str
     video_folder: str | None = None
+    video_metadata_path: str | None = None
     saved_freq: int = 100
     overwrite: bool = False
     retry_errors: bool = False
@@ -75,24 +77,34 @@ class Step:
 
 
 def input_rows(
-    video_folder: str | None, video_metadata_path: str | None, video_path_column: str = "video_path"
+    video_folder: str | None,
+    video_metadata_path: str | None,
+    video_path_column: str = "video_path",
+    needed: Mapping[str, Kind] | None = None,
+    skip_clips: bool = False,
 ) -> list[dict]:
     """The rows to work on, from a list with all its columns or from a folder; each `video_path` once.
 
-    Raises: `UsageError` with a sentence for a missing folder, file or column, or a path that is no text.
+    `needed`: columns that every row of a list must have, and what they hold. `skip_clips`: leave out what
+    video_splitting.py has written into the folder.
+
+    Raises: `UsageError` with a sentence for a missing folder, file or column, or a malformed row.
     """
     if video_folder and not os.path.exists(video_folder):
         raise UsageError(f"--video_folder {video_folder}: no such folder or video")
     if not video_metadata_path or video_metadata_path.lower().endswith(".txt"):
         paths = get_video_path_list(video_folder, video_metadata_path, video_path_column)
+        if skip_clips and video_folder and os.path.isdir(video_folder) and not video_metadata_path:
+            sources = [path for path in paths if not is_clip(locate(path, video_folder))]
+            if len(sources) < len(paths):
+                print(f"{video_folder}: {len(paths) - len(sources):,} clips of video_splitting.py in it are skipped")
+            paths = sources
         return [{"video_path": path} for path in paths]
-    rows = read_rows(video_metadata_path, required=(video_path_column,))
+    kinds = {**(needed or {}), video_path_column: PATH}
+    rows = read_rows(video_metadata_path, tuple(kinds), kinds)
     by_path: dict[str, dict] = {}
     for row in rows:
-        path = row[video_path_column]
-        if not isinstance(path, str) or not path:
-            raise UsageError(f"{video_metadata_path}: {video_path_column} is {path!r}, not a path")
-        path = relative_to_folder(path, video_folder)
+        path = relative_to_folder(row[video_path_column], video_folder)
         by_path.setdefault(path, {**row, "video_path": path})
     if len(by_path) < len(rows):
         print(f"{video_metadata_path}: {len(rows) - len(by_path):,} rows repeat a path and are skipped")
@@ -137,8 +149,10 @@ def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks
 
     `ranks` is given by a script that needed it before.
 
-    Raises: `UsageError` where the result file cannot be added to; `RunError` where unexpected errors are the rule.
+    Raises: `UsageError` where the result file cannot be added to; `RunError` where unexpected errors are the rule, or
+    where every row has failed.
     """
+    refuse_overwriting({"--saved_path": options.saved_path}, {"--video_metadata_path": options.video_metadata_path})
     ranks = ranks or Ranks()
     results = ResultFile(
         options.saved_path, step.settings, key=step.key, overwrite=options.overwrite, retry_errors=options.retry_errors,
@@ -166,6 +180,14 @@ def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks
         there, errors = results.load()
         filtered = [row for row in rows if not step.passes(row)]
         print(closing_line(step, rows, filtered, there, errors, options.saved_path))
+        failed = {row["video_path"] for row in rows} - {row["video_path"] for row in filtered}
+        if failed and failed <= set(errors) - {row[step.key] for row in there}:
+            reasons = [str(errors[path].get("message")).partition("\n")[0] for path in errors if path in failed]
+            raise RunError(
+                "\n  ".join(
+                    [f"all {len(failed):,} rows of {step.name} failed (--retry_errors tries again):", *reasons[:3]]
+                )
+            )
 
 
 def _drop_outdated(step: Step, results: ResultFile, made_from: dict[str, str | None]) -> None:

@@ -82,9 +82,10 @@ def unique(rows: list[dict], key: str) -> list[dict]:
 def settings_of(path: str | os.PathLike) -> dict:
     """The settings that a result file was made with; {} where there are none."""
     try:
-        return json.loads(Path(path).with_suffix(".settings.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        before = json.loads(Path(path).with_suffix(".settings.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError, RecursionError):
         return {}
+    return before if isinstance(before, dict) else {}
 
 
 class ResultFile:
@@ -143,8 +144,8 @@ class ResultFile:
         """The rows that are there, and the error rows by key."""
         if self._lock is None:
             self._take_lock()
-        rows = read_rows(self.path) if self._exists(self.path) else []
-        errors = read_rows(self.errors_path) if self._exists(self.errors_path) else []
+        rows = self._read(self.path, self.key)
+        errors = self._read(self.errors_path, "video_path")
         return unique(rows, self.key), {row["video_path"]: row for row in errors}
 
     def keep_only(self, rows: list[dict]) -> None:
@@ -187,7 +188,7 @@ class ResultFile:
             self._merge(self.errors_path, order, "video_path")
 
     def _merge(self, path: Path, order: Sequence[str], key: str) -> None:
-        rows = read_rows(path) if self._exists(path) else []
+        rows = self._read(path, key)
         index = {name: i for i, name in enumerate(order)}
         by_key = sorted(unique(rows, key), key=lambda row: index.get(str(row.get(key)), len(index)))
         if by_key != rows or part_files(path) or not path.exists():
@@ -197,7 +198,7 @@ class ResultFile:
 
     def _start_anew(self) -> None:
         with contextlib.suppress(UsageError):  # no row file: nothing could be told of what it listed
-            self.overwritten = read_rows(self.path) if self._exists(self.path) else []
+            self.overwritten = self._read(self.path, self.key)
         for file in self._files():
             file.unlink(missing_ok=True)
 
@@ -247,6 +248,10 @@ class ResultFile:
 
     def _settings_before(self) -> dict:
         return settings_of(self.path)
+
+    def _read(self, path: Path, key: str) -> list[dict]:
+        """The rows of `path`, none where it is not there; each with its key and its video_path."""
+        return read_rows(path, (key, "video_path"), resumed=True) if self._exists(path) else []
 
     def _part(self, path: Path) -> Path:
         return path.with_suffix(f".part-{self.rank}.jsonl")

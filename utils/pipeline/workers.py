@@ -3,6 +3,7 @@ nothing more.
 """
 
 import concurrent.futures
+import errno
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.context
@@ -38,8 +39,8 @@ def work(
     None, so that the caller can go on with other work, where nothing came for `patience` seconds.
 
     A failure is a `VideoError`, a task over its time, a process that died, or an exception that nobody foresaw. What
-    concerns the whole run (`UsageError`, `RunError`, an output that cannot be written) comes through. At most four
-    tasks a process are in flight or waiting to be taken, which bounds the memory.
+    concerns the whole run (`UsageError`, `RunError`, a full disk) comes through. At most four tasks a process are in
+    flight or waiting to be taken, which bounds the memory.
     """
     tasks = iter(tasks)
     context = _worker_context()
@@ -99,9 +100,11 @@ def _outcome(future: concurrent.futures.Future, seconds: float) -> Any:
         return Failure("ProcessDied", f"the process that read it ended with {ended}")
     except BrokenProcessPool:
         raise RunError("the worker processes end as soon as they start; is there enough memory?") from None
-    except (UsageError, RunError, OSError):
+    except (UsageError, RunError):
         raise
-    except Exception as error:  # noqa: BLE001  # one video of a new kind must not end a run of a million
+    except Exception as error:  # one video of a new kind must not end a run of a million
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):  # of no input
+            raise
         # pebble gives the worker's traceback as the cause.
         lines = "".join(traceback.format_exception(error.__cause__ or error)).strip(' \n"').splitlines()
         return Failure(type(error).__name__, "\n".join([str(error), *lines[-TRACEBACK_LINES:]]), unexpected=True)

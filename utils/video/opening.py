@@ -17,7 +17,8 @@ from typing import cast
 
 import av
 
-from utils.errors import UsageError, VideoError
+from utils.errors import OutputError, VideoError
+from utils.video.damage import LOGGED, Damage
 from utils.video.geometry import pixel_aspect
 
 # Demuxers that hold pictures in one file. Playlists (hls, dash, concat, image2) are left out: they open other files and
@@ -27,10 +28,29 @@ MAX_PIXELS = 8192 * 8192  # of one frame: twice 8K; a header may claim more and 
 MAX_ASPECT = 32  # long side over short, as shown: what scales to a short side would make a long one of any length
 
 
+# What the system says of an output that cannot be written, whatever the video.
+OUTPUT_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EIO, errno.EFBIG,
+}  # fmt: skip
+
 # FFmpeg's words go into error rows (`said`), not onto the terminal.
 av.logging.set_level(av.logging.ERROR)
 logging.getLogger("libav").addHandler(logging.NullHandler())
 logging.getLogger("libav").propagate = False
+
+
+@contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """Around what makes, writes, renames or removes `path`.
+
+    Raises: `OutputError` where the system does not let it.
+    """
+    try:
+        yield
+    except (OSError, av.FFmpegError) as error:
+        if error.errno not in OUTPUT_ERRORS:
+            raise
+        raise OutputError(f"{os.fspath(path)}: cannot be written: {error.strerror}") from None
 
 
 @contextmanager
@@ -39,7 +59,8 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
 
     One thread a process, many processes: automatic threads cost 40 % more CPU for the same frames.
 
-    Raises: `VideoError` for anything that is not a readable local video, here and while the block reads frames.
+    Raises: `VideoError` for anything that is not a readable local video, here and while the block reads frames. What
+    the block writes belongs in `writing`, lest its failure be taken for the video's.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
@@ -64,14 +85,16 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
             yield container, stream
     except av.FFmpegError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UsageError(f"no space left on the device for what is made of {path!r}") from None
+            raise OutputError(f"no space left on the device for what is made of {path!r}") from None
         raise VideoError(f"{path!r} cannot be read: {error_text(error)}; is it whole, and a video?") from None
     except OSError as error:
         raise VideoError(f"{path!r} cannot be opened: {error.strerror}") from None
 
 
-def decode(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """Every frame of the stream in the order shown, each with a PTS above the one before.
+def decode(
+    container: av.container.InputContainer, stream: av.VideoStream, damage: Damage | None = None
+) -> Iterator[av.VideoFrame]:
+    """Every frame of the stream in the order shown, each with a PTS above the one before; `damage` takes note of them.
 
     A missing or repeated PTS (AVI, broken transport streams) becomes the one before plus a frame's length, so that
     times always rise.
@@ -84,7 +107,11 @@ def decode(container: av.container.InputContainer, stream: av.VideoStream) -> It
     count = 0
     last: int | None = None
     size: tuple[int, int] | None = None
-    frames = container.decode(stream) if packets_tell_times(container) else _decode_by_dts(container, stream)
+    listened = damage if stream.codec_context.codec.name in LOGGED else None
+    if packets_tell_times(container) and listened is None:
+        frames = container.decode(stream)
+    else:
+        frames = _decode_packets(container, stream, listened)
     while True:
         try:
             frame = next(frames, None)
@@ -94,6 +121,8 @@ def decode(container: av.container.InputContainer, stream: av.VideoStream) -> It
             ) from None
         if frame is None:
             break
+        if damage is not None:
+            damage.add(frame)
         if frame.pts is None or (last is not None and frame.pts <= last):
             frame.pts = 0 if last is None else last + step
         if size is not None and size != (frame.width, frame.height):
@@ -119,14 +148,20 @@ def packets_tell_times(container: av.container.InputContainer) -> bool:
     return container.format.name != "avi"
 
 
-def _decode_by_dts(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """Frames whose PTS are the packets' decoding times: the n-th frame shown takes the place of the n-th packet."""
+def _decode_packets(
+    container: av.container.InputContainer, stream: av.VideoStream, damage: Damage | None
+) -> Iterator[av.VideoFrame]:
+    """The frames, packet by packet. Where packets do not tell the times of frames, their PTS are the packets' decoding
+    times: the n-th frame shown takes the place of the n-th packet.
+    """
+    by_dts, decoder = not packets_tell_times(container), stream.codec_context.codec.name
     places: deque[int | None] = deque()
     for packet in container.demux(stream):
-        if packet.size:
+        if by_dts and packet.size:
             places.append(packet.dts)
-        for frame in packet.decode():
-            frame.pts = places.popleft() if places else None
+        for frame in packet.decode() if damage is None else damage.decode(packet, decoder):
+            if by_dts:
+                frame.pts = places.popleft() if places else None
             yield frame
 
 
