@@ -18,6 +18,7 @@ from cutscene_detect import detect_shots, main
 from utils.cutting.detectors import DETECTORS, make_detector
 from utils.cutting.spans import timecode
 from utils.errors import UsageError
+from utils.video_utils import content_digest
 
 NTSC = Fraction(24000, 1001)
 WITHOUT_WEIGHTS = [name for name, detector in DETECTORS.items() if not detector.needs]
@@ -116,6 +117,7 @@ def test_columns(tmp_path):
         "duration": 4.087417,
         "num_frames": 98,
         "codec": "h264",
+        "source_digest": content_digest(str(tmp_path / "a.mp4")),
     }
 
 
