@@ -8,7 +8,7 @@ square pixels. Any other source is encoded whole, as with `libx264`.
 
 import itertools
 import json
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -184,8 +184,8 @@ def _gops(clips: list[Clip], index: SourceIndex, copying: bool) -> Iterator[_Gop
             head = clips[k]
             end = END if head.times[-1] == index.times[-1] else head.stop_pts  # the last takes all that follows
             copied = seams[bisect_right(seams, min(stop, end)) - 1]
-        until = next((n for n in range(k, len(clips)) if clips[n].start_pts >= stop), len(clips))
-        yield _Gop(stop, head, copied, [clip for clip in clips[k:until] if clip.stop_pts > copied])
+        after = bisect_left(clips, stop, key=lambda clip: clip.start_pts)
+        yield _Gop(stop, head, copied, [clip for clip in clips[k:after] if clip.stop_pts > copied])
 
 
 def _pieces_by_gop(
