@@ -49,7 +49,7 @@ SCORE = Score(
         "motion_score": Column("mean length of the flow, % of the short side per second", 0, passes=(1.5, 25)),
         "camera_pan": Column("camera to the right, % of the short side per second"),
         "camera_tilt": Column("camera up, % of the short side per second"),
-        "camera_zoom": Column("growth of the picture, % per second"),
+        "camera_zoom": Column("growth of the content, % per second"),
         "camera_roll": Column("camera clockwise, degrees per second"),
         "camera_shake": Column(
             "mean change of pan and tilt between pairs of frames, % of the short side per second", 0

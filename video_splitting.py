@@ -141,7 +141,7 @@ def main() -> None:
         args.long_shots = before.get("long_shots", ClipLimits.long_shots)
     limits = from_flags(ClipLimits, args)
     coded = {"encoder": args.encoder, "crf": args.crf, "preset": args.preset, "audio": not args.no_audio}
-    encoding = Encoding(**coded, threads=args.encoder_threads, anew=args.overwrite)
+    encoding = Encoding(**coded, threads=args.encoder_threads, overwrite=args.overwrite)
 
     def passes(row: dict) -> bool:
         width, height = row["frame_size"] if args.resolution_threshold else (0, 0)

@@ -1,7 +1,7 @@
 """The sample video of `quickstart.sh`: camera moves over real photographs, one shot for each thing a filter can say.
 
 The photographs come with scikit-image's wheel, so nothing is downloaded. `SHOTS` is the script of the film, `get_truth`
-says which frames each shot has, and the sound is a sine of another pitch in each, so that its sync can be measured.
+says which frames each shot has, and the audio is a sine of another pitch in each, so that its sync can be measured.
 
     python -m tools.sample_video sample.mp4
 """

@@ -148,7 +148,7 @@ def add_flags(parser: argparse.ArgumentParser, groups: Mapping[str, Any]) -> Non
             group.add_argument(f"--{one.name}", **options)
 
 
-def settings_of(options: Any) -> dict[str, Any]:
+def option_settings(options: Any) -> dict[str, Any]:
     """The values of the fields that are settings, by name."""
     return {one.name: getattr(options, one.name) for one in fields(options) if one.metadata.get("setting")}
 
@@ -176,8 +176,8 @@ def add_output_arguments(parser: argparse.ArgumentParser, saved_path: str) -> No
         default=100,
         help="rows between two writes (or five seconds, whichever is first)",
     )
-    group.add_argument("--overwrite", action="store_true", help="start anew instead of resuming")
-    group.add_argument("--retry_errors", action="store_true", help="try again what failed before")
+    group.add_argument("--overwrite", action="store_true", help="recompute everything instead of resuming")
+    group.add_argument("--retry_errors", action="store_true", help="retry failed rows")
 
 
 def _bounds(file: str, column: str, low: str, high: str) -> tuple[float, float]:

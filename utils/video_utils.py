@@ -84,7 +84,7 @@ def content_digest(path: str) -> str:
 
 
 def relative_to_folder(path: str, video_folder: str | None) -> str:
-    """The key of a video: `path` relative to `video_folder` where it lies in it, else as given; `/` between parts.
+    """The key of a video: `path` relative to `video_folder` where it is inside, else as given; `/` between parts.
 
     A relative path in a list means: in `video_folder`; where only the path as given leads to a file in the folder
     (`videos/a.mp4` beside `--video_folder videos`), that is meant.

@@ -12,7 +12,7 @@ from utils.captioning.chat import Engine, Sampling
 from utils.captioning.model_table import hub_id, known_model
 from utils.captioning.prompts import FOLDER as PROMPTS
 from utils.captioning.prompts import checked_utf8, text_of
-from utils.cli import about, at_least, finite, flag, settings_of
+from utils.cli import about, at_least, finite, flag, option_settings
 from utils.models.weights import snapshot
 from utils.pipeline.ranks import Ranks
 
@@ -93,7 +93,7 @@ class EngineChoice:
             "max_new_tokens": self.answers.max_new_tokens,
             "temperature": self.answers.temperature,
             "seed": self.answers.seed,
-            **settings_of(self.options),
+            **option_settings(self.options),
             "chat_template": template,
             "answer_checks": " ".join(self.answers.answer_checks),
         }

@@ -23,7 +23,7 @@ PQ, HLG = 16, 18  # colour transfer functions of HDR, ITU-T H.273 table 3
 @dataclass(frozen=True)
 class Encoding:
     """How clips are written. `encoder` is libx264, h264_nvenc, smart or copy; `crf` is x264's, or NVENC's constant
-    quality; `anew`: write clips that are there already, too.
+    quality; `overwrite`: also write clips that exist.
     """
 
     encoder: str = "smart"
@@ -31,7 +31,7 @@ class Encoding:
     preset: str = "veryfast"
     audio: bool = True
     threads: int = 1
-    anew: bool = False
+    overwrite: bool = False
 
 
 @dataclass(eq=False)
@@ -77,7 +77,7 @@ class Track:
         with writing(clip.path):
             self.temporary.parent.mkdir(parents=True, exist_ok=True)
             self.out = av.open(target, "w", format="mp4", options={"movflags": "faststart"})
-        # An opaque template keeps any codec's header; ours is written anew where edges are encoded.
+        # An opaque template keeps any codec's header; ours is rewritten where edges are encoded.
         self.video = self.out.add_stream_from_template(stream, opaque=edge_id is None) if self.copying else None
 
     def add(self, piece: av.VideoFrame | av.Packet) -> None:

@@ -116,7 +116,7 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
 
     Raises: `VideoError`; clips written before it stay.
     """
-    clips = [clip for clip in clips if encoding.anew or not is_written(clip)]
+    clips = [clip for clip in clips if encoding.overwrite or not is_written(clip)]
     if not clips:
         return
     if encoding.encoder == "copy":
@@ -144,7 +144,7 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
 
 
 def _frames_in(clips: list[Clip], frames: Iterator[av.VideoFrame]) -> Iterator[tuple[Clip, av.VideoFrame]]:
-    """Each frame that lies in a clip, with its clip; ends after the last clip."""
+    """Each frame that belongs to a clip, with its clip; ends after the last clip."""
     k = 0
     for frame in frames:
         while k < len(clips) and pts_of(frame) >= clips[k].stop_pts:

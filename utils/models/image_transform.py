@@ -31,5 +31,5 @@ class ImageTransform:
         resized = [self.size, int(self.size * long / short)]
         width, height = resized if width <= height else resized[::-1]
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
-        picture = Image.fromarray(frame).resize((width, height), resampling)
-        return np.array(picture.crop((left, top, left + self.size, top + self.size)))
+        image = Image.fromarray(frame).resize((width, height), resampling)
+        return np.array(image.crop((left, top, left + self.size, top + self.size)))

@@ -28,7 +28,7 @@ from utils.video_utils import get_video_path_list, is_clip, locate, relative_to_
 CLIP_COLUMNS = ("source_path", "source_digest", "start_seconds", "end_seconds", "bytes")
 FIRST_ROWS, LAST_ROWS, LARGEST_SHARE = 20, 200, 0.1  # when unexpected errors are the rule: see `UnexpectedErrors`
 
-# What `score` takes and gives: of each row, what was read of it, or its columns; a `Failure` in the place of both; None
+# What `score` takes and gives: of each row, what was read of it, or its columns; or a `Failure` instead; None
 # where nothing was read within `patience` seconds.
 Stream = Iterator[tuple[dict, Any] | None]
 

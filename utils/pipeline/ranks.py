@@ -15,7 +15,7 @@ CHUNK = 16
 
 
 class Ranks:
-    """This process's place among those that `torchrun` or `accelerate launch` started, and the counter they share;
+    """This process among those that `torchrun` or `accelerate launch` started, and the counter they share;
     alone without them.
     """
 

@@ -1,4 +1,4 @@
-"""A result file: what is done, what is due, and a place to add what comes."""
+"""A result file: what is done, what is due, and appending what comes."""
 
 import contextlib
 import fcntl
@@ -89,7 +89,7 @@ def settings_of(path: str | os.PathLike) -> dict:
 
 
 class ResultFile:
-    """A result file with its errors and settings: what is done, what is due, and a place to add what comes.
+    """A result file with its errors and settings: what is done, what is due, and appending what comes.
 
     `key` is the column that tells rows apart (`source_path` where one source gives several rows). `settings` are the
     choices that change the results; a file made under others is not added to.
@@ -126,7 +126,7 @@ class ResultFile:
             try:
                 self._check_owner()
                 if overwrite:
-                    self._start_anew()
+                    self._start_over()
                 self._check_settings(settings)
             except UsageError:
                 self._release()
@@ -149,7 +149,7 @@ class ResultFile:
         return unique(rows, self.key), {row["video_path"]: row for row in errors}
 
     def keep_only(self, rows: list[dict]) -> None:
-        """Replace what the file holds; for rows that no longer hold, such as scores of a clip that was cut anew."""
+        """Replace what the file holds; used to drop outdated rows, such as scores of a clip that was cut again."""
         write_rows(self.path, rows)
         for part in part_files(self.path):
             part.unlink()
@@ -196,8 +196,8 @@ class ResultFile:
         for part in part_files(path):
             part.unlink()
 
-    def _start_anew(self) -> None:
-        with contextlib.suppress(UsageError):  # no row file: nothing could be told of what it listed
+    def _start_over(self) -> None:
+        with contextlib.suppress(UsageError):  # not a row file: what it listed cannot be known
             self.overwritten = self._read(self.path, self.key)
         for file in self._files():
             file.unlink(missing_ok=True)
@@ -237,9 +237,9 @@ class ResultFile:
             before = {"file": self.path.name, **self._settings_before()}
             differ = [k for k in sorted({*before, *settings}) if before.get(k) != settings.get(k)]
             if differ:
-                told = "; ".join(f"{k} was {before.get(k)!r} and is {settings.get(k)!r}" for k in differ)
+                changes = "; ".join(f"{k} was {before.get(k)!r} and is {settings.get(k)!r}" for k in differ)
                 raise UsageError(
-                    f"{self.path} was made under other settings: {told}. Add --overwrite to start anew, or choose another --saved_path"
+                    f"{self.path} was made with other settings: {changes}. Pass --overwrite to recompute everything, or choose another --saved_path"
                 )
         else:
             text = json.dumps(settings, indent=1, ensure_ascii=False) + "\n"

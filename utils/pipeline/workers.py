@@ -65,7 +65,7 @@ def work(
 
 
 def _worker_context() -> multiprocessing.context.BaseContext:
-    """Processes forked from a server that has imported what reads videos, or, without fork, started anew.
+    """Processes forked from a server that has imported what reads videos, or, without fork, freshly started.
 
     The server is started in the project's folder: until Python 3.14 it imports what it preloads from the working
     directory, where a user may have a `utils` of their own. The workers return to the directory of this process.

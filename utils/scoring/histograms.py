@@ -28,7 +28,7 @@ def draw_histograms(histograms: Sequence[Histogram]) -> Figure:
     """One below the other: values that pass in blue, others in red, thresholds as lines.
 
     The height of a bar is the square root of its count, so that a few clips are seen beside many. The axis shows every
-    threshold and the middle 98 % of the values (of a few, all); what lies beyond is in the first and last bar, and the
+    threshold and the middle 98 % of the values (of a few, all); values beyond are in the first and last bar, and the
     caption counts it.
     """
     figure = Figure(figsize=(9.6, 2.8 * max(len(histograms), 1)), dpi=100, layout="constrained")

@@ -21,7 +21,7 @@ MIN_TEXTURE = 0.05  # share of pixels; below, nobody can tell what the camera do
 GRID = 8  # pixels between the points that the camera's motion is fitted to
 MOVING = 1.5  # %/s: from here on a pixel moves; above what codecs stir up on still footage
 STILL = 0.5  # %/s: below this mean a pair of frames is still
-NAMED = 1.2  # %/s: a camera motion that moves the picture by less goes unnamed
+NAMED = 1.2  # %/s: a camera motion that moves the frame by less goes unnamed
 
 
 def prepare(frame: np.ndarray, short_side: int = SHORT_SIDE) -> np.ndarray:
@@ -86,7 +86,7 @@ def fit_camera(previous: np.ndarray, following: np.ndarray, flow: np.ndarray) ->
         points = np.stack([x[grid], y[grid]], 2)[textured[grid]]
         moved = points + flow[grid][textured[grid]]
         matrix = cv2.estimateAffinePartial2D(points, moved, method=cv2.RANSAC, ransacReprojThreshold=1.0)[0]
-    if matrix is None or not 0.5 < math.hypot(*matrix[:, 0]) < 2:  # no camera doubles the picture between two frames
+    if matrix is None or not 0.5 < math.hypot(*matrix[:, 0]) < 2:  # no camera doubles the size between two frames
         matrix = np.eye(2, 3)
     (a, _, dx), (b, _, dy) = matrix
     camera = np.stack([(a - 1) * x - b * y + dx, b * x + (a - 1) * y + dy], 2).astype(np.float32)
@@ -106,9 +106,9 @@ def measure_motion(frames: Iterable[np.ndarray], times_seconds: Iterable[float])
     frames: gray uint8 (h, w), as `prepare` returns them; times_seconds: when they are shown, rising.
 
     - `motion_score`: mean length of the flow, %/s. A pan of 10 % of the width per second at 16:9 gives 17.8.
-    - `camera_pan`: > 0 to the right (the picture moves left); `camera_tilt`: > 0 up (the picture moves down), %/s.
+    - `camera_pan`: > 0 to the right (the frame's content moves left); `camera_tilt`: > 0 up (the content moves down), %/s.
     - `camera_zoom`: > 0 in, percent of growth per second (logarithm of the scale times 100).
-    - `camera_roll`: > 0 clockwise (the picture turns counterclockwise), degrees per second.
+    - `camera_roll`: > 0 clockwise (the content turns counterclockwise), degrees per second.
     - `camera_shake`: mean change of (pan, tilt) from pair to pair, %/s; 0 for steady motion and for a single pair.
     - `residual_motion`: mean length of the flow without the camera's, %/s: what the subjects do.
     - `moving_share`, `subject_share`: pixels faster than 1.5 %/s in the frame, and against the camera, 0–1.

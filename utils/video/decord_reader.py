@@ -46,13 +46,13 @@ def decord_frames(
         first = next(decode(container, stream))
     if display_transform(first) != (0, False):
         raise _cannot(path, "rotated or mirrored by its container")
-    pictures, found = _read(path, codec, indices, len(shown))
+    frames, found = _read(path, codec, indices, len(shown))
     if np.abs(found - seconds).max() > TOLERANCE:
         raise _cannot(path, "decord gives its frames other times than the packets have")
-    if pictures.shape[1:3] != (first.height, first.width):
-        height, width = pictures.shape[1:3]
+    if frames.shape[1:3] != (first.height, first.width):
+        height, width = frames.shape[1:3]
         raise _cannot(path, f"decord gives frames of {width}x{height} pixels, not {first.width}x{first.height}")
-    return indices, seconds, [av.VideoFrame.from_ndarray(picture, "rgb24") for picture in pictures]
+    return indices, seconds, [av.VideoFrame.from_ndarray(frame, "rgb24") for frame in frames]
 
 
 def _read(path: str, codec: str, indices: list[int], count: int) -> tuple[np.ndarray, np.ndarray]:

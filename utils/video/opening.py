@@ -21,7 +21,7 @@ from utils.errors import OutputError, VideoError
 from utils.video.damage import LOGGED, Damage
 from utils.video.geometry import pixel_aspect
 
-# Demuxers that hold pictures in one file. Playlists (hls, dash, concat, image2) are left out: they open other files and
+# Demuxers that hold video in one file. Playlists (hls, dash, concat, image2) are left out: they open other files and
 # addresses.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,ogg,h264,hevc,m4v,ivf,obu,mxf,nut,rm,dv,yuv4mpegpipe"
 MAX_PIXELS = 8192 * 8192  # of one frame: twice 8K; a header may claim more and take all memory
@@ -33,7 +33,7 @@ OUTPUT_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EIO, errno.EFBIG,
 }  # fmt: skip
 
-# FFmpeg's words go into error rows (`said`), not onto the terminal.
+# FFmpeg's messages go into error rows (`error_text`), not to the terminal.
 av.logging.set_level(av.logging.ERROR)
 logging.getLogger("libav").addHandler(logging.NullHandler())
 logging.getLogger("libav").propagate = False
@@ -74,11 +74,11 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
             stream = streams[0]
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height == 0 or width * height > MAX_PIXELS:
-                raise VideoError(f"{path!r}: a picture of {width}x{height} pixels is outside 1 to {MAX_PIXELS} pixels")
+                raise VideoError(f"{path!r}: a frame of {width}x{height} pixels is outside 1 to {MAX_PIXELS} pixels")
             aspect = width * pixel_aspect(stream) / height
             if not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
                 raise VideoError(
-                    f"{path!r}: a picture of {width}x{height} pixels, shown {float(aspect):.3g} times as wide as high, is too narrow; "
+                    f"{path!r}: a frame of {width}x{height} pixels, shown {float(aspect):.3g} times as wide as high, is too narrow; "
                     f"up to {MAX_ASPECT}:1 is read"
                 )
             stream.codec_context.thread_count = 1
@@ -99,7 +99,7 @@ def decode(
     A missing or repeated PTS (AVI, broken transport streams) becomes the one before plus a frame's length, so that
     times always rise.
 
-    Raises: `VideoError` when a frame cannot be decoded, when the picture changes size midway, or when there is no
+    Raises: `VideoError` when a frame cannot be decoded, when the frame size changes midway, or when there is no
     frame.
     """
     name = container.name.removeprefix("file:")
@@ -127,7 +127,7 @@ def decode(
             frame.pts = 0 if last is None else last + step
         if size is not None and size != (frame.width, frame.height):
             raise VideoError(
-                f"{name!r}: the picture changes from {size[0]}x{size[1]} to {frame.width}x{frame.height} at frame {count}; "
+                f"{name!r}: the frame size changes from {size[0]}x{size[1]} to {frame.width}x{frame.height} at frame {count}; "
                 "bring it to one size first"
             )
         count, last, size = count + 1, frame.pts, (frame.width, frame.height)
@@ -166,6 +166,6 @@ def _decode_packets(
 
 
 def error_text(error: av.FFmpegError) -> str:
-    """What FFmpeg said: the error's own text and the last line that it logged."""
+    """FFmpeg's message: the error's own text and the last line that it logged."""
     log = cast(tuple[int, str, str] | None, error.log)  # level, component, message; PyAV's stub says otherwise
     return str(error.strerror) + (f" ({log[2].strip()})" if log else "")

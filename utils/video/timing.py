@@ -43,7 +43,7 @@ def seconds_between(first: int | None, pts: int | None, stream: av.VideoStream) 
 def is_hidden(packet: av.Packet, codec: str) -> bool:
     """Whether a packet holds nothing but a frame that VP8 (RFC 6386, 9.1) or VP9 (bitstream specification, 6.2) never shows.
 
-    Some files give such a packet a PTS of its own. A VP9 superframe, whose last byte says so, ends with a shown frame.
+    Some files give such a packet a PTS of its own. A VP9 superframe, marked by its last byte, ends with a shown frame.
     """
     data = memoryview(packet)
     if codec.endswith("vp8"):
