@@ -5,9 +5,9 @@ docs/add_a_detector.md adds one.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
@@ -15,6 +15,9 @@ from scenedetect.detectors import HashDetector, HistogramDetector, ThresholdDete
 
 from utils.cutting.transition_detector import TransitionDetector
 from utils.errors import UsageError
+
+if TYPE_CHECKING:
+    from utils.cutting.transnetv2 import TransNetV2
 
 FRAME_SIDE = 256  # pixels: about the size to which PySceneDetect scales down itself, and what `transitions` is made for
 MIN_SHOT_SECONDS = 0.6  # PySceneDetect's detectors join shorter shots to a neighbour
@@ -73,8 +76,32 @@ def adaptive(threshold: float) -> ShotDetector:
     return AdaptiveDetector(threshold, min_scene_len=MIN_SHOT_SECONDS, window_width=3)
 
 
+@lru_cache(maxsize=1)
+def network() -> "TransNetV2":
+    """TransNetV2, once per process: on the rank's GPU, else on one thread of the CPU."""
+    import torch
+
+    from utils.cutting.transnetv2 import TransNetV2
+    from utils.models.device import rank_device
+
+    torch.set_num_threads(1)  # there are many processes
+    return TransNetV2(str(rank_device()), fast=True)
+
+
+def both(threshold: float | None) -> ShotDetector:
+    if threshold is not None:
+        raise UsageError("it has no threshold; leave that out, or choose another detector")
+    from utils.cutting.joined_detector import JoinedDetector
+
+    return JoinedDetector(network())
+
+
 def transnetv2(threshold: float, transnetv2_model: str | None) -> ShotDetector:
-    if transnetv2_model is None or not Path(transnetv2_model).is_file():
+    if transnetv2_model is None:
+        from utils.cutting.transnetv2 import NetworkDetector
+
+        return NetworkDetector(network(), threshold)
+    if not Path(transnetv2_model).is_file():
         raise UsageError(
             "no such file; it must be the network's weights as ONNX, with an input 'input' and an output 'output'. "
             "PySceneDetect's documentation of detect-transnetv2 says where to get them"
@@ -89,6 +116,7 @@ def transnetv2(threshold: float, transnetv2_model: str | None) -> ShotDetector:
 
 
 DETECTORS: dict[str, Detector] = {
+    "both": Detector(both, "as transitions, whose doubts the network TransNetV2 decides"),
     "transitions": Detector(transitions, "cuts, dissolves, wipes and fades, without a network"),
     # 3.5 with a window of 3 frames is the best of PySceneDetect's published sweep.
     "adaptive": Detector(adaptive, "cuts, change of colour against that of the frames around", 3.5),
@@ -102,6 +130,6 @@ DETECTORS: dict[str, Detector] = {
         transnetv2,
         "cuts and dissolves, a neural network",
         0.5,
-        needs={"transnetv2_model": "ONNX file of TransNetV2, for --detector transnetv2"},
+        needs={"transnetv2_model": "ONNX file of other weights of TransNetV2, for --detector transnetv2"},
     ),
 }

@@ -81,6 +81,10 @@ class FrameRing:
         self.frames.append(frame)
         self.count += 1
 
+    def squared_distance(self, a: Frame, b: Frame) -> float:
+        """Squared distance of two frames of the ring, levels per pixel."""
+        return float(self._distance[a.number % RING, b.number % RING])
+
     def _squared(self, i: np.ndarray, j: np.ndarray | int) -> np.ndarray:
         return self._distance[i % RING, j % RING]
 

@@ -32,6 +32,7 @@ MIN_CHANGE = 1.5  # levels, mean over the thumb: less is no new shot (slides cha
 PEAK = 1.25  # a cut's change against the largest within two frames: motion lasts several frames, a cut one
 LOST = 0.4  # share of structure plus share of colours lost at a cut beyond what the motion around it loses
 NEARBY = 3  # thumb pixels of the 64: farther, smooth areas (sky, soft light) are found by chance
+SAME = 0.95  # a frame of which so much is found in place, in whatever light, shows nothing else
 IN_PLACE = 0.65  # more detail than this unchanged: something changed within the frame, a screen or a title
 STAYED = 0.7  # found share at which a frame counts as the same shot after a flash
 FLASH_SECONDS = 0.25  # what is back after this time was never left
@@ -94,6 +95,7 @@ class TransitionDetector(SceneDetector):
         self._brightest: np.ndarray | None = None  # per pixel, slowly forgotten: what stayed dark is a bar
         self._frames: list[Frame] = []  # those around the frame that is tested for a hard cut
         self._tested = 0  # index of the last frame tested for a hard cut
+        self._last_cut = 0  # index of the last hard cut
         self._cuts: list[Frame] = []  # not yet returned
         self._spans: list[Span] = []  # gradual transitions not yet returned
         self._ring = FrameRing()
@@ -172,42 +174,56 @@ class TransitionDetector(SceneDetector):
     # Hard cuts
 
     def _find_hard_cuts(self, until_seconds: float) -> None:
-        """Decides for each frame up to `until_seconds` whether a shot begins there; keeps what the next may need."""
+        """Judges each frame up to `until_seconds` that stands out from its neighbours; keeps what the next may need."""
         frames = self._frames
         while (at := self._tested + 1 - frames[0].index) < len(frames) and frames[at].seconds <= until_seconds:
             self._tested += 1
-            if self._is_hard_cut(at):
-                self._cuts.append(frames[at])
+            around = [frame.change for frame in frames[max(1, at - 2) : at] + frames[at + 1 : at + 3]]
+            standing_out = frames[at].change / max([*around, 1e-3])
+            if frames[at].change >= MIN_CHANGE and standing_out >= PEAK:
+                verdict = self._judge(at)
+                if verdict == "cut":
+                    self._last_cut = frames[at].index
+                self._on_peak(frames[at], verdict, standing_out)
         while len(frames) > 8 and frames[4].index < self._tested and frames[4].seconds < until_seconds - FLASH_SECONDS:
             frames.pop(0).image = NO_PIXELS  # the ring may hold the frame longer, but not its pixels
 
-    def _is_hard_cut(self, at: int) -> bool:
-        frames, old, new = self._frames, self._frames[at - 1], self._frames[at]
-        around = [frame.change for frame in frames[max(1, at - 2) : at] + frames[at + 1 : at + 3]]
-        if new.change < max(MIN_CHANGE, PEAK * max(around, default=0)):
-            return False
+    def _on_peak(self, frame: Frame, verdict: str, standing_out: float) -> None:
+        """Takes the verdict on a frame whose change is `standing_out` times that of the frames beside it."""
+        if verdict == "cut":
+            self._cuts.append(frame)
+
+    def _judge(self, at: int) -> str:
+        """ "cut", or why no shot begins at frame `at`, although it stands out."""
+        old, new = self._frames[at - 1], self._frames[at]
+        live = self._live()
         if min(old.contrast, new.contrast) < FLAT:
-            return False  # black on one side is left to the fades, even where it comes at once
-        if self._lost_beyond_motion(at) < LOST:
-            return False
+            return "flat"  # black on one side is left to the fades, even where it comes at once
+        nearby = max(found_share(a.gray[live], b.gray[live], NEARBY) for a, b in ((old, new), (new, old)))
+        if nearby > SAME:
+            return "same"
+        lost = 0.0 if nearby > 1 - LOST / 2 else self._lost_beyond_motion(at)
+        if self._is_flash(at):
+            return "flash"
+        if lost < LOST:
+            return "motion"
+        if share_in_place(old.gray[live], new.gray[live]) >= IN_PLACE:
+            return "within"
+        return "camera" if camera_moved(old.image, new.image) else "cut"
+
+    def _is_flash(self, at: int) -> bool:
+        """Whether the old shot comes back, or the new one was there just before."""
+        frames, old, new = self._frames, self._frames[at - 1], self._frames[at]
         for a, b in [(old, later) for later in frames[at + 1 :]] + [(earlier, new) for earlier in frames[: at - 1]]:
             apart = cv2.norm(a.thumb, b.thumb, cv2.NORM_L1) / a.thumb.size
-            if b.seconds - a.seconds > FLASH_SECONDS or apart > new.change / 2:
-                continue
-            if max(self._found(a, b)) > STAYED:
-                return False  # the old shot comes back, or the new one was there just before: a flash
-        live = self._live()
-        in_place = share_in_place(old.gray[live], new.gray[live])
-        return in_place < IN_PLACE and not camera_moved(old.image, new.image)
+            if b.seconds - a.seconds <= FLASH_SECONDS and apart <= new.change / 2 and max(self._found(a, b)) > STAYED:
+                return True
+        return False
 
     def _lost_beyond_motion(self, at: int) -> float:
         """Structure and colours lost into frame `at`, less what the motion just before or after loses in one frame."""
-        frames, live = self._frames, self._live()
-        old, new = frames[at - 1].gray[live], frames[at].gray[live]
-        if any(found_share(a, b, NEARBY) > 1 - LOST / 2 for a, b in ((old, new), (new, old))):
-            return 0.0  # most of the frame is where it was, in whatever light; tested first, because it costs least
-        found = max(self._found(frames[at - 1], frames[at]))
-        lost = 1 - found + self._colours_lost(frames[at - 1], frames[at])
+        old, new = self._frames[at - 1], self._frames[at]
+        lost = 1 - max(self._found(old, new)) + self._colours_lost(old, new)
         return lost - max(self._lost_nearby(range(at - 1, at - 4, -1)), self._lost_nearby(range(at + 1, at + 4)))
 
     def _lost_nearby(self, candidates: range) -> float:
@@ -266,8 +282,7 @@ class TransitionDetector(SceneDetector):
                 self._end_fade(self._fade, self._fade.rising[length])
 
     def _begin_fade(self, gone: Frame) -> Fade:
-        last_cut = self._cuts[-1].index if self._cuts else 0
-        falling = [frame for frame in reversed(self._ring.frames) if last_cut <= frame.index < gone.index]
+        falling = [frame for frame in reversed(self._ring.frames) if self._last_cut <= frame.index < gone.index]
         length = fade_length([frame.contrast for frame in falling])
         if length is None:  # it sinks from the shot's first frame on; a few frames prove nothing
             length = len(falling) - 1 if len(falling) > RISE else 0

