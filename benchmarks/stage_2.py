@@ -4,7 +4,7 @@ and what workers and rows add.
     python -m benchmarks.stage_2 FOLDER --runs 3
 
 FOLDER holds videos, which are cut into clips first, as in stage 1. Reading, scoring and "bare" are measured in this process; the
-scripts with all their processes. A script's start-up is measured on a file that is not a video, and subtracted. EasyOCR's detector
+scripts with all their processes. A script's start-up is measured on a second of 64 x 64 pixels, and subtracted. EasyOCR's detector
 has random weights, which cost what real ones do, and sees frames of --canvas_size.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.cases import Case, Side, folder_parser, past_start_up, prepare, script
+from benchmarks.cases import Case, Side, folder_parser, past_start_up, prepare, script, tiny
 from benchmarks.measure import compare, ratio, table
 from compute_motion_score import motion_columns, sampled
 from compute_text_score import read_frames, text_columns
@@ -168,10 +168,10 @@ def scoring(case: Case, out: Path, scorer: Scorer) -> list[list[str]]:
     return [script(scorer.script, case, "--saved_path", out / "score.jsonl", *scorer.flags)]
 
 
-def scoring_table(case: Case, no_video: Case, all_scorers: dict[str, Scorer], rows: int, runs: int) -> str:
+def scoring_table(case: Case, small: Case, all_scorers: dict[str, Scorer], rows: int, runs: int) -> str:
     clips = [str(case.folder / row["video_path"]) for row in case.clips]
     sides: dict[str, Side] = {name: partial(scoring, scorer=scorer) for name, scorer in all_scorers.items()}
-    _, net = past_start_up(sides, case, no_video, runs)
+    _, net = past_start_up(sides, case, small, runs)
     sizes = dict.fromkeys(scorer.frame_size for scorer in all_scorers.values())
     rows_alone = {size: seconds_a_row(case, size, rows, runs) for size in sizes}
     lines = []
@@ -205,12 +205,10 @@ def main() -> None:
         work = Path(name)
         videos = prepare(args.folder, work / "clips")
         case = Case(work / "clips", work / "clips")  # the clips are the videos now
-        (work / "none").mkdir()
-        (work / "none" / "text.mp4").write_text("no video")
         seconds = sum(clip["duration"] for clip in case.clips)
         print(f"{len(videos.paths)} videos, {len(case.clips)} clips of {seconds:.0f} s\n")
         all_scorers = scorers(random_craft(work), args.canvas_size)
-        print(scoring_table(case, Case(work / "none", work / "none"), all_scorers, args.rows, args.runs))
+        print(scoring_table(case, tiny(work / "tiny"), all_scorers, args.rows, args.runs))
 
 
 if __name__ == "__main__":
