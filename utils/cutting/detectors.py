@@ -98,7 +98,7 @@ def both(threshold: float | None) -> ShotDetector:
 
 def transnetv2(threshold: float, transnetv2_model: str | None) -> ShotDetector:
     if transnetv2_model is None:
-        from utils.cutting.transnetv2 import NetworkDetector
+        from utils.cutting.network_detector import NetworkDetector
 
         return NetworkDetector(network(), threshold)
     if not Path(transnetv2_model).is_file():

@@ -51,13 +51,15 @@ NEEDED = {  # the score that makes a cut of a frame that stands out, by our verd
 BOTH = slice(2)  # columns of the network's scores
 MARKED = 0.3  # in either column: the frame belongs to the transition beside it
 STILL = 20.0  # a cut whose change is so many times that of the frames beside it needs no second opinion
-ISOLATED, ISOLATED_CHANGE = 2.0, 8.0  # the same, and levels, from which motion is worth a question
+SHARP = 4.0  # the same, from which the network need not see more than the cut
+ISOLATED, ISOLATED_CHANGE = 2.0, 4.0  # the same, and levels, from which motion is worth a question
 DISSOLVE = 0.1  # a dissolve needs this score in either column
 ALONE = 0.2  # a gradual transition that only the network sees needs this score; it lasts where either column has half
 SHORT = 3  # frames: what the network marks for less is a hard cut, and needs the score of "motion"
 UNLIKE = 0.5  # squared distance of two frames over the sum of their contrasts squared: about 1 for unrelated pictures
 LONGEST = 200  # frames in a window: twice what the network was trained on, whose scores are the same but for 0.03
 BESIDE = 6  # frames beside a question that are scored with it
+BRIEF = 12  # frames before and after that are shown with a cut to be confirmed, where other questions take CONTEXT
 
 
 def stretched(window: np.ndarray) -> np.ndarray:
@@ -68,6 +70,14 @@ def stretched(window: np.ndarray) -> np.ndarray:
     if high - low > 128:
         return window
     return np.clip((window - low) * min(6.0, 230 / max(high - low, 1)) + 10, 0, 255).astype(np.uint8)
+
+
+class Question(NamedTuple):
+    """Frames first to last, by index, and how many before and after the network is to be shown."""
+
+    first: int
+    last: int
+    context: int
 
 
 class Peak(NamedTuple):
@@ -89,7 +99,7 @@ class JoinedDetector(TransitionDetector):
         self.network = network
         self.frames_asked = 0  # frames in all windows that the network has seen
         self._kept: deque[Frame] = deque()  # frames of which the network may still be asked
-        self._questions: list[tuple[int, int]] = []  # first and last frame index
+        self._questions: list[Question] = []
         self._scores: dict[int, np.ndarray] = {}  # of frames that were asked about
         self._peaks: deque[Peak] = deque()  # not yet decided
         self._decided: deque[tuple[Peak, bool]] = deque(maxlen=64)  # and whether they are cuts
@@ -109,17 +119,23 @@ class JoinedDetector(TransitionDetector):
             verdict = "isolated"
         peak = Peak(frame, verdict, standing_out)
         self._peaks.append(peak)
-        if not peak.is_obvious() and verdict in ("cut", "isolated", "flat", "camera"):
-            self._ask_about(frame.index - 1, frame.index)
+        if verdict == "cut" and not peak.is_obvious():
+            if standing_out >= SHARP:
+                self._ask_about(frame.index - 2, frame.index, BRIEF)
+            else:  # perhaps the middle of a zoom or whip pan from one shot into the next, which is to be seen whole
+                self._ask_about(frame.index - 2 * BESIDE, frame.index + 2 * BESIDE)
+        elif verdict in ("isolated", "camera"):
+            self._ask_about(frame.index - BESIDE, frame.index + BESIDE)
 
     def _look_at(self, span: Span) -> None:
         known = len(self._spans)
         super()._look_at(span)
         if len(self._spans) > known:
-            self._ask_about(span.start.index, span.end.index)
+            span = self._spans[-1]
+            self._ask_about(span.start.index - BESIDE, span.end.index + BESIDE)
         elif self._unlike(span) and self._differ(span.start, span.end):
             middle = (span.start.index + span.end.index) // 2
-            self._ask_about(middle - 2, middle + 2)
+            self._ask_about(middle - BESIDE, middle + BESIDE)
 
     def _unlike(self, span: Span) -> bool:
         """Whether the ends of a span are as far apart as unrelated pictures are, at least half of it (cheap)."""
@@ -139,13 +155,13 @@ class JoinedDetector(TransitionDetector):
         pair = a.gray[live], b.gray[live]
         return max(found_share(*pair, NEARBY), found_share(*pair[::-1], NEARBY))
 
-    def _ask_about(self, first: int, last: int) -> None:
-        """Asks about these frames and BESIDE more, less what is known; an answer may be too late for the oldest."""
-        first, last = max(first - BESIDE, self._kept[0].index), last + BESIDE
+    def _ask_about(self, first: int, last: int, context: int = CONTEXT) -> None:
+        """Asks about these frames, less what is known; of the oldest it may be too late."""
+        first = max(first, self._kept[0].index)
         while first <= last and first in self._scores:
             first += 1
         if first <= last:
-            self._questions.append((first, last))
+            self._questions.append(Question(first, last, context))
 
     # Answers
 
@@ -161,26 +177,32 @@ class JoinedDetector(TransitionDetector):
 
     def _unsure(self) -> int:
         """Index of the first frame that a question is about, or of the newest frame."""
-        return min((first for first, _ in self._questions), default=self._kept[-1].index)
+        return min((question.first for question in self._questions), default=self._kept[-1].index)
 
     def _ask(self, until: float) -> None:
         """Asks about what must be known before the ring's frame `until`, and with it about what is near enough."""
+        if not self._questions or self._frame(self._unsure()).number >= until:
+            return
         oldest, newest = self._kept[0].index, self._kept[-1].index
-        while self._questions:
-            first = max(self._unsure(), oldest)
-            if self._frame(first).number >= until:
-                return
-            last, limit = first, min(newest, first + LONGEST - 2 * CONTEXT)
-            for begin, end in sorted(self._questions):
-                if begin - last > 2 * CONTEXT or begin > limit:
+        fades = [span for span in self._spans if span.kind == "fade"]
+        self._questions = [
+            q for q in self._questions if not any(f.start.index <= q.first and q.last <= f.end.index for f in fades)
+        ]
+        while self._questions and self._frame(self._unsure()).number < until:
+            first = last = max(self._unsure(), oldest)
+            limit, context = min(newest, first + LONGEST - 2 * CONTEXT), 0
+            for question in sorted(self._questions):
+                if question.first > limit or (context and question.first - last > context + question.context):
                     break  # a window of its own costs less than the frames between
-                last = min(max(last, end), limit)
-            shown = np.clip(np.arange(first - CONTEXT, last + CONTEXT + 1), oldest, newest) - oldest
+                last, context = min(max(last, question.last), limit), max(context, question.context)
+            shown = np.clip(np.arange(first - context, last + context + 1), oldest, newest) - oldest
             window = stretched(np.stack([self._small(int(i)) for i in shown]))
-            scores = self.network.window_scores(window[None])[0, CONTEXT:-CONTEXT]
+            scores = self.network.window_scores(window[None])[0, context:-context]
             self.frames_asked += len(window)
             self._scores.update(zip(range(first, last + 1), scores))
-            self._questions = [(max(begin, last + 1), end) for begin, end in self._questions if min(end, newest) > last]
+            self._questions = [
+                q._replace(first=max(q.first, last + 1)) for q in self._questions if min(q.last, newest) > last
+            ]
 
     def _small(self, place: int) -> np.ndarray:
         """What the network sees of a kept frame: uint8 (27, 48, 3), RGB."""

@@ -12,7 +12,6 @@ normalisation folded into the convolutions and features channels-last: on one co
 where the package takes 6.7; `fast` takes 1.9 in bfloat16 and 1.5 with 8 bits in space, where the CPU has these.
 """
 
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -23,7 +22,6 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scenedetect import FrameTimecode
 
 from utils.cutting.block_matching import found_share
 from utils.errors import UsageError
@@ -61,7 +59,7 @@ class Int8Convolution:
         self.zeros = torch.zeros(len(weight), dtype=torch.int32)
         levels = torch.round(weight / self.scales[:, None, None, None]).to(torch.int8)
         self.levels = torch.ops.onednn.qconv_prepack(levels, self.scales, 1.0, 0, [1, 1], [1, 1], [1, 1], 1, None)
-        self.settings = ([1, 1], [1, 1], [1, 1], 1, 1.0, 0, dtype, "none", [], "")
+        self.settings: tuple = ([1, 1], [1, 1], [1, 1], 1, 1.0, 0, dtype, "none", [], "")
 
     def __call__(self, x: torch.Tensor, scale: float) -> torch.Tensor:
         return torch.ops.onednn.qconv_pointwise(x, scale, 0, self.levels, self.scales, self.zeros, None, *self.settings)
@@ -204,51 +202,3 @@ def _colours(pixels: torch.Tensor) -> torch.Tensor:
     bins = bins[..., 0] * 64 + bins[..., 1] * 8 + bins[..., 2]
     counts = torch.zeros(len(bins), 512, device=pixels.device)
     return counts.scatter_add_(1, bins, torch.ones_like(bins, dtype=torch.float32))
-
-
-class NetworkDetector:
-    """Shots by the network alone, in windows of 100 frames as they come; takes and gives what `ShotDetector` does.
-
-    A run of frames whose first score exceeds `threshold` is a cut, before the frame that follows it; a run of more than
-    LASTING frames is a transition, whose middle is the cut.
-    """
-
-    def __init__(self, network: TransNetV2, threshold: float):
-        self.network, self.threshold = network, threshold
-        self.transitions: list[tuple[str, FrameTimecode, FrameTimecode]] = []
-        self._window: list[np.ndarray] = []  # frames not yet scored, and CONTEXT before them
-        self._times: deque[FrameTimecode] = deque()  # of those not yet scored
-        self._run: list[FrameTimecode] = []  # of the frames above the threshold just before
-
-    def process_frame(self, timecode: FrameTimecode, frame_img: np.ndarray) -> list[FrameTimecode]:
-        frame = small(frame_img)
-        self._window += [frame] * (1 if self._window else CONTEXT + 1)
-        self._times.append(timecode)
-        return self._score() if len(self._window) == WINDOW else []
-
-    def post_process(self, timecode: FrameTimecode) -> list[FrameTimecode]:
-        cuts: list[FrameTimecode] = []
-        while self._times:
-            self._window += [self._window[-1]] * (WINDOW - len(self._window))
-            cuts += self._score()
-        return cuts
-
-    def _score(self) -> list[FrameTimecode]:
-        """The cuts that a full window adds to what is known."""
-        scores = self.network.window_scores(np.stack(self._window)[None])[0, CONTEXT:-CONTEXT, 0]
-        self._window = self._window[WINDOW - 2 * CONTEXT :]
-        cuts = []
-        for score in scores[: len(self._times)]:
-            time = self._times.popleft()
-            if score > self.threshold:
-                self._run.append(time)
-            elif self._run:
-                cuts.append(self._end_run(time))
-        return cuts
-
-    def _end_run(self, after: FrameTimecode) -> FrameTimecode:
-        run, self._run = self._run, []
-        if len(run) <= LASTING:
-            return after
-        self.transitions.append(("gradual", run[0], after))
-        return run[len(run) // 2]
