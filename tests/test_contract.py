@@ -47,11 +47,11 @@ def script(name: str, *flags: object, launch: tuple[str, ...] = ()) -> subproces
     )
 
 
-def done(name: str, *flags: object, **launch) -> str:
-    """Run a script to its end; its output. The closing line's numbers must add up."""
+def done(name: str, *flags: object, code: int = 0, **launch) -> str:
+    """Run a script to its end, with this exit code; its output. The closing line's numbers must add up."""
     process = script(name, *flags, **launch)
     output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    assert process.returncode == code, output
     rows_in, out, errors, filtered = (int(n.replace(",", "")) for n in CLOSING.search(output).groups())
     assert rows_in == out + errors + filtered, output
     return output
@@ -338,7 +338,7 @@ def test_an_error_is_tried_again_when_its_input_has_changed(tmp_path):
     flags = stage_flags(tmp_path)["video_splitting.py"]
     row = {"video_path": "a.mp4", "timecode_list": [["00:00:00.000", "00:00:09.000"]]}
     (tmp_path / "scenes.jsonl").write_text(json.dumps(row) + "\n")
-    assert "0 cut into 0 clips + 1 errors" in done("video_splitting.py", *flags)
+    assert "0 cut into 0 clips + 1 errors" in done("video_splitting.py", *flags, code=1)  # every row failed
     row["timecode_list"] = [["00:00:00.000", "00:00:04.000"]]
     (tmp_path / "scenes.jsonl").write_text(json.dumps(row) + "\n")
     assert "1 cut into 1 clips + 0 errors" in done("video_splitting.py", *flags)

@@ -13,6 +13,7 @@ from conftest import write_video
 
 from cutscene_detect import DETECTORS, detect_shots, main, timecode
 from utils.errors import UsageError
+from utils.video_utils import content_digest
 
 NTSC = Fraction(24000, 1001)
 
@@ -110,6 +111,7 @@ def test_columns(tmp_path):
         "duration": 4.087417,
         "num_frames": 98,
         "codec": "h264",
+        "source_digest": content_digest(str(tmp_path / "a.mp4")),
     }
 
 
