@@ -120,7 +120,7 @@ def detect_shots(
         "num_frames": len(times),
         "codec": codec,
         "source_digest": content_digest(path),
-        **damage_columns(damaged, [*map(float, seconds), end]),
+        **damage_columns(damaged, [*seconds.tolist(), end]),
     }
 
 
