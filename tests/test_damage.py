@@ -89,8 +89,8 @@ def test_damaged_frames_reach_no_clip(folder, run_script, tmp_path):
     (error,) = read_rows(tmp_path / "scenes.errors.jsonl")
     assert error["video_path"] == "all.mp4" and "is damaged: 144 of its 144 frames" in error["message"]
 
-    rows = [row | {"timecode_list": [[0, 6]], "transitions": []} for row in rows.values()]
-    (tmp_path / "scenes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    one_shot = {"timecode_list": [[0, 6]], "transitions": []}
+    (tmp_path / "scenes.jsonl").write_text("".join(json.dumps(row | one_shot) + "\n" for row in rows.values()))
     run_script("video_splitting.py", *FLAGS, "--transition_margin", 0, "--saved_path", "clips.jsonl")
     seen = {path.name: read_indices(path) for path in (tmp_path / "out").iterdir()}
     assert seen == {

@@ -36,7 +36,7 @@ SCRIPTS = {
     "tools.summary": ("--dataset_folder", "."),
 }
 HUGE = int("9" * 400)
-MALFORMED = {
+MALFORMED: dict[str, list] = {
     "video_path": ["a\0.mp4", "\ud800.mp4", ".", "..", "a/..", "", "/", None, 5, True, ["a"], {"a": 1}],
     "duration": [float("inf"), float("nan"), -1, HUGE, "4", None, [], [4], [[4]], {}, True],
     "start_seconds": ["0", None, -1, float("nan"), [0]],

@@ -5,8 +5,9 @@ import sys
 
 import numpy as np
 import pytest
+from test_transition_detector import dissolve
+from test_transition_detector import shot as picture
 
-from tests.test_transition_detector import dissolve, picture
 from utils.cutting.transnetv2 import HEIGHT, WIDTH, TransNetV2, cut_inside, small
 
 REFERENCE = """

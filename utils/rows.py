@@ -57,7 +57,7 @@ def read_rows(
     if not files:
         raise UsageError(f"{path}: no such file")
     may_be_torn = resumed or path.with_suffix(".settings.json").is_file()  # ours: a kill may leave nothing but a part
-    kinds = {column: KEYS[column] for column in required if column in KEYS} | {**(kinds or {})}
+    kinds = {column: KEYS[column] for column in required if column in KEYS} | dict(kinds or {})
     rows = []
     for file in files:
         read = _read_csv if file.suffix.lower() == ".csv" else partial(_read_jsonl, resumed=resumed, ours=may_be_torn)
