@@ -240,7 +240,10 @@ def test_wrong_use_is_a_sentence(videos, tmp_path, monkeypatch):
     for flags, said in (
         (["--video_folder", "nowhere"], "nowhere: no such folder"),
         ([], "give --video_folder or --video_metadata_path"),
-        (["--video_folder", "in", "--detector", "transnetv2"], "--transnetv2_model None: no such file"),
+        (
+            ["--video_folder", "in", "--detector", "transnetv2", "--transnetv2_model", "nowhere.onnx"],
+            "--transnetv2_model nowhere.onnx: no such file",
+        ),
         (
             ["--video_folder", "in", "--detector", "transnetv2", "--transnetv2_model", "in/good.mp4"],
             "good.mp4: not a network",
