@@ -80,7 +80,9 @@ def motion_columns(row: dict, video_folder: str | None, estimator: str, short_si
         return measure(path, stream, partial(sampled, decode(container, stream), stream), short_side, sampling_fps)
 
 
-def farneback_columns(path: str, stream: av.VideoStream, sample: Callable, short_side: int, sampling_fps: float) -> dict:
+def farneback_columns(
+    path: str, stream: av.VideoStream, sample: Callable, short_side: int, sampling_fps: float
+) -> dict:
     """EasyAnimate's score. It samples by index, and its gray is that of RGB, not the codec's luma: its third digit shows
     it."""
     known: dict[str, Any] = {}
