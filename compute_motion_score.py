@@ -10,6 +10,9 @@ change of structure and colours within half a second (a cut or dissolve that sli
     python compute_motion_score.py --video_folder datasets/panda_70m/train --video_metadata_path clips.jsonl \\
         --text_score_metadata_path text_score.jsonl --text_score_threshold 0.02 --saved_path motion_score.jsonl
 
+Only the sampled frames and those that they are predicted from are decoded, so damage elsewhere is not noticed here:
+clips hold none, because stage 1 leaves it out when it detects shots.
+
 With --motion_estimator farneback --short_side 0 the score is EasyAnimate's: pixels at native size, over frames int(fps
 / 2) apart.
 """

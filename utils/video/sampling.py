@@ -113,7 +113,7 @@ def frames_at(
         if position is None or (count and keyframes[count - 1] > position):
             if count:
                 container.seek(int(keyframes[count - 1]), stream=stream, backward=True)
-            decoded = decode_needed(container, stream, needed)
+            decoded = decode_needed(container, stream, needed, from_keyframe=bool(count))
         frame = next((f for f in decoded if f.pts is not None and f.pts >= pts), None)
         if frame is None or frame.pts != pts or (frame.width, frame.height) != (size or (frame.width, frame.height)):
             raise FrameMissing
@@ -122,13 +122,22 @@ def frames_at(
 
 
 def decode_needed(
-    container: av.container.InputContainer, stream: av.VideoStream, wanted: Collection[int]
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    wanted: Collection[int],
+    from_keyframe: bool = False,
 ) -> Iterator[av.VideoFrame]:
     """The frames whose PTS are `wanted`, and those that others are predicted from; packets must carry their times.
 
     The rest, most B frames, stays undecoded: the same frames for a third less time (H.264 by x264's own settings).
+
+    Raises: `FrameMissing` when the first packet shall be a keyframe and is none: a seek in MPEG-TS ends anywhere, and
+    some decoders fill what is missing with gray.
     """
     for packet in container.demux(stream):
+        if from_keyframe and packet.size and not packet.is_keyframe:
+            raise FrameMissing
+        from_keyframe = from_keyframe and not packet.size
         stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         yield from packet.decode()
 
