@@ -10,13 +10,16 @@ change of structure and colours within half a second (a cut or dissolve that sli
     python compute_motion_score.py --video_folder datasets/panda_70m/train --video_metadata_path clips.jsonl \\
         --text_score_metadata_path text_score.jsonl --text_score_threshold 0.02 --saved_path motion_score.jsonl
 
+Only the sampled frames and those that they are predicted from are decoded, so damage elsewhere is not noticed here:
+clips hold none, because stage 1 leaves it out when it detects shots.
+
 With --motion_estimator farneback --short_side 0 the score is EasyAnimate's: pixels at native size, over frames int(fps
 / 2) apart.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
-from itertools import tee
 from math import floor, inf, isfinite
 from typing import Any
 
@@ -38,8 +41,9 @@ from utils.pipeline.process import RunOptions, input_rows, process_rows
 from utils.pipeline.score import Column, Score
 from utils.scoring.optical_flow import SAMPLING_FPS, SHORT_SIDE, camera_name, farneback_score, measure_motion, prepare
 from utils.video.geometry import display_size, frame_to_array, resize, short_side_size
-from utils.video.opening import decode, open_video
-from utils.video.timing import seconds_between
+from utils.video.opening import decode, open_video, time_base_of
+from utils.video.sampling import FrameMissing, frames_at
+from utils.video.timing import packet_times, seconds_between
 from utils.video_utils import locate
 
 SCORE = Score(
@@ -69,34 +73,52 @@ SCORE = Score(
 
 
 def motion_columns(row: dict, video_folder: str | None, estimator: str, short_side: int, sampling_fps: float) -> dict:
-    """The columns of one clip; one decode, of which only the sampled frames are converted."""
+    """The columns of one clip, from the sampled frames and those that they need, or from all where packets do not tell
+    which those are."""
     path = locate(row["video_path"], video_folder)
-    known: dict[str, Any] = {}
+    measure = farneback_columns if estimator == "farneback" else dis_columns
+    with suppress(FrameMissing), open_video(path) as (container, stream):
+        return measure(path, stream, partial(sampled_alone, container, stream), short_side, sampling_fps)
     with open_video(path) as (container, stream):
-        frames = decode(container, stream)
-        if estimator == "farneback":
-            # EasyAnimate samples by index, and its gray is that of RGB, not the codec's luma: its third digit shows it.
-            interval = max(1, int((stream.average_rate or 25) / 2))
-            every = (frame for i, (frame, _) in enumerate(sampled(frames, stream, inf, known)) if i % interval == 0)
-            grays = (prepare(frame_to_array(frame, "rgb24"), short_side) for frame in every)
-            return {"motion_score": farneback_score(at_least_two(grays, path, known))} | known
-        samples = at_least_two(small_samples(frames, stream, short_side, sampling_fps, known), path, known)
-        for_frames, for_times = tee(samples)  # read in step: one frame waits at most
-        columns = measure_motion((gray for gray, _ in for_frames), (seconds for _, seconds in for_times))
+        return measure(path, stream, partial(sampled, decode(container, stream), stream), short_side, sampling_fps)
+
+
+def farneback_columns(
+    path: str, stream: av.VideoStream, sample: Callable, short_side: int, sampling_fps: float
+) -> dict:
+    """EasyAnimate's score. It samples by index, and its gray is that of RGB, not the codec's luma: its third digit shows
+    it."""
+    known: dict[str, Any] = {}
+    samples = sample(inf, known, every=max(1, int((stream.average_rate or 25) / 2)))
+    grays = (prepare(frame_to_array(frame, "rgb24"), short_side) for frame, _ in samples)
+    return {"motion_score": farneback_score(at_least_two(grays, path, known))} | known
+
+
+def dis_columns(path: str, stream: av.VideoStream, sample: Callable, short_side: int, sampling_fps: float) -> dict:
+    """All columns of `SCORE`."""
+    known: dict[str, Any] = {}
+    times: list[float] = []
+    grays = small_samples(sample(sampling_fps, known), stream, short_side, times, known)
+    columns = measure_motion(at_least_two(grays, path, known), iter(times))  # each frame's time is there before it
     return {name: round(value, 5) for name, value in columns.items()} | {"camera_motion": camera_name(columns)} | known
 
 
 def small_samples(
-    frames: Iterator[av.VideoFrame], stream: av.VideoStream, short_side: int, fps: float, known: dict
-) -> Iterator[tuple[np.ndarray, float]]:
-    """The sampled frames in gray, and their times; keeps the largest change between two in `known`."""
+    samples: Iterator[tuple[av.VideoFrame, float]],
+    stream: av.VideoStream,
+    short_side: int,
+    times: list[float],
+    known: dict,
+) -> Iterator[np.ndarray]:
+    """The sampled frames in gray, their times appended to `times`; keeps the largest change between two in `known`."""
     before, known["cut_inside"] = None, 0.0
-    for frame, seconds in sampled(frames, stream, fps, known):
+    for frame, seconds in samples:
         thumb = resize(frame_to_array(frame, "bgr24", short_side_size(frame, stream, 72)), 64, 36)
         if before is not None:
             known["cut_inside"] = max(known["cut_inside"], round(picture_replaced(before, thumb), 4))
         before = thumb
-        yield frame_to_array(frame, "gray", short_side_size(frame, stream, short_side) if short_side else None), seconds
+        times.append(seconds)
+        yield frame_to_array(frame, "gray", short_side_size(frame, stream, short_side) if short_side else None)
 
 
 def at_least_two(frames: Iterator, path: str, known: dict) -> Iterator:
@@ -112,12 +134,12 @@ def at_least_two(frames: Iterator, path: str, known: dict) -> Iterator:
 
 
 def sampled(
-    frames: Iterator[av.VideoFrame], stream: av.VideoStream, fps: float, known: dict
+    frames: Iterator[av.VideoFrame], stream: av.VideoStream, fps: float, known: dict, every: int = 1
 ) -> Iterator[tuple[av.VideoFrame, float]]:
-    """The first frame at or after each of 0, 1/fps, 2/fps, ... seconds, and its time; fills `known` with the clip's
-    duration and frame size.
+    """The first frame at or after each of 0, 1/fps, 2/fps, ... seconds, and its time, and of these `every` n-th; fills
+    `known` with the clip's duration and frame size.
     """
-    first, due, seconds, step = None, 0, 0.0, 0.0
+    first, due, seconds, step, count = None, 0, 0.0, 0.0, 0
     for frame in frames:
         if first is None:
             first = frame.pts
@@ -125,9 +147,37 @@ def sampled(
         previous, seconds = seconds, seconds_between(first, frame.pts, stream)
         step = seconds - previous or step
         if (seconds + 1e-3) * fps >= due:
-            yield frame, seconds
+            if count % every == 0:
+                yield frame, seconds
+            count += 1
             due = floor((seconds + 1e-3) * fps) + 1 if isfinite(fps) else 0
     known["duration"] = round(seconds + (step or 1 / float(stream.average_rate or 25)), 6)
+
+
+def sampled_alone(
+    container: av.container.InputContainer, stream: av.VideoStream, fps: float, known: dict, every: int = 1
+) -> Iterator[tuple[av.VideoFrame, float]]:
+    """As `sampled`, from packet times, decoding only the sampled frames and those that they are predicted from.
+
+    Raises: `FrameMissing` where that does not give the frames that `sampled` does.
+    """
+    times = packet_times(container, stream)
+    if times is None:
+        raise FrameMissing
+    shown, keyframes = times
+    base = time_base_of(stream)
+    seconds = (shown - shown[0]) * base.numerator / base.denominator  # to the last bit those of `seconds_between`
+    passed = np.floor((seconds + 1e-3) * fps) if isfinite(fps) else np.arange(len(shown))
+    indices = np.flatnonzero(np.diff(passed, prepend=-1))[::every]
+    try:
+        for i, frame in zip(indices, frames_at(container, stream, shown[indices], keyframes), strict=True):
+            if i == 0:
+                known["frame_size"] = list(display_size(frame, stream))
+            yield frame, float(seconds[i])
+    except av.FFmpegError:
+        raise FrameMissing from None
+    step = seconds[-1] - seconds[-2] if len(seconds) > 1 else 1 / float(stream.average_rate or 25)
+    known["duration"] = round(float(seconds[-1] + step), 6)
 
 
 def main() -> None:

@@ -1,13 +1,12 @@
 """What stages 1 and 2 cost on a folder of films, in CPU-seconds per second of video: each script beside plain decoding, and beside PySceneDetect,
 one ffmpeg call a clip and Farneback flow at native size.
 
-    python benchmarks/stages.py FOLDER --runs 3
+    python -m benchmarks.stages FOLDER --runs 3
 
 Every script works on what the one before it found: shots, clips, clips. Start-up (interpreter, imports, models, worker processes) is measured by
 itself, on a second of 64 x 64 pixels, and taken off in the columns right of "past start-up".
 """
 
-import argparse
 import sys
 import tempfile
 from dataclasses import replace
@@ -15,14 +14,23 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from cases import Case, Side, detection, plain_decoding, prepare, script, splitting, tiny
-from measure import ROOT, Usage, compare, past_start_up, ratio, table
-from stage_1 import ffmpeg_a_clip, scenedetect
+from benchmarks.cases import (
+    Case,
+    Side,
+    detection,
+    folder_parser,
+    past_start_up,
+    plain_decoding,
+    prepare,
+    script,
+    splitting,
+    tiny,
+)
+from benchmarks.measure import Usage, ratio, table
+from benchmarks.stage_1 import ffmpeg_a_clip, scenedetect
 
-FARNEBACK = f"""
-import sys
-sys.path.append({str(ROOT)!r})
-import cv2
+FARNEBACK = """
+import sys, cv2
 from utils.scoring.optical_flow import farneback_score
 cv2.setNumThreads(1)
 def sampled(path):
@@ -67,11 +75,7 @@ SUMS = {
 
 
 def cost_table(case: Case, small: Case, runs: int) -> str:
-    start_up = compare({name: partial(side, small) for name, side in SIDES.items()}, runs)
-    usages = compare({name: partial(side, case) for name, side in SIDES.items()}, runs)
-    net = {
-        name: past_start_up(usages[name], start_up[name], len(side(case, Path("out")))) for name, side in SIDES.items()
-    }
+    usages, net = past_start_up(SIDES, case, small, runs)
     for title, parts in SUMS.items():
         usages[title] = [sum(run, Usage(0, 0, 0)) for run in zip(*(usages[part] for part in parts))]
         net[title] = [sum(run) for run in zip(*(net[part] for part in parts))]
@@ -95,10 +99,8 @@ def cost_table(case: Case, small: Case, runs: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="folder of readable videos")
-    parser.add_argument("--runs", type=int, default=3, help="alternating runs (default: 3)")
-    parser.add_argument("--n_jobs", type=int, default=1, help="reading processes of the scripts (default: 1)")
+    parser = folder_parser(__doc__)
+    parser.add_argument("--n_jobs", type=int, default=1, help="worker processes of the scripts (default: 1)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)

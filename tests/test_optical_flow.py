@@ -1,12 +1,24 @@
 """Photographs moved by a known amount: speed, direction and name of the motion, at several sizes and frame rates."""
 
+import gc
+from fractions import Fraction
+from itertools import accumulate
+
+import av
 import cv2
 import numpy as np
 import pytest
+from conftest import write_video
 from skimage import data
 
+import compute_motion_score
 from benchmarks.truth_motion import sampled_seconds
+from compute_motion_score import motion_columns
+from utils.errors import VideoError
 from utils.scoring.optical_flow import camera_name, farneback_score, measure_motion, prepare
+from utils.video.geometry import display_transform
+from utils.video.opening import open_video
+from utils.video.sampling import FrameMissing
 
 TIMES = np.arange(4) / 2
 
@@ -172,3 +184,68 @@ def test_unusable_input_is_refused_with_a_sentence():
         measure_motion([frame, frame], [1.0, 1.0])
     with pytest.raises(ValueError, match="one size"):
         measure_motion([frame, frame.T.copy()], [0.0, 0.5])
+
+
+@pytest.mark.parametrize("estimator, short_side", [("dis", 256), ("farneback", 0)])
+@pytest.mark.parametrize(
+    "ending, options",
+    [
+        ("mp4", {"options": {"preset": "medium", "bf": "3"}}),
+        ("mp4", {"options": {"preset": "medium", "g": "7"}}),
+        ("mp4", {"options": {"preset": "medium", "x264-params": "open-gop=1:keyint=20"}}),
+        ("ts", {"options": {"preset": "medium", "x264-params": "intra-refresh=1:keyint=12:scenecut=0"}}),
+        ("mp4", {"codec": "libx265", "options": {"preset": "fast", "x265-params": "log-level=none:keyint=20"}}),
+        ("mp4", {"pts": list(accumulate([0, *[1, 2, 3, 9, 1] * 18])), "time_base": Fraction(1, 60)}),
+        ("mkv", {"options": {"preset": "medium"}}),
+        ("ts", {"options": {"preset": "medium", "g": "20"}}),
+        ("ts", {"codec": "mpeg2video", "options": {"bf": "2", "g": "15"}}),
+        ("webm", {"codec": "libvpx-vp9", "options": {"cpu-used": "8", "deadline": "realtime", "g": "20"}}),
+        ("avi", {"codec": "mpeg4"}),
+    ],
+)
+def test_scores_are_those_of_decoding_every_frame(ending, options, estimator, short_side, tmp_path, monkeypatch):
+    canvas = mosaic(360)
+    frames = (window(canvas, (320, 180), 400 + 3 * i, 180, 1 + i / 200) for i in range(91))
+    path = write_video(tmp_path / f"a.{ending}", frames, 24, **options)
+    row = {"video_path": path.name}
+    alone = motion_columns(row, str(tmp_path), estimator, short_side, 2)
+
+    def refuse(*arguments, **keywords):
+        raise FrameMissing
+        yield
+
+    monkeypatch.setattr(compute_motion_score, "sampled_alone", refuse)
+    every = motion_columns(row, str(tmp_path), estimator, short_side, 2)
+    assert list(alone.items()) == list(every.items())
+
+
+def test_frames_that_no_sampled_one_needs_stay_undecoded(tmp_path, monkeypatch):
+    canvas = mosaic(360)
+    frames = (window(canvas, (320, 180), 400 + 3 * i, 180) for i in range(96))
+    path = write_video(tmp_path / "a.mp4", frames, 24, options={"preset": "medium", "g": "6", "keyint_min": "6"})
+    known: dict = {}
+    with open_video(str(path)) as (container, stream):
+        times = [t for _, t in compute_motion_score.sampled_alone(container, stream, 2, known)]
+        assert times == [i / 2 for i in range(8)]
+        assert known == {"frame_size": [320, 180], "duration": 4.0}
+    monkeypatch.setattr(compute_motion_score, "decode", None)  # decoding everything would fail
+    assert motion_columns({"video_path": str(path)}, None, "dis", 256, 2)["duration"] == 4.0
+
+
+def test_one_frame_is_an_error_with_its_length(tmp_path):
+    path = write_video(tmp_path / "a.mp4", [np.full((90, 160), 99, np.uint8)] * 6, 24)
+    with pytest.raises(VideoError, match=r"over after 0.25 seconds, before a second frame"):
+        motion_columns({"video_path": str(path)}, None, "dis", 256, 2)
+
+
+def test_a_frame_is_freed_when_it_is_done_with(tmp_path):
+    path = write_video(tmp_path / "a.mp4", [np.full((90, 160), 99, np.uint8)] * 20, 24)
+    gc.collect()
+    gc.disable()
+    try:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                display_transform(frame)
+        assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) < 3
+    finally:
+        gc.enable()

@@ -8,6 +8,7 @@ second reads as a third. So a second run starts from the frame's global shift, w
 
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -39,14 +40,13 @@ def pair_flow(previous: np.ndarray, following: np.ndarray) -> tuple[np.ndarray, 
 
     previous, following: gray uint8 (h, w), as `prepare` returns them.
     """
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # one that was used before gives other flow
     no_start: Any = None  # which OpenCV's type hints leave out
     flow = np.asarray(estimator.calc(previous, following, no_start))
     unexplained = _difference(previous, following, flow)
     half = (previous.shape[1] // 2, previous.shape[0] // 2)
     small = [cv2.resize(gray, half, interpolation=cv2.INTER_AREA).astype(np.float32) for gray in (previous, following)]
-    hanning = np.asarray(cv2.createHanningWindow(half, cv2.CV_32F))
-    shift = 2 * np.array(cv2.phaseCorrelate(small[0], small[1], hanning)[0])
+    shift = 2 * np.array(cv2.phaseCorrelate(small[0], small[1], _hanning(half))[0])
     overlap = np.prod(1 - np.abs(shift) / previous.shape[::-1])
     if np.hypot(*shift) > LARGE_SHIFT and overlap > 0.4:
         start = np.empty_like(flow)
@@ -56,6 +56,11 @@ def pair_flow(previous: np.ndarray, following: np.ndarray) -> tuple[np.ndarray, 
         if remaining < 0.85 * unexplained:  # real pans gain a quarter and more, chance peaks next to nothing
             return shifted, remaining
     return flow, unexplained
+
+
+@lru_cache(4)
+def _hanning(size: tuple[int, int]) -> np.ndarray:
+    return np.asarray(cv2.createHanningWindow(size, cv2.CV_32F))
 
 
 def _difference(a: np.ndarray, b: np.ndarray, flow: np.ndarray, where: np.ndarray | bool = True) -> float:
@@ -78,21 +83,24 @@ def fit_camera(previous: np.ndarray, following: np.ndarray, flow: np.ndarray) ->
     """
     h, w = previous.shape
     grid = np.s_[GRID // 2 :: GRID, GRID // 2 :: GRID]
-    x, y = (index.astype(np.float32) for index in np.meshgrid(np.arange(w) - (w - 1) / 2, np.arange(h) - (h - 1) / 2))
+    x, y = (np.arange(n, dtype=np.float32) - np.float32((n - 1) / 2) for n in (w, h))
+    y = y[:, None]
     smooth = cv2.GaussianBlur(previous, (0, 0), 1)
     textured = cv2.morphologyEx(smooth, cv2.MORPH_GRADIENT, np.ones((5, 5), np.uint8)) >= TEXTURE
     matrix = None
     if textured.mean() > MIN_TEXTURE:
-        points = np.stack([x[grid], y[grid]], 2)[textured[grid]]
+        points = np.stack(np.broadcast_arrays(x[grid[1]], y[grid[0]]), 2)[textured[grid]]
         moved = points + flow[grid][textured[grid]]
         matrix = cv2.estimateAffinePartial2D(points, moved, method=cv2.RANSAC, ransacReprojThreshold=1.0)[0]
     if matrix is None or not 0.5 < math.hypot(*matrix[:, 0]) < 2:  # no camera doubles the size between two frames
         matrix = np.eye(2, 3)
     (a, _, dx), (b, _, dy) = matrix
-    camera = np.stack([(a - 1) * x - b * y + dx, b * x + (a - 1) * y + dy], 2).astype(np.float32)
+    camera = np.empty_like(flow)
+    camera[..., 0] = (a - 1) * x - b * y + dx
+    camera[..., 1] = b * x + (a - 1) * y + dy
     flat = cv2.erode((~textured).astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
     if flat.any():
-        held = _difference(previous, following, np.zeros_like(flow), flat)
+        held = cv2.mean(cv2.absdiff(previous, following), flat.view(np.uint8))[0]
         still = held < 0.9 * _difference(previous, following, camera, flat)
         flow = np.where(flat[..., None], np.float32(0) if still else camera, flow)
         if still and flat.mean() > 0.5:  # a subject before a bare wall: the wall is the camera's witness

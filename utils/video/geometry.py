@@ -1,12 +1,17 @@
 """A frame as a player shows it: upright, square pixels, at the size that a score wants."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import cast
 
 import av
 import cv2
 import numpy as np
-from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import SideData, SideDataContainer
+
+# `frame.side_data` keeps its container in the frame, and the container the frame: every frame asked would stay in memory
+# until Python's garbage collector runs, 100 MiB later. (PyAV's type hints leave the argument out.)
+_side_data: Callable[..., SideDataContainer] = SideDataContainer
 
 
 def display_transform(frame: av.VideoFrame) -> tuple[int, bool]:
@@ -17,7 +22,7 @@ def display_transform(frame: av.VideoFrame) -> tuple[int, bool]:
     maps a decoded point (x, y) to the shown one (a*x + c*y, b*x + d*y), y downwards.
     """
     try:
-        matrix = cast(SideData | None, frame.side_data.get("DISPLAYMATRIX"))
+        matrix = cast(SideData | None, _side_data(frame).get("DISPLAYMATRIX"))
     except ValueError:  # side data of a kind that PyAV does not know (stereo HEVC, EXIF): it still gives the rotation
         return round(frame.rotation / 90) % 4, False
     if matrix is None:

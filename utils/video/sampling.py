@@ -1,6 +1,7 @@
 """Which frames of a clip are sampled, and reading just those."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -71,8 +72,8 @@ def sample_frames(
         if times is not None:
             shown, keyframes = times
             indices = sorted({int(i) for i in choose(len(shown))})
-            frames = _frames_at(container, stream, shown[indices], keyframes)
-            if frames is not None:
+            with suppress(FrameMissing):
+                frames = list(frames_at(container, stream, shown[indices], keyframes))
                 return indices, [seconds_between(shown[0], shown[i], stream) for i in indices], frames
     with open_video(path) as (container, stream):
         count = sum(1 for _ in decode(container, stream))
@@ -90,33 +91,53 @@ def sample_frames(
     raise VideoError(f"{path!r}: only {len(frames)} of the {len(indices)} sampled frames can be decoded")
 
 
-def _frames_at(container, stream, wanted: np.ndarray, keyframes: np.ndarray) -> list[av.VideoFrame] | None:
-    """The frames whose PTS are `wanted` (rising), or None when one of them does not come."""
-    frames: list[av.VideoFrame] = []
+class FrameMissing(Exception):
+    """A frame is not where its packet says; only decoding from the start tells which frames there are."""
+
+
+def frames_at(
+    container: av.container.InputContainer, stream: av.VideoStream, wanted: np.ndarray, keyframes: np.ndarray
+) -> Iterator[av.VideoFrame]:
+    """The frames whose PTS are `wanted` (rising), each as decoding the whole video gives it.
+
+    wanted, keyframes: int64, out of what `packet_times` returned for this container. Seeks where there is a keyframe
+    between two of them.
+
+    Raises: `FrameMissing` when one does not come, or comes in another size than the first; `av.FFmpegError`.
+    """
+    needed = frozenset(wanted.tolist())
     position: int | None = None
+    size: tuple[int, int] | None = None
     decoded: Iterator[av.VideoFrame] = iter(())
-    for pts in wanted:
-        before = keyframes[keyframes <= pts]
-        if position is None or (len(before) and before[-1] > position):
-            if len(before):
-                container.seek(int(before[-1]), stream=stream, backward=True)
-            decoded = decode_needed(container, stream, set(wanted.tolist()))
+    for pts, count in zip(wanted.tolist(), np.searchsorted(keyframes, wanted, side="right").tolist(), strict=True):
+        if position is None or (count and keyframes[count - 1] > position):
+            if count:
+                container.seek(int(keyframes[count - 1]), stream=stream, backward=True)
+            decoded = decode_needed(container, stream, needed, from_keyframe=bool(count))
         frame = next((f for f in decoded if f.pts is not None and f.pts >= pts), None)
-        if frame is None or frame.pts != pts:
-            return None
-        position = frame.pts
-        frames.append(frame)
-    return frames
+        if frame is None or frame.pts != pts or (frame.width, frame.height) != (size or (frame.width, frame.height)):
+            raise FrameMissing
+        position, size = pts, (frame.width, frame.height)
+        yield frame
 
 
 def decode_needed(
-    container: av.container.InputContainer, stream: av.VideoStream, wanted: Collection[int]
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    wanted: Collection[int],
+    from_keyframe: bool = False,
 ) -> Iterator[av.VideoFrame]:
     """The frames whose PTS are `wanted`, and those that others are predicted from; packets must carry their times.
 
     The rest, most B frames, stays undecoded: the same frames for a third less time (H.264 by x264's own settings).
+
+    Raises: `FrameMissing` when the first packet shall be a keyframe and is none: a seek in MPEG-TS ends anywhere, and
+    some decoders fill what is missing with gray.
     """
     for packet in container.demux(stream):
+        if from_keyframe and packet.size and not packet.is_keyframe:
+            raise FrameMissing
+        from_keyframe = from_keyframe and not packet.size
         stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         yield from packet.decode()
 
