@@ -78,7 +78,7 @@ def test_other_settings_stop_and_say_which_differ(tmp_path):
     results = ResultFile(path, {"model": "small", "frames": 4})
     results.add([{"video_path": "a"}])
     results.close()
-    with pytest.raises(UsageError, match=r"frames was 4 and is 8\. Add --overwrite"):
+    with pytest.raises(UsageError, match=r"frames was 4 and is 8\. Pass --overwrite"):
         ResultFile(path, {"model": "small", "frames": 8})
     ResultFile(path, {"model": "small", "frames": 8}, overwrite=True)
     assert not path.exists()
