@@ -40,6 +40,7 @@ from utils.cutting.transnetv2 import CONTEXT, HEIGHT, WIDTH, WINDOW, TransNetV2
 
 NEEDED = {  # the score that makes a cut of a frame that stands out, by our verdict on it
     "cut": 0.1,
+    "jump": 0.0,
     "isolated": 0.4,  # motion that lasts one frame: often a jump cut
     "motion": 0.5,
     "flat": 0.5,
@@ -56,6 +57,7 @@ ISOLATED, ISOLATED_CHANGE = 2.0, 4.0  # the same, and levels, from which motion 
 DISSOLVE = 0.1  # a dissolve needs this score in either column
 ALONE = 0.2  # a gradual transition that only the network sees needs this score; it lasts where either column has half
 SHORT = 3  # frames: what the network marks for less is a hard cut, and needs the score of "motion"
+RUSH, LONGEST_RUSH = 0.25, 9  # share of a cut's change, and frames to each side, of a zoom or whip pan into it
 UNLIKE = 0.5  # squared distance of two frames over the sum of their contrasts squared: about 1 for unrelated pictures
 LONGEST = 200  # frames in a window: twice what the network was trained on, whose scores are the same but for 0.03
 BESIDE = 6  # frames beside a question that are scored with it
@@ -103,7 +105,6 @@ class JoinedDetector(TransitionDetector):
         self._scores: dict[int, np.ndarray] = {}  # of frames that were asked about
         self._peaks: deque[Peak] = deque()  # not yet decided
         self._decided: deque[tuple[Peak, bool]] = deque(maxlen=64)  # and whether they are cuts
-        self._reviewed: set[int] = set()  # where spans begin that were kept
         self._next = 0  # index of the first frame of which it is not known whether the network alone sees something
         self._run: list[int] = []  # indices of the frames before it that the network marks
 
@@ -220,12 +221,11 @@ class JoinedDetector(TransitionDetector):
         """
         spans, self._spans = self._spans, []
         for span in spans:
-            if span.kind in ("dissolve", "wipe") and span.end.number < until and span.start.index not in self._reviewed:
+            if span.kind in ("dissolve", "wipe") and span.end.number < until:
                 score = self._score(span.start.index - 2, span.end.index + 1, BOTH)
                 if score < DISSOLVE and (span.kind == "dissolve" or self._comes_back(span.start, span.end.index)):
                     continue
                 span.start, span.end = self._widened(span.start, span.end)
-                self._reviewed.add(span.start.index)
             self._spans.append(span)
 
     def _widened(self, start: Frame, end: Frame) -> tuple[Frame, Frame]:
@@ -257,12 +257,23 @@ class JoinedDetector(TransitionDetector):
             self._decided.append((peak, is_cut))
 
     def _add_cut(self, frame: Frame) -> None:
-        """Adds a cut, or a short transition around it: a zoom or whip pan from one shot into the next."""
+        """Adds a cut, or the short transition in whose middle it is: a zoom or whip pan from one shot into the next."""
         start, end = self._widened(frame, frame)
+        first, stop = self._rush(frame)
+        start, end = self._frame(min(start.index, first)), self._frame(max(end.index, stop))
         if end.index - start.index > SHORT:
             self._spans.append(Span(1.0, "gradual", start, end, [frame]))
         else:
             self._cuts.append(frame)
+
+    def _rush(self, frame: Frame) -> tuple[int, int]:
+        """Frames [first, stop) around a cut that change nearly as much as it does; none where that goes on for long,
+        for then it is how the shot moves.
+        """
+        index, enough = frame.index, RUSH * frame.change
+        first = next((i for i in range(index, index - LONGEST_RUSH, -1) if self._frame(i - 1).change < enough), index)
+        stop = next((i for i in range(index + 1, index + LONGEST_RUSH) if self._frame(i).change < enough), index + 1)
+        return first, stop
 
     def _follow_network(self, until: float) -> None:
         """Looks at each run of frames that the network marks, once nothing before `until` can be added to it."""

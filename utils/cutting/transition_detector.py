@@ -22,7 +22,15 @@ import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detector import SceneDetector
 
-from utils.cutting.block_matching import BLOCK, blocks_found, camera_moved, colours_lost, found_share, share_in_place
+from utils.cutting.block_matching import (
+    BLOCK,
+    blocks_found,
+    camera_moved,
+    colours_lost,
+    found_share,
+    share_in_place,
+    unexplained,
+)
 from utils.cutting.frame_ring import NO_PIXELS, RING, Frame, FrameRing, Span, overlap
 
 FRAME_WIDTH = 256  # pixels: what the detector is made for; 160-320 serve, scaled down by area to average noise away
@@ -32,6 +40,10 @@ MIN_CHANGE = 1.5  # levels, mean over the thumb: less is no new shot (slides cha
 PEAK = 1.25  # a cut's change against the largest within two frames: motion lasts several frames, a cut one
 LOST = 0.4  # share of structure plus share of colours lost at a cut beyond what the motion around it loses
 NEARBY = 3  # thumb pixels of the 64: farther, smooth areas (sky, soft light) are found by chance
+JUMP = (
+    2.0  # a jump cut's change, and what no motion explains of it, against those of the frames within 0.25 s or 3 frames
+)
+JUMP_CHANGE, UNEXPLAINED = 3.0, 10.0  # levels, at least, of its change and of what no motion explains
 SAME = 0.95  # a frame of which so much is found in place, in whatever light, shows nothing else
 IN_PLACE = 0.65  # more detail than this unchanged: something changed within the frame, a screen or a title
 STAYED = 0.7  # found share at which a frame counts as the same shot after a flash
@@ -190,7 +202,7 @@ class TransitionDetector(SceneDetector):
 
     def _on_peak(self, frame: Frame, verdict: str, standing_out: float) -> None:
         """Takes the verdict on a frame whose change is `standing_out` times that of the frames beside it."""
-        if verdict == "cut":
+        if verdict in ("cut", "jump"):
             self._cuts.append(frame)
 
     def _judge(self, at: int) -> str:
@@ -205,11 +217,25 @@ class TransitionDetector(SceneDetector):
         lost = 0.0 if nearby > 1 - LOST / 2 else self._lost_beyond_motion(at)
         if self._is_flash(at):
             return "flash"
-        if lost < LOST:
+        if lost < LOST and not self._is_jump(at):
             return "motion"
         if share_in_place(old.gray[live], new.gray[live]) >= IN_PLACE:
             return "within"
+        if lost < LOST:
+            return "jump"
         return "camera" if camera_moved(old.image, new.image) else "cut"
+
+    def _is_jump(self, at: int) -> bool:
+        """Whether time is skipped within one scene: something is elsewhere at once, where no motion takes it."""
+        frames, new = self._frames, self._frames[at]
+        beside = [i for i in range(at - 3, at + 4) if 1 <= i < len(frames) and i != at]
+        around = [f.change for f in frames[1:at] + frames[at + 1 :] if abs(f.seconds - new.seconds) <= FLASH_SECONDS]
+        if new.change < max(JUMP_CHANGE, JUMP * max([*around, *(frames[i].change for i in beside)], default=0)):
+            return False
+        left = unexplained(frames[at - 1].image, new.image)
+        return left >= UNEXPLAINED and all(
+            left >= JUMP * unexplained(frames[i - 1].image, frames[i].image) for i in beside
+        )
 
     def _is_flash(self, at: int) -> bool:
         """Whether the old shot comes back, or the new one was there just before."""
