@@ -130,6 +130,7 @@ def main() -> None:
         ),
         {"detector": args.detector, "threshold": args.cutscene_threshold, **given},
         done_word="cut into shots",
+        shared_import=detector.shared_import,
     )
     rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column, skip_clips=True)
     process_rows(step, rows, from_flags(RunOptions, args))

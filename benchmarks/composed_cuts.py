@@ -37,7 +37,7 @@ def network() -> TransNetV2:
 DETECTORS: dict[str, Callable] = {
     "ours": TransitionDetector,
     "network": lambda: NetworkDetector(network()),
-    "both": lambda: JoinedDetector(network()),
+    "both": lambda: JoinedDetector(network),
 }
 
 

@@ -50,26 +50,26 @@ def mark(frames: np.ndarray, first: int, stop: int) -> np.ndarray:
 
 def test_cuts_and_a_dissolve(network):
     frames = np.concatenate([picture(1), dissolve(picture(2, 60), picture(3, 60, pan=-1), 20), picture(4)])
-    cuts, spans = detect(JoinedDetector(network), frames)
+    cuts, spans = detect(JoinedDetector(lambda: network), frames)
     assert [cuts[0], cuts[2]] == [40, 140] and 80 <= cuts[1] <= 100
     assert len(spans) == 1 and abs(spans[0][0] - 80) <= 3 and abs(spans[0][1] - 100) <= 3
 
 
 def test_a_calm_film_asks_nothing():
     network = Scripted()
-    assert detect(JoinedDetector(network), picture(1, 300)) == ([], [])
+    assert detect(JoinedDetector(lambda: network), picture(1, 300)) == ([], [])
     assert network.windows == []
 
 
 def test_a_dissolve_that_the_network_does_not_see_is_dropped():
     frames = dissolve(picture(2, 90), picture(3, 90), 20)
-    assert detect(JoinedDetector(Scripted()), frames) == ([], [])
-    assert len(detect(JoinedDetector(Scripted()), mark(frames, 79, 81))[0]) == 1
+    assert detect(JoinedDetector(Scripted), frames) == ([], [])
+    assert len(detect(JoinedDetector(Scripted), mark(frames, 79, 81))[0]) == 1
 
 
 def test_windows_are_bounded_and_memory_is_flat():
     network = Scripted()
-    detector, shots = JoinedDetector(network), [picture(n, 12, pan=4.0) for n in range(8)]
+    detector, shots = JoinedDetector(lambda: network), [picture(n, 12, pan=4.0) for n in range(8)]
     for t in range(1200):
         detector.process_frame(FrameTimecode(t, 24.0), shots[t // 12 % 8][t % 12])
     assert network.windows and max(network.windows) <= LONGEST

@@ -1,6 +1,6 @@
 """Both detectors as one: ours looks at every frame, TransNetV2 is asked where its answer can change the decision.
 
-    detector = JoinedDetector(TransNetV2(fast=True))  # used like TransitionDetector
+    detector = JoinedDetector(lambda: TransNetV2(fast=True))  # used like TransitionDetector
 
 The two fail in different places. Ours takes fast motion for a cut or a dissolve now and then, and misses cuts to a
 closer view, cuts from and to flat cards, jump cuts and dissolves in motion; the network takes flashes and lights for
@@ -17,13 +17,15 @@ docs/cuts.md tells where the numbers come from.
 """
 
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 from scenedetect import FrameTimecode
 
 from utils.cutting.block_matching import found_share
+from utils.cutting.network_input import CONTEXT, HEIGHT, WIDTH, WINDOW
 from utils.cutting.transition_detector import (
     FLASH_SECONDS,
     FLAT,
@@ -36,7 +38,9 @@ from utils.cutting.transition_detector import (
     Span,
     TransitionDetector,
 )
-from utils.cutting.transnetv2 import CONTEXT, HEIGHT, WIDTH, WINDOW, TransNetV2
+
+if TYPE_CHECKING:
+    from utils.cutting.transnetv2 import TransNetV2
 
 NEEDED = {  # the score that makes a cut of a frame that stands out, by our verdict on it
     "cut": 0.1,
@@ -94,9 +98,11 @@ class Peak(NamedTuple):
 
 
 class JoinedDetector(TransitionDetector):
-    """TransitionDetector, whose doubts TransNetV2 decides. Cuts are returned as late as there."""
+    """TransitionDetector, whose doubts TransNetV2 decides. Cuts are returned as late as there. `network` gives the
+    network, and is called once there is something to ask: many films need none.
+    """
 
-    def __init__(self, network: TransNetV2):
+    def __init__(self, network: Callable[[], "TransNetV2"]):
         super().__init__()
         self.network = network
         self.frames_asked = 0  # frames in all windows that the network has seen
@@ -198,7 +204,7 @@ class JoinedDetector(TransitionDetector):
                 last, context = min(max(last, question.last), limit), max(context, question.context)
             shown = np.clip(np.arange(first - context, last + context + 1), oldest, newest) - oldest
             window = stretched(np.stack([self._small(int(i)) for i in shown]))
-            scores = self.network.window_scores(window[None])[0, context:-context]
+            scores = self.network().window_scores(window[None])[0, context:-context]
             self.frames_asked += len(window)
             self._scores.update(zip(range(first, last + 1), scores))
             self._questions = [
