@@ -235,3 +235,9 @@ def test_fast_motion_of_a_thing_is_no_jump():
         left = int(90 + 80 * np.sin(t / 3))  # up to 27 pixels a frame
         frames[t, 40:130, left : left + 70] = person
     assert detect(frames) == ([], [])
+
+
+def test_an_inset_that_appears_is_no_jump():
+    frames, inset = shot(1, 80, pan=0.0), shot(2, 80)[:, :60, :90]
+    frames[30:60, 20:80, 20:110] = inset[30:60]
+    assert detect(frames) == ([], [])

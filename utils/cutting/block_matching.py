@@ -11,6 +11,7 @@ BLOCK, STRIDE, REACH = 12, 6, 8  # pixels: a block's side, the step between bloc
 TEXTURE = 2.0  # levels: blocks of a smaller standard deviation have nothing that could be found again
 CHANCE, SURE = 0.5, 0.9  # correlation that a block reaches by chance within reach, and that of the same thing moved
 FLOW_SIZE = 128, 72  # pixels at which motion between two frames is looked for
+CHANGED, FEW = 25, 20  # levels by which a changed pixel differs at that size; fewer of them show nothing
 KEYPOINTS = 30  # matches that agree on one camera move; unrelated frames reach 6, slides of one template 23
 
 
@@ -96,6 +97,15 @@ def unexplained(a: np.ndarray, b: np.ndarray) -> float:
     moved = cv2.remap(old, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     left = cv2.resize(cv2.absdiff(moved, new).astype(np.float32), (16, 9), interpolation=cv2.INTER_AREA)
     return float(np.sort(left, axis=None)[-8:].mean())
+
+
+def colours_replaced(a: np.ndarray, b: np.ndarray) -> float:
+    """Share (0-1) of the colours lost among the pixels that change from `a` to `b` (BGR uint8): little where the same
+    things are elsewhere, much where something appears or the light changes.
+    """
+    a, b = (cv2.resize(x, FLOW_SIZE, interpolation=cv2.INTER_AREA) for x in (a, b))
+    changed = cv2.absdiff(a, b).max(axis=2) > CHANGED
+    return colours_lost(a[changed][None], b[changed][None]) if changed.sum() >= FEW else 1.0
 
 
 def picture_replaced(a: np.ndarray, b: np.ndarray) -> float:

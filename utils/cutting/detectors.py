@@ -119,6 +119,7 @@ def transnetv2(threshold: float, transnetv2_model: str | None) -> ShotDetector:
         raise UsageError(f"not a network that onnxruntime can load ({error})") from None
 
 
+DEFAULT = "both"
 DETECTORS: dict[str, Detector] = {
     "both": Detector(both, "as transitions, whose doubts the network TransNetV2 decides", shared_import=NETWORK),
     "transitions": Detector(transitions, "cuts, dissolves, wipes and fades, without a network"),

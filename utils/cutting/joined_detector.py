@@ -43,9 +43,8 @@ if TYPE_CHECKING:
     from utils.cutting.transnetv2 import TransNetV2
 
 NEEDED = {  # the score that makes a cut of a frame that stands out, by our verdict on it
-    "cut": 0.1,
+    "cut": 0.02,
     "jump": 0.0,
-    "isolated": 0.4,  # motion that lasts one frame: often a jump cut
     "motion": 0.5,
     "flat": 0.5,
     "camera": 0.7,  # a jerk of the camera or lost frames, or a cut to a closer view
@@ -122,8 +121,6 @@ class JoinedDetector(TransitionDetector):
     # Doubts
 
     def _on_peak(self, frame: Frame, verdict: str, standing_out: float) -> None:
-        if verdict == "motion" and standing_out >= ISOLATED and frame.change >= ISOLATED_CHANGE:
-            verdict = "isolated"
         peak = Peak(frame, verdict, standing_out)
         self._peaks.append(peak)
         if verdict == "cut" and not peak.is_obvious():
@@ -131,7 +128,9 @@ class JoinedDetector(TransitionDetector):
                 self._ask_about(frame.index - 2, frame.index, BRIEF)
             else:  # perhaps the middle of a zoom or whip pan from one shot into the next, which is to be seen whole
                 self._ask_about(frame.index - 2 * BESIDE, frame.index + 2 * BESIDE)
-        elif verdict in ("isolated", "camera"):
+        elif verdict == "camera" or (
+            verdict == "motion" and standing_out >= ISOLATED and frame.change >= ISOLATED_CHANGE
+        ):
             self._ask_about(frame.index - BESIDE, frame.index + BESIDE)
 
     def _look_at(self, span: Span) -> None:
