@@ -85,12 +85,13 @@ def camera_moved(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def unexplained(a: np.ndarray, b: np.ndarray) -> float:
-    """Levels of `b` that no motion takes there from `a` (BGR uint8): what optical flow leaves over, as the mean of the
-    worst 8 of 16 x 9 blocks of 8 x 8 pixels.
+    """Levels of `b`, in the light of `a`, that no motion takes there from `a` (BGR uint8): what optical flow leaves over,
+    as the mean of the worst 8 of 16 x 9 blocks of 8 x 8 pixels.
     """
     old, new = (
         cv2.cvtColor(cv2.resize(x, FLOW_SIZE, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY) for x in (a, b)
     )
+    new = np.clip((new - new.mean()) * (old.std() / max(new.std(), 1.0)) + old.mean(), 0, 255).astype(np.uint8)
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
     flow = estimator.calc(new, old, np.zeros((*new.shape, 2), np.float32))
     x, y = np.meshgrid(np.arange(FLOW_SIZE[0], dtype=np.float32), np.arange(FLOW_SIZE[1], dtype=np.float32))
@@ -101,7 +102,7 @@ def unexplained(a: np.ndarray, b: np.ndarray) -> float:
 
 def colours_replaced(a: np.ndarray, b: np.ndarray) -> float:
     """Share (0-1) of the colours lost among the pixels that change from `a` to `b` (BGR uint8): little where the same
-    things are elsewhere, much where something appears or the light changes.
+    things are elsewhere, much where others appear or the light changes.
     """
     a, b = (cv2.resize(x, FLOW_SIZE, interpolation=cv2.INTER_AREA) for x in (a, b))
     changed = cv2.absdiff(a, b).max(axis=2) > CHANGED

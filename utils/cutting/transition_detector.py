@@ -46,7 +46,8 @@ UNEXPLAINED, SURPRISE = (
     10.0,
     1.7,
 )  # levels that no motion explains at a jump cut, and times those of the 3 frames beside it
-REARRANGED = 0.32  # of what changes at a jump cut no larger share of the colours is new: the same things are elsewhere
+REARRANGED = 0.32  # of what changes at a jump cut no larger share of the colours is new: the same things are elsewhere,
+LITTLE = 0.3  # or no more of the detail than this is where it was
 SAME = 0.95  # a frame of which so much is found in place, in whatever light, shows nothing else
 IN_PLACE = 0.65  # more detail than this unchanged: something changed within the frame, a screen or a title
 STAYED = 0.7  # found share at which a frame counts as the same shot after a flash
@@ -233,8 +234,9 @@ class TransitionDetector(SceneDetector):
         around = [f.change for f in frames[1:at] + frames[at + 1 :] if abs(f.seconds - new.seconds) <= FLASH_SECONDS]
         if new.change < JUMP * max([*around, *(frames[i].change for i in beside)], default=0):
             return False
-        if colours_replaced(old.image, new.image) > REARRANGED:
-            return False
+        in_place = share_in_place(old.gray[self._live()], new.gray[self._live()])
+        if in_place > LITTLE and colours_replaced(old.image, new.image) > REARRANGED:
+            return False  # something appears within the frame
         left = unexplained(old.image, new.image)
         return left >= UNEXPLAINED and all(
             left >= SURPRISE * unexplained(frames[i - 1].image, frames[i].image) for i in beside
