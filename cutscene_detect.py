@@ -23,9 +23,10 @@ from scenedetect import FrameTimecode
 from scenedetect.common import Timecode
 
 from utils.cli import about, from_flags, row_parser, run
-from utils.cutting.detectors import DETECTORS, FRAME_SIDE, ShotDetector, make_detector
+from utils.cutting.detectors import DEFAULT, DETECTORS, FRAME_SIDE, ShotDetector, make_detector
 from utils.cutting.spans import shot_borders, timecode
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+from utils.pipeline.result_file import settings_of
 from utils.video.damage import Damage
 from utils.video.geometry import display_size
 from utils.video.opening import decode, open_video
@@ -107,7 +108,11 @@ def damage_columns(spans: list[tuple[int, int]], borders: np.ndarray) -> dict:
 def main() -> None:
     parser = row_parser(__doc__, saved_path="scenes.jsonl")
     described = "; ".join(f"{name}: {detector.help}" for name, detector in DETECTORS.items())
-    parser.add_argument("--detector", choices=list(DETECTORS), default="transitions", help=described)
+    parser.add_argument(
+        "--detector",
+        choices=list(DETECTORS),
+        help=f"{described} (default: that of the existing --saved_path, else {DEFAULT})",
+    )
     thresholds = [f"{name} {one.threshold:g}" for name, one in DETECTORS.items() if one.threshold is not None]
     parser.add_argument(
         "--cutscene_threshold",
@@ -118,6 +123,9 @@ def main() -> None:
     for flag, text in needs.items():
         parser.add_argument(f"--{flag}", help=text)
     args = parser.parse_args()
+    if args.detector is None:  # a dataset goes on as it was begun
+        before = {} if args.overwrite else settings_of(args.saved_path)
+        args.detector = before["detector"] if before.get("detector") in DETECTORS else DEFAULT
 
     detector, given = DETECTORS[args.detector], {flag: getattr(args, flag) for flag in needs}
     new_detector = partial(make_detector, args.detector, args.cutscene_threshold, given)
@@ -130,6 +138,7 @@ def main() -> None:
         ),
         {"detector": args.detector, "threshold": args.cutscene_threshold, **given},
         done_word="cut into shots",
+        shared_import=detector.shared_import,
     )
     rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column, skip_clips=True)
     process_rows(step, rows, from_flags(RunOptions, args))

