@@ -24,6 +24,29 @@ SCRIPT_VARIABLES = (
 COLUMNS, ROWS = 4, 3  # blocks of a numbered frame: the first white, the last black, between them the index's ten bits
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("chaos", "faults of tests/test_chaos.py")
+    group.addoption("--faults", type=int, default=0, help="number of faults (default: each kind once)")
+    group.addoption("--chaos_seed", type=int, default=0, help="of the moments, scripts and launchers")
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The faults of tests/test_chaos.py by kind."""
+    table: dict[str, dict[str, int]] = {}
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            kind = dict(getattr(report, "user_properties", ())).get("fault")
+            if kind:
+                counts = table.setdefault(kind, {"passed": 0, "failed": 0, "skipped": 0})
+                counts[outcome] += 1
+    if table:
+        survived = sum(counts["passed"] for counts in table.values())
+        terminalreporter.section(f"{survived:,} faults survived")
+        terminalreporter.write_line(f"{'kind':20}{'survived':>10}{'failed':>8}{'skipped':>9}")
+        for kind, counts in sorted(table.items()):
+            terminalreporter.write_line(f"{kind:20}{counts['passed']:>10}{counts['failed']:>8}{counts['skipped']:>9}")
+
+
 def numbered_frame(index: int, width: int = 192, height: int = 108) -> np.ndarray:
     """uint8 (height, width): the bits of `index` as bright and dark blocks, over a wave that moves a pixel a frame."""
     bits = [1, *(index >> bit & 1 for bit in range(10)), 0]
