@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -32,19 +33,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_terminal_summary(terminalreporter) -> None:
     """The faults of tests/test_chaos.py by kind."""
-    table: dict[str, dict[str, int]] = {}
+    table: dict[str, Counter] = {}
     for outcome in ("passed", "failed", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):
-            kind = dict(getattr(report, "user_properties", ())).get("fault")
-            if kind:
-                counts = table.setdefault(kind, {"passed": 0, "failed": 0, "skipped": 0})
-                counts[outcome] += 1
+            said = dict(getattr(report, "user_properties", ()))
+            if "fault" in said:
+                missed = outcome == "passed" and not said["hit"]  # the run had ended before
+                table.setdefault(said["fault"], Counter())["missed" if missed else outcome] += 1
     if table:
-        survived = sum(counts["passed"] for counts in table.values())
-        terminalreporter.section(f"{survived:,} faults survived")
-        terminalreporter.write_line(f"{'kind':20}{'survived':>10}{'failed':>8}{'skipped':>9}")
+        columns = ("passed", "failed", "missed", "skipped")
+        terminalreporter.section(f"{sum(counts['passed'] for counts in table.values()):,} faults survived")
+        terminalreporter.write_line(" " * 18 + "".join(f"{column:>9}" for column in ("survived", *columns[1:])))
         for kind, counts in sorted(table.items()):
-            terminalreporter.write_line(f"{kind:20}{counts['passed']:>10}{counts['failed']:>8}{counts['skipped']:>9}")
+            terminalreporter.write_line(f"{kind:18}" + "".join(f"{counts[column]:9}" for column in columns))
 
 
 def numbered_frame(index: int, width: int = 192, height: int = 108) -> np.ndarray:

@@ -69,6 +69,7 @@ class Run:
     flags: tuple = ()
     limits: tuple[tuple[int, int], ...] = ()  # resource limits
     process: subprocess.Popen | None = None
+    hit: bool = True  # whether the fault met the run at work
 
     @property
     def out(self) -> Path:
@@ -93,7 +94,7 @@ class Run:
             stdout=open(self.folder / "printed", "w"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: [resource.setrlimit(which, (value, value)) for which, value in self.limits],  # noqa: PLW1509
+            preexec_fn=lambda: [resource.setrlimit(which, (value, value)) for which, value in self.limits],
         )
         return self.process
 
@@ -145,14 +146,31 @@ class Run:
             self.process.send_signal(number)
         elif found := self.processes(kind):
             self.moments.choice(found).send_signal(number)
+        else:
+            self.hit = False
 
-    def wait_for_work(self) -> float:
-        """Wait until the first worker is there, or the end; seconds waited."""
+    def wait_for_moment(self, seconds: float) -> None:
+        """Wait until a random number of rows is written and then some time, as a clean run takes `seconds`."""
         assert self.process is not None
-        started = time.monotonic()
-        while self.process.poll() is None and self.script in READERS and not self.processes("worker"):
-            time.sleep(0.02)
-        return time.monotonic() - started
+        if self.script in READERS:
+            rows, seconds = self.moments.randrange(VIDEOS - 1), seconds / VIDEOS
+            while self.process.poll() is None and not (self.rows() >= rows and self.processes("worker")):
+                time.sleep(0.01)
+        time.sleep(self.moments.uniform(0, seconds))
+        self.hit = self.process.poll() is None
+
+    def rows(self) -> int:
+        """Rows written until now."""
+        files = [path for path in (self.result, *part_files(self.result)) if path.exists()]
+        return len(
+            {row["source_path"] if "source_path" in row else row["video_path"] for f in files for row in rows_in(f)}
+        )
+
+
+def rows_in(path: Path) -> list[dict]:
+    """The whole rows of a file that is being written."""
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [json.loads(line) for line in lines if line]
 
 
 Fault = Callable[[Run], Iterator[None]]
@@ -357,10 +375,11 @@ def clean(inputs, tmp_path_factory):
             run = new_run(tmp_path_factory.mktemp(script), inputs, script, "none", random.Random())
             started = time.monotonic()
             run.start()
-            run.wait_for_work()
-            working = time.monotonic() if script in READERS else started
+            while script in READERS and run.process.poll() is None and not run.processes("worker"):
+                time.sleep(0.02)
+                started = time.monotonic()
             run.process.wait(WAIT_SECONDS)
-            seconds = time.monotonic() - working
+            seconds = time.monotonic() - started
             run.end(code=0)
             known[script] = (state(run.out), seconds)
         return known[script]
@@ -393,9 +412,9 @@ def test_the_same_command_ends_as_if_nothing_had_been(
     try:
         next(fault)
         run.start()
-        run.wait_for_work()
-        time.sleep(run.moments.uniform(0, seconds))
+        run.wait_for_moment(seconds)
         next(fault)
+        record_property("hit", run.hit)
         printed = run.end()
         assert launcher != "none" or "Traceback" not in printed, printed
         next(fault, None)

@@ -768,6 +768,7 @@ def test_overwriting_leaves_no_clip_of_the_settings_before(tmp_path, split):
     )
 
 
+@pytest.mark.slow
 def test_equal_input_gives_equal_bytes(tmp_path, run_script):
     """x264's AVX-512 code gave 11 different streams for 24 encodings of one video."""
     photos = [cv2.resize(photo, (480, 270)) for photo in (data.astronaut(), data.coffee())]
