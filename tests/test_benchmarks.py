@@ -26,6 +26,8 @@ SMOKE = {
     "stage_1": ("{videos} --runs 1", "| stage 1, smart |"),
     "stage_2": ("{videos} --runs 1 --canvas_size 64 --rows 8", "| motion, DIS ÷ bare native Farneback |"),
     "stage_3": ("--clips 2 --runs 1 --max_new_tokens 4 --n_jobs 1", "| caption_video_frame.py |"),
+    "schedule": ("--ranks 20 --clips 5000 --operations 50000", "| 128 | 4 | "),
+    "workers": ("{videos} --runs 1", "| video_splitting.py | "),
     "composed_cuts": ("--smoke --only flash", "| all | 0, 0, "),
     "stages": ("{videos} --runs 1", "| scenedetect + ffmpeg + Farneback |"),
     "threshold_strips": ("{dataset} {out}", "motion_high: a-Scene-001.mp4"),

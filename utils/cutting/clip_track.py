@@ -208,9 +208,9 @@ class Track:
             setattr(context, colour, int(getattr(frame, colour)))
         if name == "libx264":
             context.thread_count = self.encoding.threads
-            context.options = {"crf": str(self.encoding.crf), "preset": self.encoding.preset}
-            if self.edge_id is not None:
-                context.options |= {"x264-params": f"sps-id={self.edge_id}"}
+            # x264's AVX-512 code for macroblock trees gives other bits from run to run; what it does on any CPU does not.
+            parameters = "cpu-independent=1" + ("" if self.edge_id is None else f":sps-id={self.edge_id}")
+            context.options = {"crf": str(self.encoding.crf), "preset": self.encoding.preset, "x264-params": parameters}
         else:
             context.options = {"cq": str(self.encoding.crf), "rc": "vbr", "preset": "p4"}
         return context

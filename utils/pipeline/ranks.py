@@ -4,14 +4,16 @@ finish together however uneven the videos, and no rank waits for another while i
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from utils.pipeline.workers import end_with_starter
 
 # Rows that a rank takes at a time: few, so that ranks finish together; many, so that the counter is not contended.
 CHUNK = 16
+
+T = TypeVar("T")
 
 
 class Ranks:
@@ -33,13 +35,12 @@ class Ranks:
                 rendezvous("env://", rank=self.rank, world_size=self.world, timeout=timedelta(minutes=minutes))
             )
 
-    def share(self, rows: list) -> Iterator[list]:
+    def share(self, rows: Sequence[T]) -> Iterator[Sequence[T]]:
         """The chunks of `rows` that are this rank's to do, taken one by one while other ranks take others."""
-        size = max(1, min(CHUNK, len(rows) // (8 * self.world))) if self.store else max(1, len(rows))
-        chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
+        size = max(1, min(CHUNK, len(rows) // (32 * self.world))) if self.store else max(1, len(rows))
         taken = -1
-        while (taken := self._count("taken") if self.store else taken + 1) < len(chunks):
-            yield chunks[taken]
+        while (taken := self._count("taken") if self.store else taken + 1) * size < len(rows):
+            yield rows[taken * size : (taken + 1) * size]
 
     def wait_for_rank_0(self, name: str) -> None:
         """Return on rank 0 at once; on the others when rank 0 has called this."""
