@@ -167,7 +167,7 @@ def main() -> None:
             limits=limits,
             encoding=encoding,
         ),
-        {**asdict(limits), **coded, "output_folder": os.path.abspath(args.output_folder)},
+        {**asdict(limits), **coded},
         passes=passes,
         depends_on=("timecode_list", "transitions", "clip_prefix", "damaged", "source_digest"),
         key="source_path",
