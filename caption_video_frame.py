@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--output_dir", help="ignored; accepted for EasyAnimate's command lines")
     add_flags(parser, {"answers": AnswerOptions, **ENGINES})
     args = parser.parse_args()
-    refuse_server(args.captioner, args.engine_server)
+    refuse_server(args.captioner, engine_server=args.engine_server, base_url=args.base_url)
     if args.output_dir:
         print("--output_dir is ignored: --saved_path records which clips are done")
     name = args.image_caption_model_name

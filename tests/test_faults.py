@@ -1,8 +1,10 @@
 """Faults of machine, disk and user: each ends in a sentence or an error row, and what was written stays readable."""
 
+import importlib
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,69 @@ def test_a_model_that_was_moved_is_the_same_and_another_of_its_name_is_not(tmp_p
     os.rename(tmp_path / "there", tmp_path / "elsewhere")
     ResultFile(rows, now).close()
     assert read_rows(rows) == [{"video_path": "a.mp4"}]
+
+
+ROWS = ("--video_metadata_path", "rows.jsonl")
+WRONG = {
+    "cutscene_detect": {"--cutscene_threshold": ("nan", "inf", "-1")},
+    "video_splitting": {
+        "--crf": (99, -1, 1.5),
+        "--resolution_threshold": ("10x", "x10", "-5", "nan", "1e3"),
+        "--min_seconds": ("nan", "0", "inf"),
+        "--max_seconds": ("nan", "inf"),
+        "--transition_margin": ("nan", "-1", "inf"),
+        "--encoder_threads": (0, 10**6),
+        "--n_jobs": (0, 10**6, "nan"),
+        "--timeout_seconds": ("nan", "inf", -1),
+        "--saved_freq": (0, "nan"),
+        "--saved_path": (".", "", "/", "folder", "new/"),
+    },
+    "compute_motion_score": {
+        "--short_side": (1, -2, 10**6),
+        "--sampling_fps": ("nan", "inf", 0),
+        "--text_score_threshold": ("nan",),
+    },
+    "compute_text_score": {
+        "--box_threshold": (7, "nan", -0.1),
+        "--low_text": (7, "nan"),
+        "--link_threshold": (7,),
+        "--canvas_size": (1, 10**6),
+        "--num_sampled_frames": (0, 10**9),
+    },
+    "compute_video_frame_quality": {"--batch_size": (0, 10**9)},
+    "filter_videos_by_motion_score": {
+        "--min_seconds": ("nan",),
+        "--high_motion_score_threshold": ("nan",),
+        "--dropped_path": (".", "folder"),
+        "--plot": (".", "x.jpg"),
+    },
+    "export_dataset": {"--saved_path": (".", "folder")},
+    "caption_video_frame": {
+        "--temperature": ("nan", "inf", -1),
+        "--max_new_tokens": (0,),
+        "--max_pixels": (0,),
+        "--gpu_memory_utilization": (7, "nan"),
+        "--request_seconds": ("inf", "nan", 0),
+        "--base_url": ("http://127.0.0.1:9/v1",),
+    },
+    "caption_summary": {"--max_words": (0, "nan"), "--base_url": ("http://127.0.0.1:9/v1",)},
+}
+
+
+@pytest.mark.parametrize(
+    ("script", "flag", "value"),
+    [(script, flag, value) for script, flags in WRONG.items() for flag, values in flags.items() for value in values],
+)
+def test_an_absurd_value_of_a_flag_ends_with_2_before_any_work(script, flag, value, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "rows.jsonl").write_text("")
+    flags = [*ROWS, *(["--output_folder", "folder"] if script == "video_splitting" else [])]
+    monkeypatch.setattr(sys, "argv", [script, *flags, f"{flag}={value}"])
+    with pytest.raises((SystemExit, UsageError)) as ended:
+        importlib.import_module(script).main()
+    if ended.type is SystemExit:
+        assert ended.value.code == 2
+    said = capsys.readouterr().err + str(ended.value)
+    assert flag in said and str(value) in said, said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "rows.jsonl"]

@@ -13,7 +13,6 @@ from typing import IO
 from utils.errors import Failure, UsageError
 from utils.rows import atomic_write, dumps, part_files, read_rows, write_rows
 
-
 PLACES = {"output_folder"}  # where clips are stored is no setting; versions before 0.3 wrote it down
 
 
