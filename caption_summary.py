@@ -10,6 +10,8 @@ summary_caption.
         --summarizer openai --rewrite tags --saved_path tags.jsonl
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import json
 import re
 from functools import partial

@@ -11,6 +11,8 @@ frames); attributes, the measured values, for caption_summary.py.
         --image_caption_model_name Qwen2.5-VL-7B --caption_unit clip --frame_sample_method uniform --num_sampled_frames 6
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import io
 from functools import partial
 

@@ -17,6 +17,8 @@ With --motion_estimator farneback --short_side 0 the score is EasyAnimate's: pix
 / 2) apart.
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial

@@ -12,6 +12,8 @@ rapidocr runs on the CPU; its model comes with the package. easyocr runs on each
 downloads its model once unless --model_path names it; its boxes are lines of text with a margin, larger than rapidocr's.
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import argparse
 from collections.abc import Callable
 from functools import partial

@@ -16,6 +16,8 @@ own where there is one.
     torchrun --nproc_per_node 2 compute_video_frame_quality.py --video_folder CLIPS --metrics AestheticScore CLIPScore
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

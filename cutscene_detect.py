@@ -10,6 +10,8 @@ and where the decoder concealed damage, damaged [[start, end), ...] and damaged_
     python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector adaptive
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction

@@ -5,6 +5,8 @@ relative to the video folder.
         --saved_path datasets/panda_70m/train_panda_70m.json
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import json
 import os
 from pathlib import Path

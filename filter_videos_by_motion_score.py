@@ -11,6 +11,8 @@ Thresholds are applied to stored scores, so trying another one takes no time; bo
 --plot draws the histogram of every score over all clips, with its thresholds: look at it before you choose them.
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import argparse
 import math
 import os

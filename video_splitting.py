@@ -10,6 +10,8 @@ frames copied without re-encoding; bytes, the file's size; clip_count, the numbe
     --encoder libx264
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import argparse
 import os
 from dataclasses import asdict

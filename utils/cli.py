@@ -3,6 +3,7 @@ interrupted. The only module of utils/ that knows argparse.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import math
@@ -17,6 +18,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from utils.errors import RunError, UsageError
 from utils.rows import refuse_overwriting
+from utils.startup import end_at_once
 
 
 class Dataclass(Protocol):
@@ -26,6 +28,8 @@ class Dataclass(Protocol):
 
 
 T = TypeVar("T", bound="Dataclass")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+SECONDS_TO_END = 5  # after Ctrl-C; what is done is saved within a second
 LARGEST = 1e12  # of any number that a flag takes; an infinity is above it
 
 
@@ -294,6 +298,10 @@ def filter_bounds(args: argparse.Namespace) -> list[tuple[str, str, float, float
 
 
 def _interrupt(*_) -> None:
+    """Raises: `KeyboardInterrupt`, and again until the script has ended: Python drops it in some callbacks, and a lock that
+    it leaves held may keep worker processes from being stopped.
+    """
+    signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_END, SECONDS_TO_END)
     raise KeyboardInterrupt
 
 
@@ -301,25 +309,49 @@ def run(main: Callable[[], None]) -> None:
     """Call a script's `main` and turn its ends into exit codes. SIGTERM ends like Ctrl-C: what is done is written
     first.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs start with SIGINT ignored
+    for number in SIGNALS:  # a shell's background jobs start with SIGINT ignored
         signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8, nor the terminal
+    code = 0
     try:
+        try:
+            code = _exit_code(main)
+        except KeyboardInterrupt:
+            code = 130
+            _report("interrupted; what is done is saved, and the same command goes on from there")
+        for number in SIGNALS:  # nothing is left to be saved
+            signal.signal(number, end_at_once)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head -1`: nobody reads the last lines
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _exit_code(main: Callable[[], None]) -> int:
+    name = os.path.basename(sys.argv[0])
+    try:
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            raise UsageError("the working directory is no longer there; change to another one") from None
         main()
     except UsageError as error:
-        print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _report(f"{name}: error: {error}")
+        return 2
     except RunError as error:
-        print(f"{os.path.basename(sys.argv[0])}: stopped: {error}", file=sys.stderr)
-        print("what is done is saved, and the same command goes on from there", file=sys.stderr)
-        sys.exit(1)
+        _report(f"{name}: stopped: {error}\nwhat is done is saved, and the same command goes on from there")
+        return 1
+    except BrokenPipeError:
+        _report(f"{name}: stopped: what read its output (head, a pager) has ended")
+        return 1
     except OSError as error:  # an output that cannot be written; a video's own faults are error rows
-        print(
-            f"{os.path.basename(sys.argv[0])}: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr
-        )
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; what is done is saved, and the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        _report(f"{name}: error: {error.filename or 'output'}: {error.strerror or error}")
+        return 2
+    return 0
+
+
+def _report(message: str) -> None:
+    with contextlib.suppress(OSError):  # stderr may be full or closed
+        print(message, file=sys.stderr)
