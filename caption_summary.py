@@ -10,6 +10,8 @@ summary_caption.
         --summarizer openai --rewrite tags --saved_path tags.jsonl
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import json
 import re
 from functools import partial
@@ -148,7 +150,7 @@ def main() -> None:
     add_flags(parser, {"answers": AnswerOptions, **ENGINES})
     parser.set_defaults(max_new_tokens=512)
     args = parser.parse_args()
-    refuse_server(args.summarizer, args.engine_server)
+    refuse_server(args.summarizer, engine_server=args.engine_server, base_url=args.base_url)
     if not args.video_metadata_path:
         parser.error("--video_metadata_path is required: the result file of caption_video_frame.py")
     if args.append_attributes and args.rewrite == "json":

@@ -11,6 +11,8 @@ frames); attributes, the measured values, for caption_summary.py.
         --image_caption_model_name Qwen2.5-VL-7B --caption_unit clip --frame_sample_method uniform --num_sampled_frames 6
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import io
 from functools import partial
 
@@ -141,7 +143,7 @@ def main() -> None:
     parser.add_argument("--output_dir", help="ignored; accepted for EasyAnimate's command lines")
     add_flags(parser, {"answers": AnswerOptions, **ENGINES})
     args = parser.parse_args()
-    refuse_server(args.captioner, args.engine_server)
+    refuse_server(args.captioner, engine_server=args.engine_server, base_url=args.base_url)
     if args.output_dir:
         print("--output_dir is ignored: --saved_path records which clips are done")
     name = args.image_caption_model_name

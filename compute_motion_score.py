@@ -17,6 +17,8 @@ With --motion_estimator farneback --short_side 0 the score is EasyAnimate's: pix
 / 2) apart.
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
@@ -28,7 +30,7 @@ import numpy as np
 
 from utils.cli import (
     add_filter_arguments,
-    at_least,
+    between,
     filter_bounds,
     from_flags,
     row_parser,
@@ -187,12 +189,15 @@ def main() -> None:
     )
     parser.add_argument(
         "--short_side",
-        type=at_least(0),
+        type=between(16, 8192, zero=True),
         default=SHORT_SIDE,
         help="pixels of the short side that the flow sees; 0 keeps the size",
     )
     parser.add_argument(
-        "--sampling_fps", type=at_least(0.01, float), default=SAMPLING_FPS, help="frames a second that the flow sees"
+        "--sampling_fps",
+        type=between(0.01, 1000, float),
+        default=SAMPLING_FPS,
+        help="frames a second that the flow sees",
     )
     add_filter_arguments(parser, motion=False)
     args = parser.parse_args()

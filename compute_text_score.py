@@ -12,13 +12,15 @@ rapidocr runs on the CPU; its model comes with the package. easyocr runs on each
 downloads its model once unless --model_path names it; its boxes are lines of text with a margin, larger than rapidocr's.
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import argparse
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
-from utils.cli import about, add_sampling_arguments, at_least, from_flags, row_parser, run
+from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError
 from utils.pipeline.process import RunOptions, in_batches, input_rows, process_rows
 from utils.pipeline.score import Column, Score
@@ -112,7 +114,7 @@ def main() -> None:
     parser.add_argument(
         "--box_threshold",
         "--text_threshold",
-        type=at_least(0, float),
+        type=between(0, 1, float),
         default=argparse.SUPPRESS,
         help="minimum score of a box, 0 to 1: of rapidocr the mean probability inside it "
         f"(default: {BOX_THRESHOLD}), of easyocr the peak of its character map (default: {TEXT_THRESHOLD})",
@@ -121,9 +123,17 @@ def main() -> None:
     group = parser.add_argument_group("easyocr", "flags of --text_detector easyocr alone")
     for flag, kind, text in (
         ("--model_path", str, "craft_mlt_25k.pth or its folder (default: EasyOCR's own, downloaded once)"),
-        ("--low_text", at_least(0, float), f"from which a pixel belongs to a box, 0 to 1 (default: {LOW_TEXT})"),
-        ("--link_threshold", at_least(0, float), f"from which a gap joins two characters (default: {LINK_THRESHOLD})"),
-        ("--canvas_size", at_least(32), f"frames with a longer side are scaled to it, pixels (default: {CANVAS_SIZE})"),
+        ("--low_text", between(0, 1, float), f"from which a pixel belongs to a box, 0 to 1 (default: {LOW_TEXT})"),
+        (
+            "--link_threshold",
+            between(0, 1, float),
+            f"from which a gap joins two characters (default: {LINK_THRESHOLD})",
+        ),
+        (
+            "--canvas_size",
+            between(32, 16_384),
+            f"frames with a longer side are scaled to it, pixels (default: {CANVAS_SIZE})",
+        ),
     ):
         group.add_argument(flag, type=kind, default=argparse.SUPPRESS, help=text)
     args = parser.parse_args()

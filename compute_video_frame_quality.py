@@ -16,6 +16,8 @@ own where there is one.
     torchrun --nproc_per_node 2 compute_video_frame_quality.py --video_folder CLIPS --metrics AestheticScore CLIPScore
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +26,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.cli import about, add_sampling_arguments, at_least, from_flags, row_parser, run
+from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError, VideoError
 from utils.models.image_transform import ImageTransform
 from utils.pipeline.process import RunOptions, digest, in_batches, input_rows, process_rows
@@ -264,7 +266,7 @@ def main() -> None:
     group.add_argument("--predictor_path", help="sac+logos+ava1-l14-linearMSE.pth; without it, its public address")
     group.add_argument("--siglip_model_path", help="folder of SigLIP so400m patch14-384; without it, the hub's")
     group.add_argument("--siglip_predictor_path", help="aesthetic_predictor_v2_5.pth, which you download yourself")
-    group.add_argument("--batch_size", type=at_least(1), default=64, help="frames that a model sees at a time")
+    group.add_argument("--batch_size", type=between(1, 65_536), default=64, help="frames that a model sees at a time")
     group.add_argument("--precision", choices=["fp16", "bf16", "fp32"], default="fp16", help="on a GPU; a CPU has fp32")
     args = parser.parse_args()
     args.saved_path = args.saved_path.replace("{column}", METRICS[args.metrics[0]].column)

@@ -10,6 +10,8 @@ and where the decoder concealed damage, damaged [[start, end), ...] and damaged_
     python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector adaptive
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -22,7 +24,7 @@ from av.video.reformatter import VideoReformatter
 from scenedetect import FrameTimecode
 from scenedetect.common import Timecode
 
-from utils.cli import about, from_flags, row_parser, run
+from utils.cli import about, at_least, from_flags, row_parser, run
 from utils.cutting.detectors import DEFAULT, DETECTORS, FRAME_SIDE, ShotDetector, make_detector
 from utils.cutting.spans import shot_borders, timecode
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
@@ -116,7 +118,7 @@ def main() -> None:
     thresholds = [f"{name} {one.threshold:g}" for name, one in DETECTORS.items() if one.threshold is not None]
     parser.add_argument(
         "--cutscene_threshold",
-        type=float,
+        type=at_least(0, float),
         help=f"threshold of the detector, in its own unit; without it {', '.join(thresholds)}",
     )
     needs = {flag: text for detector in DETECTORS.values() for flag, text in detector.needs.items()}

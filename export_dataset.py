@@ -5,11 +5,13 @@ relative to the video folder.
         --saved_path datasets/panda_70m/train_panda_70m.json
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import json
 import os
 from pathlib import Path
 
-from utils.cli import add_input_arguments, run, script_parser
+from utils.cli import add_input_arguments, file_to_write, run, script_parser
 from utils.columns import TEXT
 from utils.errors import UsageError
 from utils.pipeline.process import input_rows
@@ -21,7 +23,9 @@ def main() -> None:
     parser = script_parser(__doc__)
     add_input_arguments(parser)
     parser.add_argument("--caption_column", default="summary_caption", help="column of the list that holds the text")
-    parser.add_argument("--saved_path", default="train_panda_70m.json", help="the list (JSON), written whole")
+    parser.add_argument(
+        "--saved_path", type=file_to_write, default="train_panda_70m.json", help="the list (JSON), written whole"
+    )
     for flag in ("--overwrite", "--retry_errors"):
         parser.add_argument(flag, action="store_true", help="no effect: the list is written whole at each run")
     args = parser.parse_args()

@@ -11,6 +11,8 @@ Thresholds are applied to stored scores, so trying another one takes no time; bo
 --plot draws the histogram of every score over all clips, with its thresholds: look at it before you choose them.
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import argparse
 import math
 import os
@@ -18,7 +20,16 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.cli import add_filter_arguments, add_input_arguments, filter_bounds, pixels, run, script_parser
+from utils.cli import (
+    add_filter_arguments,
+    add_input_arguments,
+    bound,
+    file_to_write,
+    filter_bounds,
+    pixels,
+    run,
+    script_parser,
+)
 from utils.errors import UsageError
 from utils.pipeline.filters import SLACK, Filter, first_failure, load_filters
 from utils.pipeline.process import input_rows
@@ -72,15 +83,22 @@ def plot(path: Path, filters: list[Filter], rows: list[dict]) -> None:
 def main() -> None:
     parser = script_parser(__doc__)
     add_input_arguments(parser)
-    parser.add_argument("--saved_path", default="train.jsonl", help="the clips that pass (jsonl or csv), written whole")
     parser.add_argument(
-        "--dropped_path", help="the others, with reason and value (default: dropped.jsonl beside --saved_path)"
+        "--saved_path",
+        type=file_to_write,
+        default="train.jsonl",
+        help="the clips that pass (jsonl or csv), written whole",
+    )
+    parser.add_argument(
+        "--dropped_path",
+        type=file_to_write,
+        help="the others, with reason and value (default: dropped.jsonl beside --saved_path)",
     )
     for flag in ("--overwrite", "--retry_errors"):
         parser.add_argument(flag, action="store_true", help="no effect: both files are written whole at each run")
     add_filter_arguments(parser, motion=True)
-    parser.add_argument("--min_seconds", type=float, default=os.environ.get("MIN_SECONDS", "3"), help="shortest clip")
-    parser.add_argument("--max_seconds", type=float, default=os.environ.get("MAX_SECONDS", "10"), help="longest clip")
+    parser.add_argument("--min_seconds", type=bound, default=os.environ.get("MIN_SECONDS", "3"), help="shortest clip")
+    parser.add_argument("--max_seconds", type=bound, default=os.environ.get("MAX_SECONDS", "10"), help="longest clip")
     parser.add_argument(
         "--resolution_threshold", type=pixels, default=0, help="minimum pixels of a frame (or WIDTHxHEIGHT)"
     )

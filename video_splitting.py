@@ -10,6 +10,8 @@ frames copied without re-encoding; bytes, the file's size; clip_count, the numbe
     --encoder libx264
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import argparse
 import os
 from dataclasses import asdict
@@ -19,7 +21,16 @@ from pathlib import Path
 
 import av
 
-from utils.cli import add_output_arguments, add_worker_arguments, at_least, from_flags, pixels, run, script_parser
+from utils.cli import (
+    add_output_arguments,
+    add_worker_arguments,
+    at_least,
+    between,
+    from_flags,
+    pixels,
+    run,
+    script_parser,
+)
 from utils.cutting.clip_names import add_clip_prefixes, remove_unowned_clips
 from utils.cutting.clip_track import Encoding
 from utils.cutting.spans import ClipLimits, long_enough, shots_of, unusable_of, usable_spans
@@ -53,7 +64,7 @@ def parse_flags() -> argparse.Namespace:
     )
     group.add_argument(
         "--transition_margin",
-        type=at_least(0, float),
+        type=between(0, 60, float),
         default=0.1,
         help="seconds left out of the clips on both sides of each dissolve, wipe or fade, besides its own frames",
     )
@@ -72,11 +83,11 @@ def parse_flags() -> argparse.Namespace:
         "keyframe before",
     )
     group.add_argument(
-        "--crf", type=at_least(0), default=18, help="quality when encoding; smaller is better and larger"
+        "--crf", type=between(0, 51), default=18, help="quality when encoding; smaller is better and larger"
     )
     group.add_argument("--preset", default="veryfast", help="x264's preset")
     group.add_argument(
-        "--encoder_threads", type=at_least(1), default=1, help="x264's threads per process; for few, long sources"
+        "--encoder_threads", type=between(1, 128), default=1, help="x264's threads per process; for few, long sources"
     )
     group.add_argument("--no_audio", action="store_true", help="leave the audio out")
     args = parser.parse_args()
@@ -167,7 +178,7 @@ def main() -> None:
             limits=limits,
             encoding=encoding,
         ),
-        {**asdict(limits), **coded, "output_folder": os.path.abspath(args.output_folder)},
+        {**asdict(limits), **coded},
         passes=passes,
         depends_on=("timecode_list", "transitions", "clip_prefix", "damaged", "source_digest"),
         key="source_path",

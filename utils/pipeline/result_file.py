@@ -13,6 +13,8 @@ from typing import IO
 from utils.errors import Failure, UsageError
 from utils.rows import atomic_write, dumps, part_files, read_rows, write_rows
 
+PLACES = {"output_folder"}  # where clips are stored is no setting; versions before 0.3 wrote it down
+
 
 class Appender:
     """Appends rows to a jsonl file in small flushed batches: every `saved_freq` rows, or after five seconds."""
@@ -86,6 +88,18 @@ def settings_of(path: str | os.PathLike) -> dict:
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return before if isinstance(before, dict) else {}
+
+
+def _was_moved(before: object, now: object) -> bool:
+    """Whether a setting is the path of a file or folder (a model's) that is no longer there, and was moved to `now`."""
+    return (
+        isinstance(before, str)
+        and isinstance(now, str)
+        and os.path.isabs(before)
+        and os.path.basename(before) == os.path.basename(now)
+        and not os.path.exists(before)
+        and os.path.exists(now)
+    )
 
 
 class ResultFile:
@@ -235,7 +249,11 @@ class ResultFile:
         settings = {"file": self.path.name, **json.loads(json.dumps(settings))}
         if self.settings_path.is_file() and self._exists(self.path):
             before = {"file": self.path.name, **self._settings_before()}
-            differ = [k for k in sorted({*before, *settings}) if before.get(k) != settings.get(k)]
+            differ = [
+                k
+                for k in sorted({*before, *settings} - PLACES)
+                if before.get(k) != settings.get(k) and not _was_moved(before.get(k), settings.get(k))
+            ]
             if differ:
                 changes = "; ".join(f"{k} was {before.get(k)!r} and is {settings.get(k)!r}" for k in differ)
                 raise UsageError(

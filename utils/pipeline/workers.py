@@ -7,14 +7,16 @@ import errno
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.context
+import multiprocessing.util
 import os
 import signal
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from tqdm import tqdm
 from utils.errors import Failure, RunError, UsageError, VideoError
 
 PROJECT = Path(__file__).resolve().parents[2]
+LONGEST_TMPDIR = 70  # bytes: a Unix socket's path ends at 107, of which multiprocessing takes 32
 TRACEBACK_LINES = 12  # of an unexpected exception, kept in its error row
 
 
@@ -70,17 +73,25 @@ def _worker_context(shared_import: str | None) -> multiprocessing.context.BaseCo
     """Processes forked from a server that has imported what reads videos, or, without fork, freshly started.
 
     The server is started in the project's folder: until Python 3.14 it imports what it preloads from the working
-    directory, where a user may have a `utils` of their own. The workers return to the directory of this process.
+    directory, where a user may have a `utils` of their own. The workers return to the directory of this process. Ctrl-C,
+    which a terminal sends to all of them, is for this process alone.
     """
     if not hasattr(os, "fork"):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", "utils.video.opening", *filter(None, [shared_import])])
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_TMPDIR:
+        before, tempfile.tempdir = tempfile.tempdir, "/tmp"
+        multiprocessing.util.get_temp_dir()  # remembered: the sockets' folder
+        tempfile.tempdir = before
     here = os.open(".", os.O_RDONLY)
+    resource_tracker.ensure_running()  # before the next line, which it would undo
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the server's, and its workers', for good
     try:
         os.chdir(PROJECT)
         forkserver.ensure_running()
     finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         os.fchdir(here)
         os.close(here)
     return context

@@ -90,10 +90,12 @@ class OpenAIOptions:
             return EngineServer(kind, folder, hub_id(choice.model, kind), log, self.server_seconds, arguments)
 
 
-def refuse_server(engine: str, engine_server: str | None) -> None:
-    """Raises: `UsageError` for a server that `engine`, another than openai, would not ask."""
-    if engine_server and engine != "openai":
-        with about(f"--engine_server {engine_server}"):
+def refuse_server(engine: str, **servers: str | None) -> None:
+    """Raises: `UsageError` for a server that `engine`, another than openai, would not ask. `servers`: by their flags."""
+    for name, server in servers.items():
+        if not server or engine == "openai":
+            continue
+        with about(f"--{name} {server}"):
             raise UsageError(f"only --captioner or --summarizer openai asks a server, not {engine}")
 
 
