@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from utils.errors import RunError, UsageError
 from utils.rows import refuse_overwriting
+from utils.storage import shown
 
 
 class Dataclass(Protocol):
@@ -160,7 +161,10 @@ def from_flags(kind: type[T], args: argparse.Namespace) -> T:
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("input")
-    group.add_argument("--video_folder", help="folder of the videos, searched in all its depth; or one video")
+    group.add_argument(
+        "--video_folder",
+        help="folder (or URL, s3://bucket/folder) of the videos, searched in all its depth; or one video",
+    )
     group.add_argument(
         "--video_metadata_path", help="list of the videos (txt, csv, jsonl), its paths relative to --video_folder"
     )
@@ -169,7 +173,9 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_output_arguments(parser: argparse.ArgumentParser, saved_path: str) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument("--saved_path", default=saved_path, help="result file (jsonl or csv); a rerun resumes it")
+    group.add_argument(
+        "--saved_path", default=saved_path, help="result file (jsonl or csv), or its URL; a rerun resumes it"
+    )
     group.add_argument(
         "--saved_freq",
         type=at_least(1),
@@ -285,16 +291,15 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UsageError as error:
-        print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr)
+        print(shown(f"{os.path.basename(sys.argv[0])}: error: {error}"), file=sys.stderr)
         sys.exit(2)
     except RunError as error:
-        print(f"{os.path.basename(sys.argv[0])}: stopped: {error}", file=sys.stderr)
+        print(shown(f"{os.path.basename(sys.argv[0])}: stopped: {error}"), file=sys.stderr)
         print("what is done is saved, and the same command goes on from there", file=sys.stderr)
         sys.exit(1)
     except OSError as error:  # an output that cannot be written; a video's own faults are error rows
-        print(
-            f"{os.path.basename(sys.argv[0])}: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr
-        )
+        about_file = f"{error.filename or 'output'}: {error.strerror}"
+        print(shown(f"{os.path.basename(sys.argv[0])}: error: {about_file}"), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; what is done is saved, and the same command goes on from there", file=sys.stderr)
