@@ -34,6 +34,7 @@ from utils.errors import UsageError
 from utils.pipeline.filters import SLACK, Filter, first_failure, load_filters
 from utils.pipeline.process import input_rows
 from utils.rows import refuse_overwriting, write_rows
+from utils.storage import local_path, upload
 
 
 def with_scores(row: dict, filters: list[Filter]) -> dict:
@@ -65,7 +66,7 @@ def png(text: str) -> Path:
     """An argparse type: a file name that ends in .png."""
     if not text.lower().endswith(".png"):
         raise argparse.ArgumentTypeError(f"{text} does not end in .png")
-    return Path(text)
+    return local_path(text)
 
 
 def plot(path: Path, filters: list[Filter], rows: list[dict]) -> None:
@@ -78,6 +79,7 @@ def plot(path: Path, filters: list[Filter], rows: list[dict]) -> None:
         histograms.append(Histogram(f.column, values, f.low, f.high, missing=len(rows) - len(values)))
     path.parent.mkdir(parents=True, exist_ok=True)
     draw_histograms(histograms).savefig(path)
+    upload(path)
 
 
 def main() -> None:
@@ -104,8 +106,8 @@ def main() -> None:
     )
     parser.add_argument("--plot", type=png, metavar="FILE.png", help="the histograms, with the thresholds")
     args = parser.parse_args()
-    saved_path = Path(args.saved_path)
-    dropped_path = Path(args.dropped_path or saved_path.with_name(f"dropped{saved_path.suffix}"))
+    saved_path = local_path(args.saved_path)
+    dropped_path = local_path(args.dropped_path or saved_path.with_name(f"dropped{saved_path.suffix}"))
     bounds = filter_bounds(args)
     written = {
         "--saved_path": saved_path,
@@ -139,7 +141,9 @@ def main() -> None:
     if args.plot:
         plot(args.plot, filters, rows)
     print(funnel(filters, rows))
-    print(f"filter: {len(rows):,} rows in = {len(kept):,} kept + 0 errors + {len(dropped):,} filtered -> {saved_path}")
+    print(
+        f"filter: {len(rows):,} rows in = {len(kept):,} kept + 0 errors + {len(dropped):,} filtered -> {args.saved_path}"
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import argparse
 import os
 from dataclasses import asdict
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import av
@@ -38,6 +38,8 @@ from utils.cutting.split import split_video
 from utils.errors import UsageError
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
 from utils.pipeline.result_file import settings_of
+from utils.storage import is_url, local_path
+from utils.video_utils import present_in
 
 
 def parse_flags() -> argparse.Namespace:
@@ -98,8 +100,10 @@ def parse_flags() -> argparse.Namespace:
 
 def check_output_folder(folder: str, video_folder: str | None) -> None:
     """Makes the folder. Raises: `UsageError` when it cannot be written or is that of the sources."""
-    if video_folder and os.path.realpath(video_folder) == os.path.realpath(folder):
+    if video_folder and os.path.realpath(local_path(video_folder)) == os.path.realpath(local_path(folder)):
         raise UsageError(f"--output_folder {folder} is the --video_folder; give the clips a folder of their own")
+    if is_url(folder):
+        return  # the result file, which is uploaded first, tells whether its bucket is there
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -161,10 +165,12 @@ def main() -> None:
     sources = {row["video_path"] for row in rows}
     prefixes = {row["video_path"]: row["clip_prefix"] for row in rows if passes(row)}
 
+    clips_there = cache(partial(present_in, args.output_folder))  # of a URL one listing, where it is asked for
+
     def is_whole(clips: list[dict]) -> bool:
         """Whether all clips of a source are listed and, where the source is one of `rows`, wanted and on disk."""
         source = clips[0]["source_path"]
-        on_disk = all(Path(args.output_folder, clip["video_path"]).is_file() for clip in clips)
+        on_disk = all(clips_there()(clip["video_path"]) for clip in clips)
         return len(clips) == clips[0].get("clip_count", 1) and (
             source not in sources or (source in prefixes and on_disk)
         )

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the bottom up. A room imports itself and what is below it; rooms on one line do not know each other.
 LAYERS = (
     "utils.errors utils.startup",
-    "utils.columns",
+    "utils.columns utils.storage",
     "utils.rows utils.video",
     "utils.cli utils.video_utils",
     "utils.pipeline",

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from utils.errors import RunError, UsageError
 from utils.rows import refuse_overwriting
 from utils.startup import end_at_once
+from utils.storage import shown
 
 
 class Dataclass(Protocol):
@@ -184,7 +185,10 @@ def from_flags(kind: type[T], args: argparse.Namespace) -> T:
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("input")
-    group.add_argument("--video_folder", help="folder of the videos, searched in all its depth; or one video")
+    group.add_argument(
+        "--video_folder",
+        help="folder (or URL, s3://bucket/folder) of the videos, searched in all its depth; or one video",
+    )
     group.add_argument(
         "--video_metadata_path", help="list of the videos (txt, csv, jsonl), its paths relative to --video_folder"
     )
@@ -194,7 +198,10 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
 def add_output_arguments(parser: argparse.ArgumentParser, saved_path: str) -> None:
     group = parser.add_argument_group("output")
     group.add_argument(
-        "--saved_path", type=file_to_write, default=saved_path, help="result file (jsonl or csv); a rerun resumes it"
+        "--saved_path",
+        type=file_to_write,
+        default=saved_path,
+        help="result file (jsonl or csv), or its URL; a rerun resumes it",
     )
     group.add_argument(
         "--saved_freq",
@@ -354,4 +361,4 @@ def _exit_code(main: Callable[[], None]) -> int:
 
 def _report(message: str) -> None:
     with contextlib.suppress(OSError):  # stderr may be full or closed
-        print(message, file=sys.stderr)
+        print(shown(message), file=sys.stderr)

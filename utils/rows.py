@@ -20,6 +20,7 @@ from pathlib import Path
 
 from utils.columns import KEYS, Kind, check_row, is_text
 from utils.errors import UsageError
+from utils.storage import local_path, shown, upload, working_copy
 
 # Columns of csv files that are text even where they look like a number; so is every `*path` and `*model`.
 TEXT_COLUMNS = {"made_from", "frame_rate", "codec", "summary_caption", "prompt", "error", "message", "reason", "text"}
@@ -42,7 +43,7 @@ def read_rows(
     kinds: Mapping[str, Kind] | None = None,
     resumed: bool = False,
 ) -> list[dict]:
-    """All rows of a jsonl or csv file and of its parts, every column that has a name in `columns.COLUMNS`, or in
+    """All rows of a jsonl or csv file, or URL, and of its parts, every column that has a name in `columns.COLUMNS`, or in
     `kinds`, checked.
 
     A truncated last line, left by a kill, is ignored: without a word where a result file is `resumed`, else with a line
@@ -52,7 +53,7 @@ def read_rows(
     Raises: `UsageError` with a sentence when the file is missing, is no row file, holds a malformed row, or lacks a
     column in `required`.
     """
-    path = Path(path)
+    path = working_copy(path)
     files = [f for f in (path, *part_files(path)) if f.is_file()]
     if not files:
         raise UsageError(f"{path}: no such file")
@@ -90,7 +91,7 @@ def _read_jsonl(path: Path, resumed: bool, ours: bool) -> Iterator[tuple[str, di
                 if line.endswith(b"\n") or not (read or ours):
                     raise UsageError(f"{where} is not JSON: {line[:60].decode(errors='replace')!r}") from None
                 if not resumed:
-                    print(f"{where}, the last, is incomplete and ignored", file=sys.stderr)
+                    print(f"{shown(where)}, the last, is incomplete and ignored", file=sys.stderr)
                 return
             if not isinstance(row, dict):
                 raise UsageError(f"{where} is {line[:60].decode(errors='replace')!r}, not a JSON object")
@@ -158,6 +159,7 @@ def refuse_overwriting(written: Mapping[str, str | os.PathLike], read: Mapping[s
 
 
 def _are_one(path: str | os.PathLike, other: str | os.PathLike) -> bool:
+    path, other = local_path(path), local_path(other)
     same_inode = os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
     return same_inode or os.path.realpath(path) == os.path.realpath(other)
 
@@ -165,13 +167,14 @@ def _are_one(path: str | os.PathLike, other: str | os.PathLike) -> bool:
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends: no reader sees half a file. Nothing is left of a
-    block that fails.
+    block that fails. What is written for a URL is uploaded whole.
     """
-    path = Path(path)
+    path = local_path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         temporary.replace(path)
+        upload(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -14,6 +14,7 @@ from av.filter import Graph
 from utils.cutting.audio import encode_audio, read_audio
 from utils.cutting.h264 import PPS, SPS, nal_length_size, nal_units, parameter_sets, track_header
 from utils.errors import VideoError
+from utils.storage import put, url_of
 from utils.video.geometry import display_transform
 from utils.video.opening import decode, open_video, time_base_of, writing
 
@@ -36,7 +37,9 @@ class Encoding:
 
 @dataclass(eq=False)
 class Clip:
-    """A span [start_pts, stop_pts) of the source, `times` the PTS of its frames, and the file to be."""
+    """A span [start_pts, stop_pts) of the source, `times` the PTS of its frames, and the file to be, or the working copy of
+    the object to be; `may_exist`: whether there is one already.
+    """
 
     path: Path
     times: np.ndarray
@@ -44,6 +47,7 @@ class Clip:
     identity: dict
     copied_frames: int = 0
     audio_error: str | None = None
+    may_exist: bool = True
 
     @property
     def start_pts(self) -> int:
@@ -92,7 +96,7 @@ class Track:
             self._encode_filtered(self.graph)
 
     def finish(self) -> bool:
-        """Check that the frames are those of the span, write the file, rename it.
+        """Check that the frames are those of the span, write the file, rename it, upload it where it has a URL.
 
         False, and no file, where copied and encoded parts turn out not to decode as one.
 
@@ -142,6 +146,8 @@ class Track:
             return False
         with writing(clip.path):
             os.replace(self.temporary, clip.path)
+            if url := url_of(clip.path):
+                put(clip.path, url)
         return True
 
     def discard(self) -> None:

@@ -8,7 +8,6 @@ once: resume, errors, ranks, progress and the closing line.
 
 import hashlib
 import itertools
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -22,6 +21,7 @@ from utils.pipeline.ranks import Ranks
 from utils.pipeline.result_file import ResultFile
 from utils.pipeline.workers import progress, seconds_for_file, work
 from utils.rows import dumps, read_rows, refuse_overwriting
+from utils.storage import exists, is_folder
 from utils.video_utils import get_video_path_list, is_clip, locate, relative_to_folder
 
 # What distinguishes a clip from another one cut later under the same name: a score of one must not pass for the other's.
@@ -92,11 +92,11 @@ def input_rows(
 
     Raises: `UsageError` with a sentence for a missing folder, file or column, or a malformed row.
     """
-    if video_folder and not os.path.exists(video_folder):
+    if video_folder and not exists(video_folder):
         raise UsageError(f"--video_folder {video_folder}: no such folder or video")
     if not video_metadata_path or video_metadata_path.lower().endswith(".txt"):
         paths = get_video_path_list(video_folder, video_metadata_path, video_path_column)
-        if skip_clips and video_folder and os.path.isdir(video_folder) and not video_metadata_path:
+        if skip_clips and video_folder and is_folder(video_folder) and not video_metadata_path:
             sources = [path for path in paths if not is_clip(locate(path, video_folder))]
             if len(sources) < len(paths):
                 print(f"{video_folder}: {len(paths) - len(sources):,} clips of video_splitting.py in it are skipped")

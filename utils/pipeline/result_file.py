@@ -12,12 +12,15 @@ from typing import IO
 
 from utils.errors import Failure, UsageError
 from utils.rows import atomic_write, dumps, part_files, read_rows, write_rows
+from utils.storage import local_path, remove, sync, upload, working_copy
 
 PLACES = {"output_folder"}  # where clips are stored is no setting; versions before 0.3 wrote it down
 
 
 class Appender:
-    """Appends rows to a jsonl file in small flushed batches: every `saved_freq` rows, or after five seconds."""
+    """Appends rows to a jsonl file in small flushed batches: every `saved_freq` rows, or after five seconds. The working
+    copy of a remote file is uploaded now and then, and when it is closed.
+    """
 
     def __init__(self, path: Path, saved_freq: int):
         self.path, self.saved_freq = path, saved_freq
@@ -43,12 +46,14 @@ class Appender:
                 file.truncate(size)
                 raise UsageError(f"{self.path}: cannot be written: {error.strerror}") from None
             self.waiting.clear()
+            upload(self.path, growing=True, only_if_due=True)
         self.flushed = time.monotonic()
 
     def close(self) -> None:
         self.flush()
         if self.file is not None:
             self.file.close()
+            upload(self.path, growing=True)
 
 
 def open_for_append(path: Path) -> io.FileIO:
@@ -84,7 +89,7 @@ def unique(rows: list[dict], key: str) -> list[dict]:
 def settings_of(path: str | os.PathLike) -> dict:
     """The settings that a result file was made with; {} where there are none."""
     try:
-        before = json.loads(Path(path).with_suffix(".settings.json").read_text(encoding="utf-8"))
+        before = json.loads(working_copy(path).with_suffix(".settings.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return before if isinstance(before, dict) else {}
@@ -123,7 +128,8 @@ class ResultFile:
         rank: int = 0,
         world: int = 1,
     ):
-        self.path, self.key, self.world, self.rank = Path(path), key, world, rank
+        self.path = working_copy(path) if rank == 0 else local_path(path)
+        self.key, self.world, self.rank = key, world, rank
         self.errors_path = self.path.with_suffix(".errors.jsonl")
         self.settings_path = self.path.with_suffix(".settings.json")
         try:
@@ -147,7 +153,7 @@ class ResultFile:
                 raise
             if retry_errors and self._exists(self.errors_path):
                 self.keep_only_errors([])
-                self.errors_path.unlink()
+                remove(self.errors_path)
             self._take_lock()
         # One process appends to the file itself, so that it can be watched; ranks, and csv, need parts.
         direct = world == 1 and self.path.suffix.lower() != ".csv"
@@ -158,6 +164,7 @@ class ResultFile:
         """The rows that are there, and the error rows by key."""
         if self._lock is None:
             self._take_lock()
+        sync(self.path)
         rows = self._read(self.path, self.key)
         errors = self._read(self.errors_path, "video_path")
         return unique(rows, self.key), {row["video_path"]: row for row in errors}
@@ -166,13 +173,13 @@ class ResultFile:
         """Replace what the file holds; used to drop outdated rows, such as scores of a clip that was cut again."""
         write_rows(self.path, rows)
         for part in part_files(self.path):
-            part.unlink()
+            remove(part)
 
     def keep_only_errors(self, rows: list[dict]) -> None:
         """The same for the errors: of an input that has changed since."""
         write_rows(self.errors_path, rows)
         for part in part_files(self.errors_path):
-            part.unlink()
+            remove(part)
 
     def add(self, rows: Iterable[dict]) -> None:
         self.rows.add(rows)
@@ -197,6 +204,7 @@ class ResultFile:
         """Bring file and parts together in the order of the keys given; rows of other keys follow. An empty result is
         an empty file.
         """
+        sync(self.path)
         self._merge(self.path, order, self.key)
         if self._exists(self.errors_path):
             self._merge(self.errors_path, order, "video_path")
@@ -208,13 +216,13 @@ class ResultFile:
         if by_key != rows or part_files(path) or not path.exists():
             write_rows(path, by_key)
         for part in part_files(path):
-            part.unlink()
+            remove(part)
 
     def _start_over(self) -> None:
         with contextlib.suppress(UsageError):  # not a row file: what it listed cannot be known
             self.overwritten = self._read(self.path, self.key)
         for file in self._files():
-            file.unlink(missing_ok=True)
+            remove(file)
 
     def _take_lock(self) -> None:
         """Refuse a second run while one is at work: one process alone, or the ranks of one run together.

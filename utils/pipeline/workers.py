@@ -25,6 +25,8 @@ import pebble
 from tqdm import tqdm
 
 from utils.errors import Failure, RunError, UsageError, VideoError
+from utils.storage import is_url
+from utils.video_utils import file_size
 
 PROJECT = Path(__file__).resolve().parents[2]
 LONGEST_TMPDIR = 70  # bytes: a Unix socket's path ends at 107, of which multiprocessing takes 32
@@ -144,8 +146,8 @@ def _start_worker() -> None:
 def seconds_for_file(path: str, duration: float | None, timeout_seconds: float) -> float:
     """The time limit of a video: `timeout_seconds` for each 10 MB and, where it is known, each minute of it, whichever is more."""
     try:
-        size = os.stat(path).st_size
-    except OSError:
+        size = 0 if is_url(path) and duration else file_size(path)  # of an object only where nothing else tells
+    except (OSError, VideoError):
         size = 0
     minutes = duration / 60 if isinstance(duration, (int, float)) and duration > 0 else 0
     return timeout_seconds * (1 + max(size // 10_000_000, int(minutes)))

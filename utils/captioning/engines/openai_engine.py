@@ -15,7 +15,6 @@ import shlex
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from utils.captioning.chat import Answer, Request, messages
@@ -25,6 +24,7 @@ from utils.captioning.server import SERVERS, EngineServer
 from utils.cli import about, at_least, flag, json_object
 from utils.errors import Failure, RunError, UsageError
 from utils.pipeline.ranks import Ranks
+from utils.storage import local_path
 
 if TYPE_CHECKING:
     import openai
@@ -85,7 +85,7 @@ class OpenAIOptions:
         arguments = shlex.split(known_model(choice.model).get("server_args", {}).get(kind, "")) + self._server_args()
         if SERVERS[kind].chat_template and (template := choice.template_path()):
             arguments = ["--chat-template", str(template), *arguments]
-        log = Path(choice.saved_path).with_suffix(f".{kind}.log")
+        log = local_path(choice.saved_path).with_suffix(f".{kind}.log")
         with about(f"--engine_server {kind}"):
             return EngineServer(kind, folder, hub_id(choice.model, kind), log, self.server_seconds, arguments)
 
