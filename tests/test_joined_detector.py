@@ -67,6 +67,11 @@ def test_a_dissolve_that_the_network_does_not_see_is_dropped():
     assert len(detect(JoinedDetector(Scripted), mark(frames, 79, 81))[0]) == 1
 
 
+def test_a_dissolve_that_the_network_sees_too_is_one_transition():
+    frames = np.concatenate([picture(1, 100), dissolve(picture(2, 90), picture(3, 300, pan=-1), 24)])
+    assert detect(JoinedDetector(Scripted), mark(frames, 166, 190)) == ([177], [(166, 190)])  # it vetoes the cut at 100
+
+
 def test_windows_are_bounded_and_memory_is_flat():
     network = Scripted()
     detector, shots = JoinedDetector(lambda: network), [picture(n, 12, pan=4.0) for n in range(8)]

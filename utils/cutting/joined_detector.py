@@ -2,14 +2,14 @@
 
     detector = JoinedDetector(lambda: TransNetV2(fast=True))  # used like TransitionDetector
 
-The two fail in different places. Ours takes fast motion for a cut or a dissolve now and then, and misses cuts to a
-closer view, cuts from and to flat cards, jump cuts and dissolves in motion; the network takes flashes and lights for
-cuts, and misses changes of slides, wipes and long dissolves. So each answers what it is good at:
+The two fail in different places. Ours takes fast motion for a dissolve now and then, and misses cuts to a closer view
+and dissolves in motion; the network takes flashes and lights for cuts, and misses jump cuts, wipes, changes of slides
+and long dissolves. So each answers what it is good at:
 
 - A frame that stands out from its neighbours is judged by `TransitionDetector`; NEEDED says which score of the network
-  makes it a cut, by that verdict. A cut between still pictures needs none, a flash nearly certainty.
+  makes it a cut, by that verdict: a jump cut none, a cut next to none, a flash nearly certainty.
 - A dissolve needs a low score, a fade and a wipe none.
-- Where the network alone sees a transition, the picture before it must not be found in the one after it, or soon after.
+- Where the network alone sees a transition, the frame before it must not be found in the one after it, or soon after.
 
 It is asked about the frames around cuts that are not obvious, around frames that stand out and are no cut, and around
 spans whose ends show different pictures: 2 to 10 % of the frames of a film of one shot, half of a film of many.
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from utils.cutting.transnetv2 import TransNetV2
 
 NEEDED = {  # the score that makes a cut of a frame that stands out, by our verdict on it
-    "cut": 0.02,
-    "jump": 0.0,
+    "cut": 0.02,  # the network only vetoes
+    "jump": 0.0,  # it does not see jump cuts
     "motion": 0.5,
     "flat": 0.5,
     "camera": 0.7,  # a jerk of the camera or lost frames, or a cut to a closer view
@@ -301,7 +301,10 @@ class JoinedDetector(TransitionDetector):
             if near and (is_cut or short or peak.standing_out > ISOLATED):
                 return  # it has been decided
         start, end = self._frame(first), self._frame(last + 1)
-        if any(span.start.index <= end.index + 3 and start.index <= span.end.index + 3 for span in self._spans):
+        low, high = self._frame(first - 3).seconds, self._frame(last + 4).seconds
+        known = [(span.start.seconds, span.end.seconds) for span in self._spans]
+        known += [(span.start.seconds, span.end.seconds) for span in self.transitions[-3:]]  # already returned
+        if any(begin <= high and low <= stop for begin, stop in known):
             return
         old, new = self._frame(first - 1), self._frame(last + 2)
         if not self._differ(old, new) or self._nearby(old, new) > HALF_GONE:
