@@ -76,6 +76,10 @@ def split_video(
         raise VideoError(f"{source.path!r}: its name is too long to add a scene number to; rename it")
     remove_other_clips(output_folder, row, keep={clip.path.name for clip in clips})
     write_clips(source.path, clips, source.index, encoding)
+    if not os.path.exists(source.path) or content_digest(source.path) != digest:
+        for clip in clips:
+            clip.path.unlink(missing_ok=True)
+        raise VideoError(f"{source.path!r} was replaced or removed while it was cut; detect its shots again")
     return [
         {
             "video_path": clip.path.relative_to(output_folder).as_posix(),
