@@ -74,6 +74,7 @@ def detect_shots(
     """The columns of one video. Raises: `VideoError`."""
     detector, damage, path = new_detector(), Damage(), locate(row["video_path"], video_folder)
     with open_video(path) as (container, stream):
+        digest = content_digest(path)  # now: of a file that is replaced meanwhile, no clip is cut
         assert stream.time_base is not None  # a stream that is demuxed has one
         frames = decode(container, stream, damage)
         first = next(frames)
@@ -95,7 +96,7 @@ def detect_shots(
         "duration": round(end, 6),
         "num_frames": len(times),
         "codec": codec,
-        "source_digest": content_digest(path),
+        "source_digest": digest,
         **damage_columns(damage.spans(path), np.append(seconds, end)),
     }
 

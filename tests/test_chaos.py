@@ -157,7 +157,7 @@ class Run:
             while self.process.poll() is None and not (self.rows() >= rows and self.processes("worker")):
                 time.sleep(0.01)
         time.sleep(self.moments.uniform(0, seconds))
-        self.hit = self.process.poll() is None
+        self.hit = self.process.poll() != 0  # it works still, or the fault has ended it
 
     def rows(self) -> int:
         """Rows written until now."""

@@ -8,6 +8,7 @@ import sys
 import time
 
 import av
+import psutil
 import pytest
 from conftest import ROOT
 
@@ -50,6 +51,21 @@ def test_a_hang_or_a_crash_costs_one_row():
     assert failures["unreadable"] == ("VideoError", "'x.mp4' is no video")
     assert failures["signal 11"][0] == failures["signal 9"][0] == "ProcessDied"
     assert "signal 11 (Segmentation fault)" in failures["signal 11"][1]
+
+
+def test_workers_killed_while_idle_or_at_work_cost_at_most_their_rows():
+    """One that dies while it holds what all workers share breaks pebble's pool; another takes over."""
+    got, killed = [], 0
+    for task, result in work(behave, [f"t{i}" for i in range(2000)], 2, lambda task: 60):
+        got.append(task)
+        assert not isinstance(result, Failure) or result.error == "ProcessDied"
+        if len(got) % 400 == 200:
+            servers = [p for p in psutil.Process().children() if "forkserver" in " ".join(p.cmdline())]
+            workers = [worker for server in servers for worker in server.children()]
+            for worker in workers:
+                killed += 1
+                worker.kill()
+    assert sorted(got) == sorted(f"t{i}" for i in range(2000)) and killed > 5
 
 
 def test_every_task_comes_back_once():

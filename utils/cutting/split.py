@@ -97,6 +97,10 @@ def _split(path: str, row: dict, output_folder: str, limits: ClipLimits, encodin
         remove_other_clips(output_folder, row, keep=names)
     try:
         write_clips(source.path, clips, source.index, encoding)
+        if not is_url(source.path) and not (os.path.exists(source.path) and content_digest(source.path) == digest):
+            for clip in clips:
+                remove(clip.path)
+            raise VideoError(f"{source.path!r} was replaced or removed while it was cut; detect its shots again")
         return [
             {
                 "video_path": clip.path.relative_to(folder).as_posix(),

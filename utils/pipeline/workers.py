@@ -30,6 +30,7 @@ from utils.video_utils import file_size
 
 PROJECT = Path(__file__).resolve().parents[2]
 LONGEST_TMPDIR = 70  # bytes: a Unix socket's path ends at 107, of which multiprocessing takes 32
+BROKEN_POOLS = 3  # in a row, without a result between them, that a run bears
 TRACEBACK_LINES = 12  # of an unexpected exception, kept in its error row
 
 
@@ -51,20 +52,45 @@ def work(
     """
     tasks = iter(tasks)
     context = _worker_context(shared_import if n_jobs > 1 else None)
-    pool = pebble.ProcessPool(max_workers=n_jobs, initializer=_start_worker, context=context)
+
+    def new_pool() -> pebble.ProcessPool:
+        return pebble.ProcessPool(max_workers=n_jobs, initializer=_start_worker, context=context)
+
+    pool, broken_in_a_row = new_pool(), 0
     running: dict[concurrent.futures.Future, Any] = {}
+    waiting: list[Any] = []  # what a pool that broke had not done
     try:
         while True:
-            while len(running) < 4 * n_jobs and (task := next(tasks, running)) is not running:
-                running[pool.schedule(function, args=(task,), timeout=seconds_allowed(task))] = task
-            if not running:
+            while len(running) < 4 * n_jobs and pool.active:
+                task = waiting.pop() if waiting else next(tasks, running)
+                if task is running:
+                    break
+                try:
+                    running[pool.schedule(function, args=(task,), timeout=seconds_allowed(task))] = task
+                except RuntimeError:  # pebble: "Unexpected error within the Pool"
+                    waiting.append(task)
+                    break
+            if not running and not waiting:
                 break
-            done, _ = concurrent.futures.wait(running, patience, return_when=concurrent.futures.FIRST_COMPLETED)
-            if not done:
+            done, _ = concurrent.futures.wait(
+                running if pool.active else (), patience, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            is_broken = not pool.active or any(isinstance(future.exception(), BrokenProcessPool) for future in done)
+            if not done and not is_broken:
                 yield None
             for future in done:
-                task = running.pop(future)
-                yield task, _outcome(future, seconds_allowed(task))
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    task, broken_in_a_row = running.pop(future), 0
+                    yield task, _outcome(future, seconds_allowed(task))
+            if is_broken:  # a worker was killed while it held what all workers share
+                broken_in_a_row += 1
+                if broken_in_a_row > BROKEN_POOLS:
+                    raise RunError("the worker processes end as soon as they start; is there enough memory?")
+                pool.stop()
+                pool.join()
+                waiting += running.values()
+                running.clear()
+                pool = new_pool()
         pool.close()
     finally:
         pool.stop()
@@ -113,8 +139,6 @@ def _outcome(future: concurrent.futures.Future, seconds: float) -> Any:
             else f"exit code {error.exitcode}"
         )
         return Failure("ProcessDied", f"the process that read it ended with {ended}")
-    except BrokenProcessPool:
-        raise RunError("the worker processes end as soon as they start; is there enough memory?") from None
     except (UsageError, RunError):
         raise
     except Exception as error:  # one video of a new kind must not end a run of a million
