@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, write_numbered
 
-from utils.errors import UsageError
+from utils.cutting.clip_track import Clip, Encoding
+from utils.cutting.clip_writer import write_clips
+from utils.cutting.split import clip_columns, read_source
+from utils.errors import OutputError, UsageError, VideoError
 from utils.pipeline.result_file import ResultFile
-from utils.rows import read_rows
+from utils.rows import read_rows, write_rows
+from utils.video.opening import open_video
 
 
 @pytest.fixture
@@ -207,3 +211,42 @@ def test_a_reader_that_ends_early_is_no_traceback(tmp_path):
     process.stdout.close()
     assert "Traceback" not in process.stderr.read() and process.wait() in (0, 1)
     assert len(read_rows(tmp_path / "scenes.jsonl")) == 1
+
+
+def test_what_a_killed_run_left_is_swept_and_a_live_one_keeps_its_own(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    long_ago = time.time() - 10
+    left = {pid: tmp_path / f".rows.jsonl.{pid}.tmp" for pid in (ended.pid, os.getppid())}
+    other = tmp_path / f".more.jsonl.{ended.pid}.tmp"
+    for path in (*left.values(), other):
+        path.write_text("half a")
+        os.utime(path, (long_ago, long_ago))
+    ResultFile(tmp_path / "rows.jsonl", {}).close()
+    assert (left[ended.pid].exists(), left[os.getppid()].exists(), other.exists()) == (False, True, True)
+    os.utime(left[os.getppid()], (0, 0))  # the number of a process is given again one day
+    write_rows(tmp_path / "rows.jsonl", [])
+    assert not left[os.getppid()].exists() and other.exists()
+
+
+@pytest.mark.parametrize("encoder", ["smart", "libx264", "copy"])
+def test_an_output_that_is_gone_or_in_the_way_is_not_blamed_on_the_source(encoder, tmp_path):
+    path = str(write_numbered(tmp_path / "a.mp4", 24))
+    source = read_source(path, 24)
+    (tmp_path / "file").write_text("where a folder must be")
+    clip = Clip(tmp_path / "file" / "a.mp4", source.times, int(source.borders[-1]), {})
+    with pytest.raises(OutputError, match=r"file/a\.mp4: cannot be written"):
+        write_clips(path, [clip], source.index, Encoding(encoder, preset="ultrafast"))
+    clip = Clip(tmp_path / "out" / "a.mp4", source.times, int(source.borders[-1]), {})
+    write_clips(path, [clip], source.index, Encoding(encoder, preset="ultrafast"))
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(OutputError, match=r"out/a\.mp4: cannot be written: No such file"):
+        clip_columns(clip, source)
+
+
+def test_a_playlist_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "list.mkv").write_text("ffconcat version 1.0\nfile a.mp4\n")
+    with pytest.raises(VideoError) as refused, open_video(str(tmp_path / "list.mkv")):
+        pass
+    assert "it may refer to other files; convert it to mp4 or mkv" in str(refused.value)
+    assert "whitelist" not in str(refused.value) and len(str(refused.value)) < 300

@@ -15,7 +15,7 @@ from utils.cutting.seams import split_at_seams
 from utils.cutting.spans import ROUNDING, ClipLimits, split_shot, usable_spans
 from utils.errors import VideoError
 from utils.video.geometry import display_size
-from utils.video.opening import decode, open_video
+from utils.video.opening import decode, open_video, writing
 from utils.video.timing import frame_rate, last_frame_length
 from utils.video_utils import content_digest, locate
 
@@ -130,7 +130,12 @@ def frame_spans(source: Source, row: dict, limits: ClipLimits, at_seams: bool) -
 
 
 def clip_columns(clip: Clip, source: Source) -> dict:
-    """What the row of a written clip says of its file. Raises: `VideoError`."""
+    """What the row of a written clip says of its file.
+
+    Raises: `VideoError`; `OutputError` where it is gone, which is no fault of the source.
+    """
+    with writing(clip.path):
+        size_in_bytes = clip.path.stat().st_size
     with open_video(str(clip.path)) as (container, stream):
         size = display_size(next(decode(container, stream)), stream)
         codec, has_audio = stream.codec_context.codec.canonical_name, bool(container.streams.audio)
@@ -146,5 +151,5 @@ def clip_columns(clip: Clip, source: Source) -> dict:
         "has_audio": has_audio,
         **({"audio_error": clip.audio_error} if clip.audio_error else {}),
         "copied_frames": clip.copied_frames,
-        "bytes": clip.path.stat().st_size,
+        "bytes": size_in_bytes,
     }
