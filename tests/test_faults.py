@@ -4,15 +4,22 @@ import importlib
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from conftest import write_numbered
+from conftest import ROOT, write_numbered
 
-from utils.errors import UsageError
+from utils.cutting.clip_track import Clip, Encoding
+from utils.cutting.clip_writer import write_clips
+from utils.cutting.split import clip_columns, read_source
+from utils.errors import OutputError, UsageError, VideoError
 from utils.pipeline.result_file import ResultFile
-from utils.rows import read_rows
+from utils.rows import read_rows, write_rows
+from utils.video.opening import open_video
 
 
 @pytest.fixture
@@ -126,3 +133,120 @@ def test_an_absurd_value_of_a_flag_ends_with_2_before_any_work(script, flag, val
     said = capsys.readouterr().err + str(ended.value)
     assert flag in said and str(value) in said, said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "rows.jsonl"]
+
+
+def finding_shots(tmp_path: Path) -> list[str]:
+    """A command about a folder of one short video."""
+    (tmp_path / "raw").mkdir()
+    write_numbered(tmp_path / "raw" / "a.mp4", 12)
+    flags = ["--video_folder", str(tmp_path / "raw"), "--saved_path", str(tmp_path / "scenes.jsonl"), "--overwrite"]
+    return [sys.executable, str(ROOT / "cutscene_detect.py"), *flags]
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_any_moment_of_the_start_is_a_sentence(tmp_path):
+    command = finding_shots(tmp_path)
+    for seconds in (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.1, 1.5):
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        output, _ = process.communicate(timeout=60)
+        assert "Traceback" not in output and (process.returncode, "interrupted" in output) in ((130, True), (0, False))
+
+
+LOSES_CTRL_C = """
+import signal, sys, threading
+sys.path.insert(0, {root!r})
+from utils.cli import run
+
+def main():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        print("lost", flush=True)  # as an exception in a callback is
+    held = threading.Lock()
+    held.acquire()
+    try:
+        held.acquire()
+    finally:
+        print("saved", flush=True)
+
+run(main)
+"""
+
+
+def test_an_interrupt_that_was_lost_is_raised_again(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", LOSES_CTRL_C.format(root=str(ROOT))], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (130, "lost\nsaved\n") and "interrupted" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "expected"),
+    [
+        ("exec >&-", 0, ""),
+        ("exec >&- 2>&- <&-", 0, ""),
+        ("export TMPDIR=$PWD/{long}; mkdir $TMPDIR", 0, "1 cut into shots"),
+        ("unset HOME", 0, "1 cut into shots"),
+        ("ulimit -n 64", 0, "1 cut into shots"),
+        ("mkdir gone; cd gone; rmdir ../gone", 2, "the working directory is no longer there"),
+        ("echo '[1]' > scenes.settings.json; : > scenes.jsonl", 0, "1 cut into shots"),
+    ],
+)
+def test_odd_surroundings_end_in_no_traceback(change, code, expected, tmp_path):
+    command = finding_shots(tmp_path)
+    script = f'{change.format(long="x" * 120)}; exec "$@"'
+    ended = subprocess.run(["bash", "-c", script, "bash", *command], capture_output=True, text=True, cwd=tmp_path)
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == code and expected in said and "Traceback" not in said, said
+    assert code or len(read_rows(tmp_path / "scenes.jsonl")) == 1
+
+
+def test_a_reader_that_ends_early_is_no_traceback(tmp_path):
+    command = finding_shots(tmp_path)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read() and process.wait() in (0, 1)
+    assert len(read_rows(tmp_path / "scenes.jsonl")) == 1
+
+
+def test_what_a_killed_run_left_is_swept_and_a_live_one_keeps_its_own(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    long_ago = time.time() - 10
+    left = {pid: tmp_path / f".rows.jsonl.{pid}.tmp" for pid in (ended.pid, os.getppid())}
+    other = tmp_path / f".more.jsonl.{ended.pid}.tmp"
+    for path in (*left.values(), other):
+        path.write_text("half a")
+        os.utime(path, (long_ago, long_ago))
+    ResultFile(tmp_path / "rows.jsonl", {}).close()
+    assert (left[ended.pid].exists(), left[os.getppid()].exists(), other.exists()) == (False, True, True)
+    os.utime(left[os.getppid()], (0, 0))  # the number of a process is given again one day
+    write_rows(tmp_path / "rows.jsonl", [])
+    assert not left[os.getppid()].exists() and other.exists()
+
+
+@pytest.mark.parametrize("encoder", ["smart", "libx264", "copy"])
+def test_an_output_that_is_gone_or_in_the_way_is_not_blamed_on_the_source(encoder, tmp_path):
+    path = str(write_numbered(tmp_path / "a.mp4", 24))
+    source = read_source(path, 24)
+    (tmp_path / "file").write_text("where a folder must be")
+    clip = Clip(tmp_path / "file" / "a.mp4", source.times, int(source.borders[-1]), {})
+    with pytest.raises(OutputError, match=r"file/a\.mp4: cannot be written"):
+        write_clips(path, [clip], source.index, Encoding(encoder, preset="ultrafast"))
+    clip = Clip(tmp_path / "out" / "a.mp4", source.times, int(source.borders[-1]), {})
+    write_clips(path, [clip], source.index, Encoding(encoder, preset="ultrafast"))
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(OutputError, match=r"out/a\.mp4: cannot be written: No such file"):
+        clip_columns(clip, source)
+
+
+def test_a_playlist_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "list.mkv").write_text("ffconcat version 1.0\nfile a.mp4\n")
+    with pytest.raises(VideoError) as refused, open_video(str(tmp_path / "list.mkv")):
+        pass
+    assert "it may refer to other files; convert it to mp4 or mkv" in str(refused.value)
+    assert "whitelist" not in str(refused.value) and len(str(refused.value)) < 300

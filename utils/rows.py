@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -164,6 +165,28 @@ def _are_one(path: str | os.PathLike, other: str | os.PathLike) -> bool:
     return same_inode or os.path.realpath(path) == os.path.realpath(other)
 
 
+def sweep(path: str | os.PathLike) -> None:
+    """Remove the temporary files that killed runs left beside `path`: of processes that are no longer on this machine, or
+    a day old. A second's grace is for a writer on another machine.
+    """
+    for left in glob.glob(f"{glob.escape(str(Path(path).parent))}/.{glob.escape(Path(path).name)}.*.tmp"):
+        pid = left.split(".")[-2]
+        with contextlib.suppress(OSError):
+            age = time.time() - os.path.getmtime(left)
+            if pid.isdecimal() and (age > 86_400 or (age > 1 and not _is_running(int(pid)))):
+                os.unlink(left)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends: no reader sees half a file. Nothing is left of a
@@ -171,6 +194,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = local_path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    sweep(path)
     try:
         yield temporary
         temporary.replace(path)

@@ -20,7 +20,7 @@ from av.container import InputContainer
 from utils.cutting.clip_track import HLG, PQ, Clip, Encoding, Track, pts_of
 from utils.cutting.h264 import IDR, PPS, SPS, nal_length_size, nal_units, parameter_set_id, parameter_sets
 from utils.cutting.seams import find_seams
-from utils.errors import VideoError
+from utils.errors import OutputError, VideoError
 from utils.storage import is_url, url_of
 from utils.video.geometry import display_transform
 from utils.video.opening import decode, open_video, packets_tell_times
@@ -236,6 +236,8 @@ def copy_clip(path: str, clip: Clip, encoding: Encoding) -> None:
         container.seek(clip.start_pts, stream=stream, backward=True)
         try:
             track = Track(path, stream, clip, encoding, edge_id=None)
+        except OutputError:
+            raise
         except ValueError as error:  # what the mp4 muxer says of a codec that it cannot hold
             raise VideoError(f"{path!r}: {error}; --encoder copy cannot put it into mp4, use another") from None
         try:

@@ -158,8 +158,13 @@ def frame_spans(source: Source, row: dict, limits: ClipLimits, at_seams: bool) -
 
 
 def clip_columns(clip: Clip, source: Source) -> dict:
-    """What the row of a written clip says of its file. Raises: `VideoError`."""
+    """What the row of a written clip says of its file.
+
+    Raises: `VideoError`; `OutputError` where it is gone, which is no fault of the source.
+    """
     place = stored_at(clip.path)
+    with writing(place):
+        size_in_bytes = file_size(place)
     with open_video(place) as (container, stream):
         size = display_size(next(decode(container, stream)), stream)
         codec, has_audio = stream.codec_context.codec.canonical_name, bool(container.streams.audio)
@@ -175,5 +180,5 @@ def clip_columns(clip: Clip, source: Source) -> dict:
         "has_audio": has_audio,
         **({"audio_error": clip.audio_error} if clip.audio_error else {}),
         "copied_frames": clip.copied_frames,
-        "bytes": file_size(place),
+        "bytes": size_in_bytes,
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from utils.errors import Failure, UsageError
-from utils.rows import atomic_write, dumps, part_files, read_rows, write_rows
+from utils.rows import atomic_write, dumps, part_files, read_rows, sweep, write_rows
 from utils.storage import local_path, remove, sync, upload, working_copy
 
 PLACES = {"output_folder"}  # where clips are stored is no setting; versions before 0.3 wrote it down
@@ -143,6 +143,8 @@ class ResultFile:
         if rank == 0:
             if self.settings_path.is_file():
                 self._take_lock()
+            for file in (self.path, self.errors_path, self.settings_path):
+                sweep(file)
             try:
                 self._check_owner()
                 if overwrite:

@@ -91,7 +91,12 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
     except av.FFmpegError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutputError(f"no space left on the device for what is made of {path!r}") from None
-        raise VideoError(f"{path!r} cannot be read: {error_text(error)}; is it whole, and a video?") from None
+        text = error_text(error)
+        if "not on whitelist" in text:  # DEMUXERS, which FFmpeg then lists
+            raise VideoError(
+                f"{path!r} is of a kind that is not read, because it may refer to other files; convert it to mp4 or mkv"
+            ) from None
+        raise VideoError(f"{path!r} cannot be read: {text}; is it whole, and a video?") from None
     except OSError as error:
         raise VideoError(f"{path!r} cannot be opened: {error.strerror}") from None
 
