@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import write_numbered
 
-from utils import storage
+from utils import storage, working_copies
 from utils.errors import UsageError, VideoError
 from utils.pipeline.result_file import ResultFile
 from utils.rows import read_rows, write_rows
@@ -175,7 +175,7 @@ def test_a_fault_that_stays_is_a_sentence(bucket, proxy, tmp_path):
 
 @pytest.mark.parametrize("url", ["s3://KEY:PASS@films/a", "s3://films/a?X-Amz-Signature=PASS", "s3://films/a?aws_secret_access_key=PASS"])  # fmt: skip
 def test_a_url_with_a_secret_is_refused_and_not_shown(url):
-    for refuse in (storage.filesystem, storage.local_path, lambda url: relative_to_folder(url, None)):
+    for refuse in (storage.filesystem, working_copies.local_path, lambda url: relative_to_folder(url, None)):
         with pytest.raises(UsageError) as stopped:
             refuse(url)
         assert "PASS" not in str(stopped.value) and "KEY" not in str(stopped.value)
@@ -199,7 +199,7 @@ def test_rows_written_before_a_kill_are_there_afterwards(bucket):
     second.close()
     second.merge(["b", "a"])
     assert [row["video_path"] for row in read_rows(url)] == ["b", "a"]
-    assert storage.shown(second.path) == url
+    assert working_copies.shown(second.path) == url
 
 
 def test_the_remote_file_is_the_truth(bucket, monkeypatch, tmp_path):
@@ -243,7 +243,17 @@ def test_a_missing_bucket_ends_the_run_with_a_sentence(bucket, run_script, tmp_p
 def test_cutting_scoring_and_filtering_from_s3_to_s3(bucket, run_script, tmp_path):
     put(f"{bucket}/in/sub/a.mp4", write_numbered(tmp_path / "a.mp4", 100))
     run_script(
-        "cutscene_detect.py", "--video_folder", f"{bucket}/in", "--saved_path", f"{bucket}/scenes.jsonl", "--n_jobs", 1
+        "cutscene_detect.py",
+        "--video_folder",
+        f"{bucket}/in",
+        "--saved_path",
+        f"{bucket}/scenes.jsonl",
+        "--n_jobs",
+        1,
+        "--detector",
+        "adaptive",
+        "--cutscene_threshold",
+        1e6,
     )
     cut = ("video_splitting.py", "--video_folder", f"{bucket}/in", "--video_metadata_path", f"{bucket}/scenes.jsonl",
            "--output_folder", f"{bucket}/train", "--saved_path", f"{bucket}/clips.jsonl", "--n_jobs", 1)  # fmt: skip
@@ -251,7 +261,7 @@ def test_cutting_scoring_and_filtering_from_s3_to_s3(bucket, run_script, tmp_pat
     clips = read_rows(f"{bucket}/clips.jsonl")
     assert [row["video_path"] for row in clips] == get_video_path_list(f"{bucket}/train") and clips
     assert not list((tmp_path / "cache").rglob("*.mp4"))  # only the storage has them
-    storage.remove(f"{bucket}/train/{clips[0]['video_path']}")
+    working_copies.remove(f"{bucket}/train/{clips[0]['video_path']}")
     assert "1 results no longer fit" in run_script(*cut).stdout
     assert get_video_path_list(f"{bucket}/train") == [row["video_path"] for row in clips]
     for file in (tmp_path / "cache").rglob("*.json*"):

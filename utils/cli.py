@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from utils.errors import RunError, UsageError
 from utils.rows import refuse_overwriting
-from utils.storage import shown
+from utils.working_copies import shown
 
 
 class Dataclass(Protocol):
