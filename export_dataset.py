@@ -15,8 +15,9 @@ from utils.columns import TEXT
 from utils.errors import UsageError
 from utils.pipeline.process import input_rows
 from utils.rows import atomic_write, refuse_overwriting
-from utils.storage import is_url, local_path
+from utils.storage import is_url
 from utils.video_utils import present_in
+from utils.working_copies import local_path
 
 
 def main() -> None:

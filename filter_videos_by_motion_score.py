@@ -34,7 +34,7 @@ from utils.errors import UsageError
 from utils.pipeline.filters import SLACK, Filter, first_failure, load_filters
 from utils.pipeline.process import input_rows
 from utils.rows import refuse_overwriting, write_rows
-from utils.storage import local_path, upload
+from utils.working_copies import local_path, upload
 
 
 def with_scores(row: dict, filters: list[Filter]) -> dict:

@@ -38,8 +38,9 @@ from utils.cutting.split import split_video
 from utils.errors import UsageError
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
 from utils.pipeline.result_file import settings_of
-from utils.storage import is_url, local_path
+from utils.storage import is_url
 from utils.video_utils import present_in
+from utils.working_copies import local_path
 
 
 def parse_flags() -> argparse.Namespace:

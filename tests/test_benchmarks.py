@@ -23,6 +23,7 @@ SMOKE = {
     "motion": ("{videos} --runs 1", "| bare Farneback at native size, in memory |"),
     "pipeline": ("--rows 8 --n_jobs 1 --frame_size 64 36 --saved_path {out}/rows.jsonl", "8 rows in = 8 "),
     "reading": ("{dataset}/train --runs 1", "| 4 frames (quality) |"),
+    "remote_reading": ("{video} --minutes 0.1", "| mp4, moov at the end |"),
     "stage_1": ("{videos} --runs 1", "| stage 1, smart |"),
     "stage_2": ("{videos} --runs 1 --canvas_size 64 --rows 8", "| motion, DIS ÷ bare native Farneback |"),
     "stage_3": ("--clips 2 --runs 1 --max_new_tokens 4 --n_jobs 1", "| caption_video_frame.py |"),

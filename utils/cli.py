@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from utils.errors import RunError, UsageError
 from utils.rows import refuse_overwriting
 from utils.startup import end_at_once
-from utils.storage import shown
+from utils.working_copies import shown
 
 
 class Dataclass(Protocol):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from utils.columns import KEYS, Kind, check_row, is_text
 from utils.errors import UsageError
-from utils.storage import local_path, shown, upload, working_copy
+from utils.working_copies import local_path, shown, upload, url_of, working_copy
 
 # Columns of csv files that are text even where they look like a number; so is every `*path` and `*model`.
 TEXT_COLUMNS = {"made_from", "frame_rate", "codec", "summary_caption", "prompt", "error", "message", "reason", "text"}
@@ -193,6 +193,8 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     block that fails. What is written for a URL is uploaded whole.
     """
     path = local_path(path)
+    if url_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     sweep(path)
     try:

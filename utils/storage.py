@@ -1,15 +1,8 @@
 """Files behind URLs (`s3://bucket/key`), by fsspec: videos read by ranges, result files by working copies. Local paths
 never come here further than `is_url`, and fsspec is imported for the first URL.
-
-A working copy of `s3://bucket/a/b.jsonl` is `CACHE/s3/bucket/a/b.jsonl`: all code that reads, appends and locks files
-works on it, and `upload` brings it to its URL, which its path tells. The remote file is the truth: a copy is kept
-where the remote file is still the one that it was last fetched from or uploaded to (a hidden record beside it says
-which), so that what a killed run had not uploaded yet is there for the next one; else it is fetched again.
 """
 
 import errno
-import fcntl
-import json
 import os
 import random
 import re
@@ -19,8 +12,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, TypeVar
 
 from utils.errors import OutputError, UsageError, VideoError
@@ -28,12 +19,9 @@ from utils.errors import OutputError, UsageError, VideoError
 PACKAGES = {"s3": "s3fs", "oss": "ossfs", "gs": "gcsfs", "hf": "huggingface_hub", "memory": "fsspec"}  # by scheme
 SECRETS = re.compile(r"://[^/]*@|[?&][^=]*(secret|signature|credential|token|password|key)[^=]*=", re.IGNORECASE)
 PAUSES = (0.5, 1, 2, 4, 8)  # seconds before the attempts after the first, each up to half longer, lest workers march
-UPLOAD_SECONDS = 30  # between two uploads of a file that grows, and nine times what the last one took
 SMALL = 4 << 20  # bytes: a file up to here is fetched by one request
 BLOCK, LARGEST_BLOCK = 128 << 10, 4 << 20  # bytes of a request: the first, and those that reading on doubles it to
 HELD_BLOCKS = 24 << 20  # bytes of a file that are kept for reading again
-# What says which object this is: another endpoint has other buckets of the same names.
-ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "FSSPEC_S3_ENDPOINT_URL", "OSS_ENDPOINT", "HF_ENDPOINT")
 T = TypeVar("T")
 
 
@@ -92,7 +80,7 @@ class _MayPass(StorageError):
     """A fault that another attempt may not meet."""
 
 
-def _ask(url: str, action: Callable[..., T], *arguments: Any, **more: Any) -> T:
+def ask(url: str, action: Callable[..., T], *arguments: Any, **more: Any) -> T:
     """`action(...)`, again after growing pauses where it fails for a reason that may pass.
 
     Raises: `StorageError`.
@@ -124,7 +112,7 @@ def _attempt(url: str, action: Callable[..., T], *arguments: Any, **more: Any) -
         ) from None
 
 
-def _stamp(info: dict) -> dict:
+def stamp_of(info: dict) -> dict:
     """What tells an object from another one under its name, out of what fsspec says of it."""
     names = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "updated", "blob_id", "created")
     version = next((str(info[name]) for name in names if info.get(name)), "")
@@ -134,7 +122,7 @@ def _stamp(info: dict) -> dict:
 def info(url: str) -> dict | None:
     """fsspec's description of an object or folder; None where there is none. Raises: `StorageError`."""
     try:
-        return _ask(url, filesystem(url).info, url)
+        return ask(url, filesystem(url).info, url)
     except StorageError as error:
         if error.errno == errno.ENOENT:
             return None
@@ -159,7 +147,7 @@ def find(url: str, prefix: str = "") -> list[str]:
     folder, _, name = f"{url}/{prefix}".rpartition("/")
     by_prefix = {"prefix": name} if name and url.partition("://")[0] in ("s3", "gs", "oss") else {}
     try:
-        found = _ask(url, fs.find, folder, **by_prefix)
+        found = ask(url, fs.find, folder, **by_prefix)
     except StorageError as error:
         if error.errno == errno.ENOENT:
             return []
@@ -167,26 +155,6 @@ def find(url: str, prefix: str = "") -> list[str]:
     root = fs._strip_protocol(url).rstrip("/") + "/"
     relative = (path.removeprefix(root) for path in found if path.startswith(root))
     return [path for path in relative if path.startswith(prefix)]
-
-
-def remove(path: str | os.PathLike) -> None:
-    """Remove a file, behind its URL too; one that is not there is no error. Raises: `OSError`."""
-    url = path if is_url(path) else url_of(path)
-    if url:
-        with _absent_is_fine():
-            _ask(str(url), filesystem(str(url)).rm_file, url)
-    if not is_url(path):
-        Path(path).unlink(missing_ok=True)
-        _record_of(Path(path)).unlink(missing_ok=True) if url else None
-
-
-@contextmanager
-def _absent_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except StorageError as error:
-        if error.errno != errno.ENOENT:
-            raise
 
 
 # ---- Reading an object -----------------------------------------------------------------------------------------------
@@ -248,7 +216,7 @@ def _fetch(url: str, start: int, stop: int) -> bytes:
         return b""
     RemoteFile.requests += 1
     RemoteFile.fetched_bytes += stop - start
-    return _ask(url, fetch)
+    return ask(url, fetch)
 
 
 class _Blocks:
@@ -317,7 +285,7 @@ def open_remote(url: str, by_ranges: bool) -> RemoteFile:
         raise StorageError(errno.ENOENT, "no such object", url)
     if found["type"] != "file":
         raise StorageError(errno.EISDIR, "is a folder", url)
-    stamp, size = _stamp(found), found["size"]
+    stamp, size = stamp_of(found), found["size"]
     if _last and _last[:2] == (url, stamp) and (by_ranges or _last[2]):
         return _last[3].again()
     _last = None  # lest two are held at once
@@ -353,186 +321,6 @@ def read_whole(path: str) -> Iterator[None]:
         del _pinned[path]
 
 
-# ---- Working copies --------------------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """Where working copies are: REELSET_CACHE, else in the user's cache folder."""
-    base = os.environ.get("REELSET_CACHE") or os.environ.get("XDG_CACHE_HOME")
-    if not base:
-        home = os.path.expanduser("~")
-        base = os.path.join(home, ".cache") if os.path.isabs(home) else tempfile.gettempdir()
-    return Path(os.path.abspath(base), "reelset-remote")
-
-
-def local_path(path: str | os.PathLike) -> Path:
-    """The working copy of a URL, fetched or not; a local path as it is. Raises: `UsageError`."""
-    if not is_url(path):
-        return Path(path)
-    url = str(path)
-    check_url(url)
-    scheme, _, key = url.partition("://")
-    parts = key.strip("/").split("/")
-    if not all(parts) or {".", ".."} & set(parts):
-        raise UsageError(f"{url}: a URL must name a bucket and have no empty part, no . and no ..")
-    chosen = [os.environ[name] for name in ENDPOINTS if os.environ.get(name)]
-    place = f"{scheme}-{sha256(repr(chosen).encode()).hexdigest()[:8]}" if chosen else scheme
-    return Path(cache_folder(), place, *parts)
-
-
-def url_of(path: str | os.PathLike) -> str | None:
-    """The URL whose working copy `path` is; None for any other file."""
-    text, root = os.fspath(path), f"{cache_folder()}{os.sep}"
-    if not isinstance(text, str) or not text.startswith(root):
-        return None
-    place, _, key = text.removeprefix(root).partition(os.sep)
-    return f"{place.partition('-')[0]}://{key}"
-
-
-def shown(text: object) -> str:
-    """A message with URLs where it names their working copies."""
-    root = re.escape(f"{cache_folder()}{os.sep}")
-    return re.sub(rf"{root}(\w+)(-[0-9a-f]{{8}})?/", r"\1://", str(text))
-
-
-def _record_of(path: Path) -> Path:
-    return path.with_name(f".{path.name}.remote")
-
-
-def _read_record(path: Path) -> dict | None:
-    try:
-        found = json.loads(_record_of(path).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _write_record(path: Path, stamp: dict) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(stamp), encoding="utf-8")
-    temporary.replace(_record_of(path))
-
-
-@contextmanager
-def _unlocked(path: Path) -> Iterator[bool]:
-    """Whether a working copy may be replaced: it is locked inside the block; false where a run of this machine has it."""
-    if not path.exists():
-        yield True
-        return
-    with open(path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True
-        except BlockingIOError:
-            free = False
-        except OSError:  # a network file system without locks
-            free = True
-        yield free
-
-
-def working_copy(path: str | os.PathLike) -> Path:
-    """A file to read or resume: of a URL its working copy, brought up to date with `sync`; a local path as it is."""
-    found = local_path(path)
-    if is_url(path):
-        sync(found)
-    return found
-
-
-def sync(path: Path) -> None:
-    """Bring a working copy, its companions (errors, settings) and all their parts in step with the remote files: fetch
-    what is newer there, upload what a killed run left here, forget what was removed there.
-
-    Raises: `OSError` (`StorageError`).
-    """
-    url = url_of(path)
-    if url is None:
-        return
-    fs, folder = filesystem(url), url.rpartition("/")[0]
-    name = re.compile(
-        rf"{re.escape(path.name)}|{re.escape(path.stem)}\.(settings\.json|errors\.jsonl|(errors\.)?part-\d+\.jsonl)"
-    )
-    try:
-        listed = _ask(folder, fs.ls, folder, detail=True)
-    except StorageError as error:
-        if error.errno != errno.ENOENT:
-            raise
-        listed = []
-    there = {one["name"].rpartition("/")[2]: _stamp(one) for one in listed if one["type"] == "file"}
-    there = {key: stamp for key, stamp in there.items() if name.fullmatch(key)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    here = {one.name for one in path.parent.iterdir() if name.fullmatch(one.name)}
-    settings = path.with_suffix(".settings.json")
-    if settings.name not in there and _read_record(settings) is not None:  # the dataset was removed there
-        for key in here - set(there):
-            _forget(path.with_name(key))
-            here.discard(key)
-    for key in sorted({*here, *there}):
-        copy = path.with_name(key)
-        record = _read_record(copy)
-        if key in here and record == there.get(key):
-            if record is None or copy.stat().st_size > record["size"]:
-                with _unlocked(copy) as free:
-                    if free:
-                        upload(copy)
-        elif key not in there:
-            _forget(copy)
-        else:
-            with _unlocked(copy) as free:
-                if free:
-                    _download(f"{folder}/{key}", copy, there[key])
-
-
-def _forget(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    _record_of(path).unlink(missing_ok=True)
-
-
-def _download(url: str, path: Path, stamp: dict) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    try:
-        _ask(url, filesystem(url).get_file, url, name)
-        if os.path.getsize(name) != stamp["size"]:  # it has changed since it was listed
-            found = info(url)
-            stamp = _stamp(found) if found else stamp
-        os.replace(name, path)
-        _write_record(path, stamp)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(name)
-
-
-_uploads: dict[Path, tuple[float, float]] = {}  # of each working copy: when the last one ended, and how long it took
-
-
-def upload(path: str | os.PathLike, growing: bool = False, only_if_due: bool = False) -> None:
-    """Bring a working copy to its URL; nothing for any other file. Until it is whole there, readers see the file before.
-
-    `growing`: another run may write it too, which is an error where it is found out. `only_if_due`: not before
-    UPLOAD_SECONDS have passed.
-
-    Raises: `StorageError`.
-    """
-    url, path = url_of(path), Path(path)
-    if url is None:
-        return
-    begun = time.monotonic()
-    ended, took = _uploads.setdefault(path, (begun, 0.0))
-    if only_if_due and begun - ended < max(UPLOAD_SECONDS, 9 * took):
-        return
-    if growing:
-        found = info(url)
-        if (_stamp(found) if found else None) != _read_record(path):
-            raise StorageError(
-                errno.EBUSY, "another run has written it meanwhile; end that one, and run this command again", url
-            )
-    put(path, url)
-    found = info(url)
-    if found:
-        _write_record(path, _stamp(found))
-    _uploads[path] = (time.monotonic(), time.monotonic() - begun)
-
-
 def put(path: str | os.PathLike, url: str) -> None:
     """Upload a file whole. Raises: `StorageError`."""
-    _ask(url, filesystem(url).put_file, os.fspath(path), url)
+    ask(url, filesystem(url).put_file, os.fspath(path), url)

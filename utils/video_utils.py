@@ -11,7 +11,8 @@ from typing import IO
 from utils.columns import PATH, check_row
 from utils.errors import UsageError, VideoError
 from utils.rows import check_encoding, read_rows
-from utils.storage import RemoteFile, StorageError, check_url, exists, find, is_url, open_remote, working_copy
+from utils.storage import RemoteFile, StorageError, check_url, exists, find, is_url, open_remote
+from utils.working_copies import working_copy
 
 VIDEO_EXTENSIONS = {
     ".mp4", ".webm", ".mkv", ".avi", ".flv", ".mov", ".ts", ".m2ts", ".mts", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".3gp", ".3g2", ".ogv",

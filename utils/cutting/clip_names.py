@@ -8,8 +8,9 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from utils.cutting.clip_writer import read_identity
-from utils.storage import find, local_path, remove
+from utils.storage import find
 from utils.video.opening import writing
+from utils.working_copies import local_path, remove
 
 MAX_NAME_BYTES = 250  # of 255 that file systems allow: a clip being written has a dot and .tmp around its name
 

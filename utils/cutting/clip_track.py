@@ -14,9 +14,10 @@ from av.filter import Graph
 from utils.cutting.audio import encode_audio, read_audio
 from utils.cutting.h264 import PPS, SPS, nal_length_size, nal_units, parameter_sets, track_header
 from utils.errors import VideoError
-from utils.storage import put, url_of
+from utils.storage import put
 from utils.video.geometry import display_transform
 from utils.video.opening import decode, open_video, time_base_of, writing
+from utils.working_copies import url_of
 
 PQ, HLG = 16, 18  # colour transfer functions of HDR, ITU-T H.273 table 3
 

@@ -21,9 +21,10 @@ from utils.cutting.clip_track import HLG, PQ, Clip, Encoding, Track, pts_of
 from utils.cutting.h264 import IDR, PPS, SPS, nal_length_size, nal_units, parameter_set_id, parameter_sets
 from utils.cutting.seams import find_seams
 from utils.errors import OutputError, VideoError
-from utils.storage import is_url, url_of
+from utils.storage import is_url
 from utils.video.geometry import display_transform
 from utils.video.opening import decode, open_video, packets_tell_times
+from utils.working_copies import url_of
 
 END = 2**63 - 1  # a PTS after all
 PROGRESSIVE = 1  # AVFieldOrder AV_FIELD_PROGRESSIVE

@@ -20,11 +20,12 @@ from utils.cutting.clip_writer import SourceIndex, decoded_times, index_source, 
 from utils.cutting.seams import split_at_seams
 from utils.cutting.spans import ROUNDING, ClipLimits, split_shot, usable_spans
 from utils.errors import VideoError
-from utils.storage import is_url, local_path, read_whole
+from utils.storage import is_url, read_whole
 from utils.video.geometry import display_size
 from utils.video.opening import decode, open_video, writing
 from utils.video.timing import frame_rate, last_frame_length
 from utils.video_utils import content_digest, file_size, locate
+from utils.working_copies import local_path, remove
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from typing import IO
 
 from utils.errors import Failure, UsageError
 from utils.rows import atomic_write, dumps, part_files, read_rows, sweep, write_rows
-from utils.storage import local_path, remove, sync, upload, working_copy
+from utils.working_copies import local_path, remove, sync, upload, working_copy
 
 PLACES = {"output_folder"}  # where clips are stored is no setting; versions before 0.3 wrote it down
 

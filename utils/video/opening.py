@@ -104,7 +104,8 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
 def _open_container(path: str) -> av.container.InputContainer:
     """Raises: `OSError`, `av.FFmpegError`, `VideoError`."""
     if is_url(path):
-        return _open_object(open_remote(path, by_ranges=path.lower().endswith(BY_RANGES)))
+        file = open_remote(path, by_ranges=path.lower().endswith(BY_RANGES))
+        return _open_object(file if has_whole_index(file) else open_remote(path, by_ranges=False))
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise VideoError(f"{path!r} is not a regular file")
     options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
@@ -112,9 +113,11 @@ def _open_container(path: str) -> av.container.InputContainer:
     return av.open("file:" + os.path.abspath(path), options=options, metadata_errors="replace")
 
 
-def _open_object(file: RemoteFile) -> av.container.InputContainer:
-    """A container that reads nothing but `file`: no protocol is allowed to it, not even that of local files."""
-    options = {"protocol_whitelist": "none", "format_whitelist": DEMUXERS}
+def _open_object(file: RemoteFile, **more: str) -> av.container.InputContainer:
+    """A container that reads nothing but `file`: no protocol is allowed to it, not even that of local files. `more`:
+    further options of its demuxer.
+    """
+    options = {"protocol_whitelist": "none", "format_whitelist": DEMUXERS, **more}
     return av.open(file, "r", options=options, metadata_errors="replace", io_open=_refuse)
 
 
@@ -134,7 +137,8 @@ def packets_without_data(
         yield container.demux(stream)
         return
     blank = file.again()
-    with _open_object(blank) as twin:  # it has read the index when it is open
+    # The index is read when the container is open. Parsers would take flags and times from the data.
+    with _open_object(blank, fflags="+noparse+nofillin") as twin:
         blank.blank = True
         yield twin.demux(twin.streams[stream.index])
 

@@ -24,7 +24,7 @@ from utils.captioning.server import SERVERS, EngineServer
 from utils.cli import about, at_least, flag, json_object
 from utils.errors import Failure, RunError, UsageError
 from utils.pipeline.ranks import Ranks
-from utils.storage import local_path
+from utils.working_copies import local_path
 
 if TYPE_CHECKING:
     import openai
