@@ -14,6 +14,7 @@ import argparse
 import tempfile
 from collections import defaultdict, deque
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -31,7 +32,7 @@ from utils.cutting.detectors import network
 from utils.scoring.optical_flow import SAMPLING_FPS, SHORT_SIDE
 from utils.video.opening import decode, open_video
 
-FPS = 25
+FPS = Fraction(25)
 HIDDEN = {  # kind: the transition of composed_films whose it is, and its lengths in frames
     "cut": ("", (0, 0)),
     "jump cut": ("", (0, 0)),
@@ -61,18 +62,18 @@ def planted(kind: str, names: list[str], rng) -> np.ndarray:
     return np.concatenate([a[:-length], GRADUAL[name][0](a[-length:], b[:length], rng), b[length:]])
 
 
-def one_shot(source: str) -> Iterator[np.ndarray]:
-    """All frames of a source in clips of up to 150, those of less than 50 left out."""
+def one_shot(source: str) -> Iterator[tuple[np.ndarray, Fraction]]:
+    """All frames of a source in clips of up to 150, those of less than 50 left out, and their rate."""
     if not Path(source).is_file():
-        yield np.stack([cv2.resize(frame, (WIDTH, HEIGHT)) for frame in footage(source)])
+        yield np.stack([cv2.resize(frame, (WIDTH, HEIGHT)) for frame in footage(source)]), FPS
         return
     with av.open(source) as container:
         frames = (frame.reformat(WIDTH, HEIGHT, "bgr24", interpolation="AREA") for frame in container.decode(video=0))
         while len(clip := [frame.to_ndarray() for frame in islice(frames, 150)]) >= 50:
-            yield np.stack(clip)
+            yield np.stack(clip), container.streams.video[0].average_rate or FPS
 
 
-def write(path: Path, frames: np.ndarray, fps: int = FPS) -> str:
+def write(path: Path, frames: np.ndarray, fps: Fraction = FPS) -> str:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"crf": "23", "preset": "veryfast"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -96,19 +97,19 @@ def values(path: str) -> dict[str, float]:
     return {"flow": flow, "network": alone, "both": max(flow, alone)}
 
 
-def clips(names: list[str], count: int, only: str) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Kind, name and frames of every clip."""
+def clips(names: list[str], count: int, only: str) -> Iterator[tuple[str, str, np.ndarray, Fraction]]:
+    """Kind, name, frames and frame rate of every clip."""
     for kind in HIDDEN:
         for seed in range(count if only in kind else 0):
-            yield kind, f"{seed}", planted(kind, names, np.random.default_rng([seed, crc32(kind.encode())]))
+            yield kind, f"{seed}", planted(kind, names, np.random.default_rng([seed, crc32(kind.encode())])), FPS
     if only in "one shot":
         for name in names:
-            for i, frames in enumerate(one_shot(name)):
-                yield "one shot", f"{Path(name).stem} {i}", frames
+            for i, (frames, fps) in enumerate(one_shot(name)):
+                yield "one shot", f"{Path(name).stem} {i}", frames, fps
     for kind in NO_CUT[1:]:
         for seed in range(count if only in kind else 0):
             rng = np.random.default_rng([seed, crc32(kind.encode())])
-            yield f"one shot, {kind}", f"{seed}", no_cut(kind, names, rng, 1.0)
+            yield f"one shot, {kind}", f"{seed}", no_cut(kind, names, rng, 1.0), FPS
 
 
 def cost(path: str, runs: int) -> dict[str, float]:
@@ -142,8 +143,8 @@ def main() -> None:
     counts: dict[str, int] = defaultdict(int)
     spent = []
     with tempfile.TemporaryDirectory() as folder:
-        for kind, name, frames in clips(names, args.clips, args.only):
-            path = write(Path(folder, "clip.mp4"), frames)
+        for kind, name, frames, fps in clips(names, args.clips, args.only):
+            path = write(Path(folder, "clip.mp4"), frames, fps)
             found = values(path)
             dropped[kind] += [found[way] > limit for way in WAYS]
             counts[kind] += 1

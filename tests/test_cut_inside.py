@@ -13,6 +13,7 @@ from test_transition_detector import shot as picture
 import compute_motion_score
 from compute_motion_score import motion_columns
 from utils.cutting.cut_inside import CutInside
+from utils.cutting.detectors import network as one_network
 from utils.cutting.transnetv2 import TransNetV2, small
 from utils.rows import read_rows, write_rows
 
@@ -22,7 +23,7 @@ CHOICES = {"video_folder": None, "estimator": "dis", "short_side": 256, "samplin
 
 @pytest.fixture(scope="module")
 def network() -> TransNetV2:
-    return TransNetV2()
+    return one_network()
 
 
 def with_dissolve() -> np.ndarray:
@@ -68,9 +69,16 @@ def test_a_flash_is_no_cut(network):
     assert value([small(frame) for frame in frames], network) < 0.5
 
 
+def test_what_passes_close_by_is_no_cut(network):
+    frames, thing = picture(1, 80), picture(2, 1)[0]
+    for t in range(6):
+        frames[40 + t, :, 16 * t : 16 * t + 150] = thing[:, :150]
+    assert value([small(frame) for frame in frames], network) < 0.5
+
+
 def test_a_video_of_minutes_takes_no_more_memory(network, film):
     cut = CutInside(network)
-    for frame in [*film[:40].repeat(10, 0), *film[40:]]:
+    for frame in [*film[:40].repeat(4, 0), *film[40:]]:
         cut.add(frame)
         assert len(cut._frames) < 100
     assert cut.value() > 0.5

@@ -17,22 +17,29 @@ from utils.cutting.block_matching import found_share
 from utils.cutting.transnetv2 import BATCH, CONTEXT, HEIGHT, WIDTH, WINDOW, TransNetV2
 
 STEP = WINDOW - 2 * CONTEXT  # frames of a window whose scores count
-MARKED, LASTING = 0.15, 3  # the score of frames that may be in a transition; frames
-SHIFT, STAYED = 2, 0.5  # pixels that a frame may move meanwhile, and the share of it that is found where it stays
+MARKED = 0.15  # the score of frames that may be in a transition
+LASTING, LONG = (
+    3,
+    15,
+)  # frames marked: below the first, column 1 says nothing; a long dissolve gives it half of its scale
+NEAR, FAR = 1, 12  # frames from the marked ones to those that are compared; what passes by, or a flash, lasts less
+# Pixels that a frame may move meanwhile, near and far, and the share of it that is found where it stays.
+SHIFTS, STAYED = (2, 4), 0.5
 
 
 class CutInside:
     """How sure the network is that the frames of one clip hold a cut or a gradual transition.
 
-    Of each run of frames that the network marks, twice the first score or, where it lasts, the second one; but nothing
-    if the frame before is found in the one after: it was a flash, a lamp or a title.
+    Of each run of frames that the network marks, twice the first score or, where it lasts, the second one, twice where
+    it is long; but nothing if the frame before is found in the one after, NEAR or FAR from the run: it was a flash, a
+    lamp, a title, or something that passed close by.
     """
 
     def __init__(self, network: TransNetV2):
         self.network, self.found = network, 0.0
         self._windows = 1 if network.device.type == "cpu" else BATCH
         self._frames: list[np.ndarray] = []  # from CONTEXT before the first one without a score on
-        self._before: np.ndarray | None = None  # the frame before the run under way
+        self._before: list[np.ndarray] = []  # the frames before the run under way, NEAR and FAR
         self._best, self._length = np.zeros(2), 0  # of that run: the highest score of each column, and frames
 
     def watch(self, frames: Iterable[av.VideoFrame]) -> Iterator[av.VideoFrame]:
@@ -56,7 +63,7 @@ class CutInside:
             windows = -(-left // STEP)
             self._frames += [self._frames[-1]] * (windows * STEP + 2 * CONTEXT - len(self._frames))
             self._score(windows, left)
-            self._end_run(self._frames[-1])
+            self._end_run([self._frames[-1]] * 2)
         return min(1.0, self.found)
 
     def _score(self, windows: int, count: int) -> None:
@@ -65,19 +72,22 @@ class CutInside:
         scores = self.network.window_scores(shown)[:, CONTEXT:-CONTEXT].reshape(-1, 2)[:count]
         for i, score in enumerate(scores, CONTEXT):
             if score.max() <= MARKED:
-                self._end_run(self._frames[i + 1])
+                self._end_run([self._frames[i + NEAR], self._frames[i + FAR]])
                 continue
-            if self._before is None:
-                self._before = self._frames[i - 1]
+            self._before = self._before or [self._frames[i - NEAR], self._frames[i - FAR]]
             self._best, self._length = np.maximum(self._best, score), self._length + 1
         del self._frames[: windows * STEP]
 
-    def _end_run(self, after: np.ndarray) -> None:
-        if self._before is None:
-            return
-        a, b = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (self._before, after))
+    def _end_run(self, after: list[np.ndarray]) -> None:
         one, many = self._best
-        sure = float(max(2 * one, many if self._length >= LASTING else 0.0))
-        if sure > self.found and max(found_share(a, b, SHIFT), found_share(b, a, SHIFT)) < STAYED:
+        lasting = 0 if self._length < LASTING else 1 if self._length < LONG else 2
+        sure = float(max(2 * one, lasting * many))
+        if sure > self.found and not any(map(stayed, self._before, after, SHIFTS)):
             self.found = sure
-        self._before, self._best, self._length = None, np.zeros(2), 0
+        self._before, self._best, self._length = [], np.zeros(2), 0
+
+
+def stayed(before: np.ndarray, after: np.ndarray, shift: int) -> bool:
+    """Whether half of one frame or the other is found in the other, within `shift` pixels."""
+    a, b = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in (before, after))
+    return max(found_share(a, b, shift), found_share(b, a, shift)) >= STAYED
