@@ -46,7 +46,7 @@ score() { # ranks, a script, the column that a clip is judged by, its bounds, th
 score "$model_ranks" compute_video_frame_quality.py "$QUALITY_SCORE" "$QUALITY_THRESHOLD" none --metrics $METRICS ${QUALITY_MODEL_PATH:+--model_path="$QUALITY_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
 score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD" --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
 # The most expensive score is computed for the clips alone that pass the ones before.
-with_bounds score 1 compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" --motion_estimator="$MOTION_ESTIMATOR"
+with_bounds score 1 compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" --motion_estimator="$MOTION_ESTIMATOR" ${CUT_INSIDE:+--cut_inside="$CUT_INSIDE"}
 bound motion_score.jsonl cut_inside none "$CUT_INSIDE_THRESHOLD"
 
 with_bounds on_clips 1 filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --plot="$DATASET_FOLDER/scores.png"

@@ -18,6 +18,7 @@ CUT, COUNT = 80, 160  # frames of the video, at 24 fps
 # The arguments of each in a small size, and what its output must contain. Of {videos}, a video has one cut.
 SMOKE = {
     "clean_clips": ("{labels} {videos} {dataset}/clips.jsonl", "2 clips, 0 with a labelled cut inside, 0 with a frame"),
+    "cut_inside": ("--smoke --only cut", "| jump cut | 1 | "),
     "cuts": ("{videos} --labels {labels} --scores --cost", "lost at other peaks: []"),
     "memory": ("{video} --minutes 0.1 0.12", "| compute_motion_score.py, the uncut video |"),
     "motion": ("{videos} --runs 1", "| bare Farneback at native size, in memory |"),
