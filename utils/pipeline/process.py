@@ -161,7 +161,7 @@ def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks
     made_from = {row["video_path"]: digest(row, step.depends_on) for row in rows}
     if ranks.rank == 0:
         _drop_outdated(step, results, made_from)
-    ranks.wait_for_rank_0("loaded")
+    ranks.agree_on(row["video_path"] for row in rows)
 
     there, errors = results.load()
     done = {row[step.key] for row in there} | set(errors)
@@ -175,7 +175,7 @@ def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks
         _do(step, tasks, len(due), results, made_from, options, ranks)
     finally:
         results.finish_writing()
-    if ranks.last_to_end():
+    if ranks.all_ended():
         results.merge([row["video_path"] for row in rows])
         there, errors = results.load()
         filtered = [row for row in rows if not step.passes(row)]
@@ -188,6 +188,7 @@ def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks
                     [f"all {len(failed):,} rows of {step.name} failed (--retry_errors tries again):", *reasons[:3]]
                 )
             )
+        ranks.release()
 
 
 def _drop_outdated(step: Step, results: ResultFile, made_from: dict[str, str | None]) -> None:
