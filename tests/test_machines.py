@@ -136,7 +136,9 @@ def test_two_machines_of_accelerate_score_and_caption_as_one_process(machines, a
 
 
 @pytest.mark.parametrize("dies", [0, 1])
-def test_a_machine_that_dies_ends_the_other_with_a_sentence_and_a_rerun_resumes(machines, videos, alone, tmp_path, dies):
+def test_a_machine_that_dies_ends_the_other_with_a_sentence_and_a_rerun_resumes(
+    machines, videos, alone, tmp_path, dies
+):
     """It vanishes: its link is down before its processes are killed, so that nothing is said on the network."""
     names, _ = machines
     shared = new_dataset(tmp_path, "shared", videos)

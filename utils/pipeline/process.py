@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ from typing import Any
 from utils.columns import PATH, Kind
 from utils.errors import Failure, RunError, UsageError
 from utils.pipeline.ranks import Ranks
+from utils.pipeline.ray_launcher import rows_by_ray
 from utils.pipeline.result_file import ResultFile
 from utils.pipeline.workers import progress, seconds_for_file, work
 from utils.rows import dumps, read_rows, refuse_overwriting
@@ -45,6 +46,7 @@ class RunOptions:
     retry_errors: bool = False
     n_jobs: int = 1
     timeout_seconds: float = 120.0
+    ray: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Step:
     - A result is due again when the input columns `depends_on` have changed since, or when `is_whole` is false, which
       is given all result rows of one input row (also of one that is not in this run's input); `discard(rows)` is given
       such results.
+    - On a Ray cluster, `score` is pickled like `read` and runs in actors that have `gpus` GPUs each, where there are any.
     """
 
     name: str
@@ -74,6 +77,7 @@ class Step:
     is_whole: Callable[[list[dict]], bool] = lambda results: True
     discard: Callable[[list[dict]], object] = lambda rows: None
     done_word: str = "scored"
+    gpus: int = 1
 
 
 def input_rows(
@@ -120,22 +124,23 @@ def digest(row: dict, columns: Sequence[str]) -> str | None:
 def in_batches(score: Callable[[list], list[dict]], batch_size: int = 1) -> Callable[[Stream], Stream]:
     """`score(list of what was read)`, which gives the columns of each, as a function of the stream of rows."""
 
+    return partial(_score_batches, score=score, batch_size=batch_size)
+
+
+def _score_batches(items: Stream, score: Callable[[list], list[dict]], batch_size: int) -> Stream:
     def of_batch(batch: list[tuple[dict, Any]]) -> Stream:
         return zip([row for row, _ in batch], score([got for _, got in batch]), strict=True) if batch else iter(())
 
-    def of_stream(items: Stream) -> Stream:
-        batch = []
-        for row, got in filter(None, items):
-            if isinstance(got, Failure):
-                yield row, got
-                continue
-            batch.append((row, got))
-            if len(batch) == batch_size:
-                yield from of_batch(batch)
-                batch = []
-        yield from of_batch(batch)
-
-    return of_stream
+    batch = []
+    for row, got in filter(None, items):
+        if isinstance(got, Failure):
+            yield row, got
+            continue
+        batch.append((row, got))
+        if len(batch) == batch_size:
+            yield from of_batch(batch)
+            batch = []
+    yield from of_batch(batch)
 
 
 def prefetch(items: Stream) -> Stream:
@@ -230,11 +235,17 @@ def _do(
         return
     limit = partial(_seconds_for_row, video_folder=options.video_folder, timeout_seconds=options.timeout_seconds)
     unexpected = UnexpectedErrors()
-    with (
-        progress(-(-due // ranks.world), step.name) as bar,
-        closing(work(step.read, tasks, min(options.n_jobs, due), limit, step.patience)) as items,
-    ):
-        for row, made in filter(None, step.score(items) if step.score else items):
+    if options.ray and ranks.world > 1:
+        raise UsageError("--ray (or RAY_ADDRESS) and ranks of torchrun or accelerate do not go together; choose one")
+    read: Generator[tuple[dict, Any] | None, None, None]
+    scored: Stream
+    if options.ray:
+        read = scored = rows_by_ray(step, list(tasks), limit)
+    else:
+        read = work(step.read, tasks, min(options.n_jobs, due), limit, step.patience)
+        scored = step.score(read) if step.score else read
+    with progress(-(-due // ranks.world), step.name) as bar, closing(read):
+        for row, made in filter(None, scored):
             bar.update()
             path = row["video_path"]
             stamp = {"made_from": made_from[path]} if made_from[path] else {}
