@@ -240,7 +240,7 @@ def _do(
     read: Generator[tuple[dict, Any] | None, None, None]
     scored: Stream
     if options.ray:
-        read = scored = rows_by_ray(step, list(tasks), limit)
+        read = scored = rows_by_ray(step.read, step.score, step.gpus, list(tasks), limit)
     else:
         read = work(step.read, tasks, min(options.n_jobs, due), limit, step.patience)
         scored = step.score(read) if step.score else read

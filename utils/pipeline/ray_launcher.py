@@ -15,13 +15,10 @@ import pickle
 import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from utils.errors import RunError, UsageError
 from utils.pipeline.workers import work
-
-if TYPE_CHECKING:
-    from utils.pipeline.process import Step
 
 ROWS_A_TASK = 16  # at most, while there are no more than MOST_TASKS
 MOST_TASKS = 20_000  # Ray's driver keeps an entry for each
@@ -58,9 +55,9 @@ class Job:
 
 
 def rows_by_ray(
-    step: "Step", rows: list[dict], seconds_allowed: Callable[[dict], float]
+    read: Callable, score: Callable | None, gpus_each: int, rows: list[dict], seconds_allowed: Callable[[dict], float]
 ) -> Generator[tuple[dict, Any] | None, None, None]:
-    """Each of `rows` with its columns or `Failure`, in any order.
+    """Each of `rows` with its columns or `Failure`, in any order; `score` gets `gpus_each` GPUs, where there are any.
 
     Raises: `UsageError` where Ray is missing; `RunError` where the cluster is gone; what ended a reader or a scorer.
     """
@@ -69,19 +66,19 @@ def rows_by_ray(
     import ray.data
 
     rows_left = {row["video_path"]: row for row in rows}
-    job = Job(os.path.abspath(sys.argv[0]), os.getcwd(), pickle.dumps((step.read, step.score)), seconds_allowed)
+    job = Job(os.path.abspath(sys.argv[0]), os.getcwd(), pickle.dumps((read, score)), seconds_allowed)
     cluster = ray.cluster_resources()
     tasks = min(
         len(rows), max(-(-len(rows) // ROWS_A_TASK), min(8 * int(cluster.get("CPU", 1)), len(rows))), MOST_TASKS
     )
     dataset: Any = ray.data.from_items([{"item": pickle.dumps(row)} for row in rows], override_num_blocks=tasks)
     dataset = dataset.map_batches(read_rows, batch_size=None, batch_format="pyarrow", fn_args=(job,), num_cpus=1)
-    if step.score:
-        gpus = int(cluster.get("GPU", 0)) // step.gpus
+    if score:
+        gpus = int(cluster.get("GPU", 0)) // gpus_each
         machines = sum(node["Alive"] for node in ray.nodes())
         dataset = dataset.map_batches(
             Scorer, fn_constructor_args=(job,), batch_size=None, batch_format="pyarrow", num_cpus=0,
-            num_gpus=step.gpus if gpus else 0, compute=ray.data.ActorPoolStrategy(size=gpus or machines),
+            num_gpus=gpus_each if gpus else 0, compute=ray.data.ActorPoolStrategy(size=gpus or machines),
         )  # fmt: skip
     try:
         for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
