@@ -19,7 +19,7 @@ from typing import Any
 
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import describe
-from utils.captioning.chat import Request, Sampling, ask, parse_json
+from utils.captioning.chat import Engine, Request, Sampling, ask, parse_json
 from utils.captioning.engine_choice import AnswerOptions, EngineChoice
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
@@ -28,6 +28,7 @@ from utils.cli import about, add_flags, at_least, from_flags, row_parser, run, t
 from utils.errors import UsageError
 from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, Stream, input_rows, prefetch, process_rows
 from utils.pipeline.ranks import Ranks
+from utils.pipeline.score import OnDemand
 
 QUOTES = re.compile('["“”„«»「」『』]')
 
@@ -99,7 +100,7 @@ def check_rows(rows: list[dict], column: str, summarizer: str) -> None:
 def answers(
     items: Stream,
     choice: EngineChoice,
-    ranks: Ranks,
+    engine: OnDemand[Engine],
     prompt: str,
     max_words: int | None,
     schema: dict | None,
@@ -108,10 +109,10 @@ def answers(
     """`Step.score`: called where rows are due, so a run with nothing left to do loads no model."""
     items = prefetch(items)
     with about("--summary_model_name"):
-        engine = choice.open(ranks)
+        opened = engine()
     requests = partial(question, prompt=prompt, sampling=choice.sampling(schema))
     columns = partial(summary_columns, model=choice.model, as_json=bool(schema), **ends)
-    return ask(items, engine, requests, columns, checks_for(choice.answers.answer_checks, max_words, schema))
+    return ask(items, opened, requests, columns, checks_for(choice.answers.answer_checks, max_words, schema))
 
 
 def main() -> None:
@@ -188,9 +189,21 @@ def main() -> None:
             }  # fmt: skip
         ranks = Ranks()
         score = partial(
-            answers, choice=choice, ranks=ranks, prompt=prompt, max_words=max_words, schema=schema_of(style), **ends
+            answers,
+            choice=choice,
+            engine=OnDemand(partial(choice.open, ranks)),
+            prompt=prompt,
+            max_words=max_words,
+            schema=schema_of(style),
+            **ends,
         )
-        step = summary_step(partial(descriptions, column=column), settings, score, patience=0)
+        step = summary_step(
+            partial(descriptions, column=column),
+            settings,
+            score,
+            patience=0,
+            gpus=getattr(choice.options, "tensor_parallel_size", 1),
+        )
     process_rows(step, rows, from_flags(RunOptions, args), ranks)
 
 

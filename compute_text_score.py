@@ -23,7 +23,7 @@ import numpy as np
 from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError
 from utils.pipeline.process import RunOptions, in_batches, input_rows, process_rows
-from utils.pipeline.score import Column, Score
+from utils.pipeline.score import Column, OnDemand, Score
 from utils.scoring.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
 from utils.scoring.rapidocr_detector import BOX_THRESHOLD, RapidTextDetector
 from utils.scoring.text_area import text_area_share
@@ -86,6 +86,10 @@ def text_columns(
     return rows
 
 
+def boxes_by(detector: OnDemand, frame: np.ndarray) -> np.ndarray:
+    return detector().boxes(frame)
+
+
 def rapidocr(args: argparse.Namespace) -> RapidTextDetector:
     return RapidTextDetector(getattr(args, "box_threshold", BOX_THRESHOLD), threads=args.n_jobs)
 
@@ -141,7 +145,8 @@ def main() -> None:
     if foreign:
         raise UsageError(f"--{foreign[0]} is a flag of --text_detector easyocr")
     rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
-    sampling, detector = from_flags(FrameSampling, args), DETECTORS[args.text_detector](args)
+    sampling, load = from_flags(FrameSampling, args), OnDemand(partial(DETECTORS[args.text_detector], args))
+    detector = load()
     read = partial(
         read_frames,
         video_folder=args.video_folder,
@@ -149,7 +154,7 @@ def main() -> None:
         short_side=detector.short_side,
         long_side=detector.long_side,
     )
-    score = in_batches(partial(text_columns, boxes_in=detector.boxes))
+    score = in_batches(partial(text_columns, boxes_in=partial(boxes_by, load)))
     process_rows(SCORE.step(read, sampling.settings | detector.settings, score), rows, from_flags(RunOptions, args))
 
 

@@ -31,7 +31,7 @@ from utils.errors import UsageError, VideoError
 from utils.models.image_transform import ImageTransform
 from utils.pipeline.process import RunOptions, digest, in_batches, input_rows, process_rows
 from utils.pipeline.ranks import Ranks
-from utils.pipeline.score import Column, Score
+from utils.pipeline.score import Column, OnDemand, Score
 from utils.scoring.technical import BLOCK, technical_columns
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
@@ -198,6 +198,11 @@ def score_clips(batch: list[dict], metrics: list[str], models: dict, batch_size:
     return rows
 
 
+def score_with(batch: list[dict], load: OnDemand, metrics: list[str], batch_size: int) -> list[dict]:
+    """`score_clips` with the models that `load` gives, in whatever process this is."""
+    return score_clips(batch, metrics, load()[0], batch_size)
+
+
 def embed_clips(
     clips: list[np.ndarray], embed_frames: Callable[[np.ndarray], np.ndarray], batch_size: int
 ) -> list[np.ndarray]:
@@ -286,9 +291,11 @@ def main() -> None:
             raise UsageError(f"{name} compares frames: --frame_sample_method uniform or keyframe, of 2 or more")
 
     models: dict[str, Any] = {}
+    load = OnDemand[Any](dict)  # no models
     if any(METRICS[name].model for name in metrics):
         paths = {name: getattr(args, flag) for name, flag in MODEL_FLAGS.items()}
-        models, digests = load_models(metrics, paths, args.clip_architecture, args.precision, ranks)
+        load = OnDemand(partial(load_models, metrics, paths, args.clip_architecture, args.precision, ranks))
+        models, digests = load()
         settings |= digests
     transforms = {name: model.transform for name, model in models.items() if hasattr(model, "transform")}
     read = partial(
@@ -299,7 +306,7 @@ def main() -> None:
         transforms=transforms,
         caption=args.caption_column,
     )
-    score = partial(score_clips, metrics=metrics, models=models, batch_size=args.batch_size)
+    score = partial(score_with, load=load, metrics=metrics, batch_size=args.batch_size)
     step = SCORE.step(
         read,
         settings,

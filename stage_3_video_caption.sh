@@ -11,12 +11,13 @@ if [ -n "${ENGINE_SERVER:-}" ]; then CAPTIONER=${CAPTIONER:-openai} SUMMARIZER=$
 
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 
-# How many ranks an engine gets: one per GPU, vLLM one per TENSOR_PARALLEL_SIZE GPUs, other engines a single one.
+# How many ranks an engine gets: one per GPU, vLLM one per TENSOR_PARALLEL_SIZE GPUs.
 ranks() { # engine
     case $1 in
     vllm) echo "${NUM_PROCESSES:-$((GPUS / ${TENSOR_PARALLEL_SIZE:-1}))}" ;;
     transformers) echo "${NUM_PROCESSES:-$GPUS}" ;;
-    *) echo 1 ;;
+    openai) echo 1 ;; # asks --concurrency questions at a time
+    *) echo "$cpu_ranks" ;;
     esac
 }
 

@@ -37,6 +37,7 @@ from utils.cutting.spans import ClipLimits, long_enough, shots_of, unusable_of, 
 from utils.cutting.split import split_video
 from utils.errors import UsageError
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+from utils.pipeline.ranks import Ranks
 from utils.pipeline.result_file import settings_of
 from utils.storage import is_url
 from utils.video_utils import present_in
@@ -193,7 +194,10 @@ def main() -> None:
         discard=partial(remove_unowned_clips, args.output_folder, prefixes),
         done_word="cut",
     )
-    process_rows(step, rows, from_flags(RunOptions, args))
+    ranks = Ranks()
+    process_rows(step, rows, from_flags(RunOptions, args), ranks)
+    if ranks.rank:
+        return
     shots = [shot for row in rows for shot in shots_of(row)]
     short = sum(not long_enough(start, stop, args.min_seconds) for start, stop in shots)
     print(f"video_splitting: {short:,} of {len(shots):,} shots are shorter than {args.min_seconds:g} s and dropped")

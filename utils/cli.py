@@ -233,6 +233,12 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         default=120.0,
         help="time limit per video, for each 10 MB or minute of it; past it, an error row",
     )
+    group.add_argument(
+        "--ray",
+        action="store_true",
+        default=bool(os.environ.get("RAY_ADDRESS")),
+        help="work on the Ray cluster at RAY_ADDRESS, or without it on this machine (docs/scaling.md)",
+    )
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser, methods: Sequence[str], method: str, count: int) -> None:
