@@ -23,6 +23,7 @@ import numpy as np
 from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError
 from utils.pipeline.process import RunOptions, in_batches, input_rows, process_rows
+from utils.pipeline.result_file import settings_of
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.scoring.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
 from utils.scoring.rapidocr_detector import BOX_THRESHOLD, RapidTextDetector
@@ -43,7 +44,7 @@ SCORE = Score(
         "sample_frame_idx": Column("indices of the sampled frames, a list", 0),
     },
 )
-EASYOCR_FLAGS = ("model_path", "low_text", "link_threshold", "canvas_size")
+FLAGS = {"easyocr": ("model_path", "low_text", "link_threshold", "canvas_size"), "rapidocr": ("look",)}
 
 
 def read_frames(
@@ -91,12 +92,16 @@ def boxes_by(detector: OnDemand, frame: np.ndarray) -> np.ndarray:
 
 
 def rapidocr(args: argparse.Namespace) -> RapidTextDetector:
-    return RapidTextDetector(getattr(args, "box_threshold", BOX_THRESHOLD), threads=args.n_jobs)
+    before = {} if args.overwrite else settings_of(args.saved_path)
+    look = getattr(
+        args, "look", before.get("look", "whole") if before else "parts"
+    )  # a dataset goes on as it was begun
+    return RapidTextDetector(getattr(args, "box_threshold", BOX_THRESHOLD), threads=args.n_jobs, look=look)
 
 
 def easyocr(args: argparse.Namespace) -> EasyTextDetector:
     threshold = getattr(args, "box_threshold", TEXT_THRESHOLD)
-    given = {name: getattr(args, name) for name in EASYOCR_FLAGS if name in args}
+    given = {name: getattr(args, name) for name in FLAGS["easyocr"] if name in args}
     with about("--model_path" if "model_path" in args else "--text_detector easyocr"):
         return EasyTextDetector(text_threshold=threshold, threads=args.n_jobs, **given)
 
@@ -124,6 +129,13 @@ def main() -> None:
         f"(default: {BOX_THRESHOLD}), of easyocr the peak of its character map (default: {TEXT_THRESHOLD})",
     )
     add_sampling_arguments(parser, ["uniform", "mid", "first", "last"], "mid", 1)
+    parser.add_argument_group("rapidocr", "a flag of --text_detector rapidocr alone").add_argument(
+        "--look",
+        choices=["parts", "whole"],
+        default=argparse.SUPPRESS,
+        help="parts: the network sees only where a first look at 320 pixels shows that text may be; whole: all of a frame, at "
+        "twice the cost (default: that of the existing --saved_path, else parts)",
+    )
     group = parser.add_argument_group("easyocr", "flags of --text_detector easyocr alone")
     for flag, kind, text in (
         ("--model_path", str, "craft_mlt_25k.pth or its folder (default: EasyOCR's own, downloaded once)"),
@@ -141,9 +153,9 @@ def main() -> None:
     ):
         group.add_argument(flag, type=kind, default=argparse.SUPPRESS, help=text)
     args = parser.parse_args()
-    foreign = [name for name in EASYOCR_FLAGS if name in args and args.text_detector != "easyocr"]
-    if foreign:
-        raise UsageError(f"--{foreign[0]} is a flag of --text_detector easyocr")
+    for detector, flags in FLAGS.items():
+        if detector != args.text_detector and (foreign := [name for name in flags if name in args]):
+            raise UsageError(f"--{foreign[0]} is a flag of --text_detector {detector}")
     rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     sampling, load = from_flags(FrameSampling, args), OnDemand(partial(DETECTORS[args.text_detector], args))
     detector = load()

@@ -22,7 +22,7 @@ BOUNDS = {name: column.passes for name, column in COLUMNS.items() if column.pass
 KNOWN = {  # the settings of a run without flags, as they have been since 0.1: with others, older files would not resume
     "compute_video_frame_quality.py": {"metrics": "TechnicalScore", "method": "uniform", "count": 4, "version": 1},
     "compute_text_score.py": {
-        "method": "mid", "count": 1, "detector": "PP-OCRv6_det_small.onnx", "box_threshold": 0.6, "version": 2,
+        "method": "mid", "count": 1, "detector": "PP-OCRv6_det_small.onnx", "box_threshold": 0.6, "version": 2, "look": "parts",
     },
     "compute_motion_score.py": {
         "estimator": "dis", "short_side": 256, "sampling_fps": 2, "cut_inside": "auto", "version": 1,  # without: flow

@@ -107,7 +107,9 @@ def _worker_context(shared_import: str | None) -> multiprocessing.context.BaseCo
     if not hasattr(os, "fork"):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "utils.video.opening", *filter(None, [shared_import])])
+    context.set_forkserver_preload(
+        ["__main__", "utils.video.opening", "utils.pipeline.fork_server", *filter(None, [shared_import])]
+    )
     if len(os.fsencode(tempfile.gettempdir())) > LONGEST_TMPDIR:
         before, tempfile.tempdir = tempfile.tempdir, "/tmp"
         multiprocessing.util.get_temp_dir()  # remembered: the sockets' folder

@@ -18,7 +18,7 @@ from utils.scoring.text_area import hulls_of
 
 SHORT_SIDE = 736  # pixels, PP-OCR's own choice
 LONGEST_SIDE = 2560  # pixels, for panoramas
-VERSION = 3  # of the rules below and in `boxes_of`: raised when the same frame gets other boxes than before
+VERSION = 2  # of the rules below and in `boxes_of`: raised when the same frame gets other boxes than before
 BOX_THRESHOLD = 0.6  # mean probability inside a box
 PIXEL_THRESHOLD = 0.3  # probability from which a pixel belongs to a text's kernel; PP-OCR's own choice
 
@@ -57,8 +57,10 @@ class RapidTextDetector:
         short_side: int = SHORT_SIDE,
         threads: int = 1,
         model_path: str | Path | None = None,
+        look: str = "parts",
     ) -> None:
-        """threads: of onnxruntime, 0 for one a core. model_path: another PP-OCR detector than the wheel's, ONNX.
+        """look: at the "parts" of a frame where a first look shows that text may be, or at the "whole" of it, at twice the
+        cost. threads: of onnxruntime, 0 for one a core. model_path: another PP-OCR detector than the wheel's, ONNX.
 
         Raises: `UsageError` where rapidocr or its model is missing.
         """
@@ -67,6 +69,9 @@ class RapidTextDetector:
         self.model_path = Path(model_path) if model_path else bundled_model()
         self.box_threshold, self.short_side, self.long_side = box_threshold, short_side, float("inf")
         self.settings = {"detector": self.model_path.name, "box_threshold": box_threshold, "version": VERSION}
+        self.look = look
+        if look != "whole":  # which files made before there was a choice do not name
+            self.settings["look"] = look
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.enable_mem_pattern = False  # a plan of memory for each size of frame, of which there are many
@@ -102,7 +107,7 @@ class RapidTextDetector:
     def _probability(self, frame: np.ndarray, short_side: int) -> np.ndarray:
         """The network's map of the frame at `short_side` pixels, float32 (h, w), 0–1; 0 where a first look showed nothing."""
         image = resized(frame, short_side)
-        if short_side < 2 * LOOK_SIDE:
+        if self.look == "whole" or short_side < 2 * LOOK_SIDE:
             return self._network(image)
         height, width = image.shape[:2]
         probability = np.zeros((height, width), np.float32)
