@@ -25,7 +25,9 @@ PAGES = [
 ]
 PROGRAM = re.compile(r"([A-Z_]+=\S* )*(python|sh|bash|torchrun|accelerate|\w+\.py) \S+")
 # What a page may show although it is not ours, and `score`, a line for stage_2_filter_data.sh; their arguments are not checked.
-OTHERS = re.compile(r"uvx?|pip|docker|git|apt-get|vllm|sglang|lmdeploy|transformers|pytest|srun|export|ray|\.venv/bin/python|score")
+OTHERS = re.compile(
+    r"uvx?|pip|docker|git|apt-get|vllm|sglang|lmdeploy|transformers|pytest|srun|export|ray|\.venv/bin/python|score"
+)
 # Needs a model, a GPU or a server, or is what runs this test.
 NOT_RUN = re.compile(
     r"Aesthetic|CLIPScore|Semantic|easyocr|transformers|vllm|openai|SERVER|PRESET=(cpu|gpu)|run_tests|^uv|^docker"

@@ -31,8 +31,9 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))
 
 
-# In the process that runs a script: not in a test that imports one, nor in worker processes.
-_script = os.path.abspath(getattr(sys.modules["__main__"], "__file__", None) or "/")
-if os.path.dirname(_script) in (PROJECT, os.path.join(PROJECT, "tools")):
+# In the process that runs a script: not in a test that imports one, nor in worker processes or Ray's, where it is `__mp_main__`.
+_main = sys.modules["__main__"]
+_script = os.path.abspath(getattr(_main, "__file__", None) or "/")
+if _main.__name__ == "__main__" and os.path.dirname(_script) in (PROJECT, os.path.join(PROJECT, "tools")):
     signal.signal(signal.SIGINT, _interrupted)
     _open_streams()
