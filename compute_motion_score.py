@@ -36,7 +36,7 @@ from utils.cli import (
 )
 from utils.cutting.block_matching import picture_replaced
 from utils.errors import VideoError
-from utils.pipeline.filters import first_failure, load_filters
+from utils.pipeline.filters import passes_filters
 from utils.pipeline.process import RunOptions, input_rows, process_rows
 from utils.pipeline.score import Column, Score
 from utils.scoring.optical_flow import SAMPLING_FPS, SHORT_SIDE, camera_name, farneback_score, measure_motion, prepare
@@ -196,11 +196,12 @@ def main() -> None:
     )
     add_filter_arguments(parser, motion=False)
     args = parser.parse_args()
-    filters = load_filters(filter_bounds(args))
-    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    listed = (args.video_folder, args.video_metadata_path, args.video_path_column)
+    passes = passes_filters(listed, filter_bounds(args))
+    rows = input_rows(*listed)
     choices = {"estimator": args.motion_estimator, "short_side": args.short_side, "sampling_fps": args.sampling_fps}
     read = partial(motion_columns, video_folder=args.video_folder, **choices)
-    step = SCORE.step(read, choices, passes=lambda row: first_failure(filters, row) is None)
+    step = SCORE.step(read, choices, passes=passes)
     process_rows(step, rows, from_flags(RunOptions, args))
 
 

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     "utils.errors",
     "utils.columns",
+    "utils.database",
     "utils.rows utils.video",
     "utils.cli utils.video_utils",
     "utils.pipeline",

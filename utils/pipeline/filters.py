@@ -1,59 +1,341 @@
 """Filters over stored scores: a clip passes with a row in every score file named and every value within its bounds.
 
-An allow-list: a clip whose score failed, or belongs to an older cut of the same name, does not pass.
+An allow-list: a clip whose score failed, or belongs to an older cut of the same name, does not pass. The rule is one
+query of DuckDB over the list and its score files, whatever their size.
 """
 
-from collections.abc import Iterable
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from utils.columns import SCORES
-from utils.pipeline.process import CLIP_COLUMNS, digest
-from utils.rows import read_rows
+from utils.columns import PATH, SCORES
+from utils.database import connection, name, parse_condition, passing, text
+from utils.pipeline.process import CLIP_COLUMNS, digest, input_rows
+from utils.pipeline.tables import UNLIKE_PYTHON, Table, as_python_writes, row_of
+from utils.rows import dumps
+from utils.video_utils import relative_to_folder
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 Bounds = tuple[str, str, float, float]  # a score file, its column, the lowest and the highest value that passes
 SLACK = 1e-3  # seconds by which a duration may miss its bound: timecodes are written to the millisecond
+SUM = "fsum" if sys.version_info >= (3, 12) else "sum"  # as Python adds the numbers of a list
 
 
-@dataclass
+@dataclass(frozen=True)
 class Filter:
     """A column and the bounds [low, high] that its value must lie in; of a list of numbers, their mean."""
 
     column: str
     low: float
     high: float
-    rows: dict[str, dict] | None = None  # of the score file, by video_path; None for a column of the clip's own row
+    path: str = ""  # of the score file; "" for a column of the clip's own row
 
-    def value(self, row: dict) -> float | None:
-        """What the bounds are held against, or None where the clip has no score or that of another cut."""
-        found = row if self.rows is None else self.rows.get(row["video_path"], {})
-        value = found.get(self.column)
-        other_clip = self.rows is not None and found.get("made_from") not in (None, digest(row, CLIP_COLUMNS))
-        if value is None or other_clip:
-            return None
-        return sum(value) / len(value) if isinstance(value, list) else value
-
-    def failure(self, row: dict) -> tuple[str, object] | None:
-        """Why a clip does not pass, as (reason, value), or None when it does."""
-        value = self.value(row)
-        if value is None:
-            return f"no {self.column}", None
-        if not self.low <= value <= self.high:  # also NaN
-            bound = f"below {self.low:g}" if value < self.low else f"above {self.high:g}"
-            return f"{self.column} {bound}", value
-        return None
+    def failure(self, value: str) -> str:
+        """SQL: why the JSON text `value` does not pass, as JSON text; NULL where it passes."""
+        number, low, high = f"{value}::DOUBLE", f"'{self.low!r}'::DOUBLE", f"'{self.high!r}'::DOUBLE"
+        missing, below, above = (
+            text(json.dumps(reason, ensure_ascii=False))
+            for reason in (
+                f"no {self.column}",
+                f"{self.column} below {self.low:g}",
+                f"{self.column} above {self.high:g}",
+            )
+        )
+        return (  # NaN is above everything to DuckDB, and passes no bound
+            f"CASE WHEN {value} IS NULL THEN {missing} WHEN {number} < {low} THEN {below} "
+            f"WHEN {number} > {high} OR isnan({number}) THEN {above} END"
+        )
 
 
-def first_failure(filters: list[Filter], row: dict) -> tuple[str, object] | None:
-    return next((failure for f in filters if (failure := f.failure(row))), None)
+class Judged:
+    """The clips of a list held against filters, in the order of the list.
 
-
-def load_filters(bounds: Iterable[Bounds]) -> list[Filter]:
-    """The filters with the scores that they are held against.
-
-    Raises: `UsageError` for a file that is missing or lacks its column, or a value that is no number.
+    Raises: `UsageError` for a file that is missing or lacks its column, a malformed row, or a wrong `where`.
     """
-    filters = []
-    for path, column, low, high in bounds:
-        rows = read_rows(path, ("video_path", column), {column: SCORES})
-        filters.append(Filter(column, low, high, {row["video_path"]: row for row in rows}))
-    return filters
+
+    def __init__(
+        self,
+        db: "DuckDBPyConnection",
+        listed: tuple[str | None, str | None, str],
+        own: Sequence[Filter],
+        bounds: Iterable[Bounds],
+        where: str | None = None,
+    ):
+        self.db, self.where, self.folder = db, where, listed[0]
+        scores = [Filter(column, low, high, path) for path, column, low, high in bounds]
+        self.filters = [*own, *scores]
+        self.tables: list[Table] = []  # the score files, in the order of their filters
+        for path in dict.fromkeys(f.path for f in scores):
+            kinds = dict.fromkeys((f.column for f in scores if f.path == path), SCORES)
+            self.tables.append(Table(db, f"score{len(self.tables)}", path, ("video_path", *kinds), kinds))
+        self.clips = self._listed(*listed)
+        self.count = self._make_keys(listed[2])
+        self._only_last_rows()
+        self.columns = list(dict.fromkeys(c for table, columns in self._sources() for c in columns))
+        if "frame_size" in self.columns and "pixels" not in self.columns:
+            self.columns.append("pixels")
+        used = parse_condition(where, self.columns) if where is not None else []
+        self._judge()
+        if where is not None:
+            self._apply(where, used)
+
+    def _listed(self, folder: str | None, path: str | None, column: str) -> Table:
+        if path and not path.lower().endswith(".txt") and (not folder or os.path.exists(folder)):
+            return Table(self.db, "clips", path, (column,), {column: PATH})
+        (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
+        found = Path(there) / "listed.jsonl"
+        with open(found, "w", encoding="utf-8") as out:
+            out.writelines(dumps(row) + "\n" for row in input_rows(folder, path, column))
+        return Table(self.db, "clips", found)
+
+    def _make_keys(self, column: str) -> int:
+        """The table `keys`: of each clip, its `idx` and its path as other files name it; each path once."""
+        column = name(column if column in self.clips.columns else "video_path")
+        if not self.clips.columns:
+            self.db.execute("CREATE TABLE keys (idx BIGINT, key VARCHAR)")
+            return 0
+        odd = self.db.execute(f"SELECT DISTINCT {column} FROM clips WHERE {self._may_change(column)}")
+        (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
+        renamed = Path(there) / "renamed.jsonl"
+        with open(renamed, "w", encoding="utf-8") as out:
+            while rows := odd.fetchmany(1000):
+                for (path,) in rows:
+                    row = row_of(["path"], (path,))
+                    marked = {"path": json.loads(path), "key": relative_to_folder(row["path"], self.folder)}
+                    if marked["key"] != row["path"]:
+                        out.write(json.dumps(marked) + "\n")
+        if renamed.stat().st_size:
+            new = f"SELECT path::VARCHAR AS path, key::VARCHAR AS key FROM read_json({text(str(renamed))}, format='newline_delimited', columns={{path: 'JSON', key: 'JSON'}})"
+            self.db.execute(
+                f"CREATE TABLE keys AS SELECT idx, coalesce(key, {column}) AS key FROM clips LEFT JOIN ({new}) ON path = {column} ORDER BY idx"
+            )
+        else:
+            self.db.execute(f"CREATE TABLE keys AS SELECT idx, {column} AS key FROM clips")
+        count, unique = self.db.execute("SELECT count(*), count(DISTINCT key) FROM keys").fetchone() or (0, 0)
+        if unique < count:
+            self.db.execute(
+                "CREATE OR REPLACE TABLE keys AS SELECT min(idx) AS idx, key FROM keys GROUP BY key ORDER BY idx"
+            )
+            print(f"{self.clips.path}: {count - unique:,} rows repeat a path and are skipped")
+        return unique
+
+    def _may_change(self, column: str) -> str:
+        """SQL: whether `relative_to_folder` may change a path; it is asked about such paths alone."""
+        odd = rf"""regexp_matches({column}, '\\|^"/|//|(^"|/)\.\.?(/|"$)|/"$')"""
+        if not self.folder:
+            return odd
+        inside = os.path.relpath(os.path.abspath(self.folder))
+        if inside == "." or not (inside == ".." or inside.startswith("../")):
+            start = "" if inside == "." else f"{inside}/"
+            return (
+                f"{odd} OR starts_with({column}, {text(json.dumps(start, ensure_ascii=False)[:-1])})" if start else odd
+            )
+        return (
+            odd
+            if os.path.commonpath([os.getcwd(), os.path.abspath(self.folder)]) != os.path.abspath(self.folder)
+            else "true"
+        )
+
+    def _only_last_rows(self) -> None:
+        """Of rows of one clip in a score file, the last counts."""
+        for table in self.tables:
+            if table.is_repeated("video_path"):
+                self.db.execute(
+                    f"CREATE TABLE {table.name}_last AS SELECT * FROM {table.name} "
+                    "QUALIFY row_number() OVER (PARTITION BY video_path ORDER BY idx DESC) = 1"
+                )
+                table.name += "_last"
+
+    def _sources(self) -> list[tuple[str, list[str]]]:
+        """Where a clip's columns come from: its score files, then its own row, which wins."""
+        sources = [(table.name, [c for c in table.columns if c != "made_from"]) for table in self.tables]
+        return [*sources, ("clips", self.clips.columns)]
+
+    def _value(self, column: str) -> str:
+        """SQL: the JSON text of a clip's column."""
+        if column == "video_path":
+            return "keys.key"
+        found = [f"{source}.{name(column)}" for source, columns in reversed(self._sources()) if column in columns]
+        if column == "pixels" and any("frame_size" in columns for _, columns in self._sources()):
+            size = self._value("frame_size")
+            sides = [f"({size}::{kind}[])[1] * ({size}::{kind}[])[2]" for kind in ("HUGEINT", "DOUBLE")]
+            found.insert(
+                0,
+                f"CASE WHEN regexp_matches({size}, '[.e]') THEN ({sides[1]})::VARCHAR ELSE ({sides[0]})::VARCHAR END",
+            )
+        return f"coalesce({', '.join(found)})" if found else "NULL::VARCHAR"
+
+    def _joined(self, kind: str) -> str:
+        joins = [f"{kind} JOIN {t.name} ON {t.name}.video_path = keys.key" for t in self.tables]
+        return f"keys JOIN clips ON clips.idx = keys.idx {' '.join(joins)}"
+
+    def _judge(self) -> None:
+        """The table `facts`: of each clip, the text of what each filter is held against, and the table `judged`: why it
+        is dropped, and the value; NULL where it is kept."""
+        stale = [t for t in self.tables if "made_from" in t.columns]
+        parts = [f"'\"{c}\": ' || {self._value(c)}" for c in CLIP_COLUMNS if c in self.columns]
+        made = f"'\"' || sha256('{{' || concat_ws(', ', {', '.join(parts)}) || '}}')[1:8] || '\"'" if parts else "''"
+        columns = [f"{_mean(self._found(f))} AS value{i}" for i, f in enumerate(self.filters)]
+        columns += [f"coalesce({t.name}.made_from <> {made}, false) AS stale_{t.name}" for t in stale]
+        self.db.execute(
+            f"CREATE TABLE facts AS SELECT {', '.join(['keys.idx', 'keys.key', *columns])} FROM {self._joined('LEFT')}"
+        )
+        for table in stale:
+            self._forgive_spelling(table)
+        values = []
+        for i, f in enumerate(self.filters):
+            table_name = next((t.name for t in stale if f.path and str(t.path) == str(Path(f.path))), None)
+            values.append(f"CASE WHEN stale_{table_name} THEN NULL ELSE value{i} END" if table_name else f"value{i}")
+        failures = [f.failure(value) for f, value in zip(self.filters, values, strict=True)]
+        step = " ".join(f"WHEN ({failure}) IS NOT NULL THEN {i}" for i, failure in enumerate(failures))
+        reason = ", ".join(failures)
+        value = " ".join(f"WHEN ({failure}) IS NOT NULL THEN {v}" for failure, v in zip(failures, values, strict=True))
+        self.db.execute(
+            f"CREATE TABLE judged AS SELECT idx, key, CASE {step} END AS step, coalesce({reason}) AS reason, CASE {value} END AS value FROM facts"
+        )
+
+    def _found(self, f: Filter) -> str:
+        """SQL: the text that a filter looks at."""
+        if not f.path:
+            return self._value(f.column)
+        return next(f"{t.name}.{name(f.column)}" for t in self.tables if str(t.path) == str(Path(f.path)))
+
+    def _forgive_spelling(self, table: Table) -> None:
+        """Python decides whether a score is another cut's where the digest of what DuckDB read says so: it may spell a
+        number in another way."""
+        columns = [c for c in CLIP_COLUMNS if c in self.columns]
+        values = "".join(f", {self._value(c)}" for c in columns)
+        rows = self.db.execute(
+            f"SELECT keys.idx, {table.name}.made_from{values} FROM {self._joined('LEFT')} JOIN facts ON facts.idx = keys.idx WHERE stale_{table.name}"
+        )
+        same = []
+        while found := rows.fetchmany(1000):
+            for idx, made_from, *texts in found:
+                if json.loads(made_from) == digest(row_of(columns, tuple(texts)), CLIP_COLUMNS):
+                    same.append(idx)
+        if same:
+            self.db.execute(f"UPDATE facts SET stale_{table.name} = false WHERE idx IN (SELECT unnest(?))", [same])
+
+    def _apply(self, where: str, used: list[str]) -> None:
+        """Drop the clips that pass all else and for which the condition is not true."""
+        (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
+        file = Path(there) / "condition.db"
+        texts = ", ".join(["keys.idx", *(f"{self._value(c)} AS {name(c)}" for c in used)])
+        self.db.execute(
+            f"CREATE TABLE texts AS SELECT {texts} FROM {self._joined('LEFT')} JOIN judged ON judged.idx = keys.idx WHERE step IS NULL"
+        )
+        typed = ", ".join(["idx", *(f"{self._typed(c)} AS {name(c)}" for c in used)])
+        self.db.execute(f"ATTACH {text(str(file))} AS given")
+        self.db.execute(f"CREATE TABLE given.facts AS SELECT {typed} FROM texts")
+        self.db.execute("DETACH given")
+        passing(file, where, self.columns)
+        self.db.execute(f"ATTACH {text(str(file))} AS given (READ_ONLY)")
+        self.db.execute(
+            f"UPDATE judged SET step = {len(self.filters)}, reason = '\"where\"', value = {text(json.dumps(where, ensure_ascii=False))} "
+            "WHERE step IS NULL AND idx NOT IN (SELECT idx FROM given.passing)"
+        )
+        self.db.execute("DETACH given")
+
+    def _typed(self, column: str) -> str:
+        """SQL: a column's values, for a condition: numbers, texts, true or false, lists of numbers (of scores, their
+        mean), else JSON. NaN is unknown, as a missing value is."""
+        c = name(column)
+        number, numbers = f"try_cast({_mean(c)} AS DOUBLE)", f"try_cast({c} AS DOUBLE[])"
+        is_null = f"{c} IS NULL OR {c} = '\"\U0010ffff\"'"
+        tests = {
+            f"CASE WHEN isnan({number}) THEN NULL ELSE {number} END": f"{number} IS NOT NULL AND ({c}[1] <> '[' OR {column.endswith('score')})",
+            f"({c} = 'true')": f"{c} IN ('true', 'false')",
+            f"({c}::JSON ->> '$')": f"{c}[1] = '\"'",
+            numbers: f"{c}[1] = '[' AND {numbers} IS NOT NULL",
+        }
+        fits = ", ".join(f"bool_and({is_null} OR ({test}))" for test in tests.values())
+        found = self.db.execute(f"SELECT {fits} FROM texts").fetchone() or ()
+        value = next((value for value, fit in zip(tests, found, strict=True) if fit is not False), f"{c}::JSON")
+        return f"CASE WHEN {is_null} THEN NULL ELSE {value} END"
+
+    def kept(self) -> Iterator[str]:
+        """The rows that pass, as lines: a clip's own columns and those of its score files; on a clash its own value
+        stays. `pixels`: of a frame."""
+        pieces, before = [], {}
+        sources = self._sources()
+        for source, columns in [*sources, ("", ["video_path", *(["pixels"] if "pixels" in self.columns else [])])]:
+            for column in columns:
+                there = [f"{source}.{name(column)} IS NOT NULL"] if source else []
+                first = [f"{other}.{name(column)} IS NULL" for other in before.get(column, [])]
+                lead = text(json.dumps(column, ensure_ascii=False) + ": ")
+                value = self._value(column)
+                value = f"CASE WHEN {value}[1] = '[' THEN replace({value}, ',', ', ') ELSE {value} END"
+                pieces.append(f"CASE WHEN {' AND '.join(there + first) or 'true'} THEN {lead} || {value} END")
+                if source:
+                    before.setdefault(column, []).append(source)
+        line = f"'{{' || concat_ws(', ', {', '.join(pieces)}) || '}}'"
+        return self._lines(
+            f"SELECT keys.idx, {line} AS line FROM {self._joined('LEFT')} JOIN judged ON judged.idx = keys.idx WHERE step IS NULL"
+        )
+
+    def passing(self) -> set[str]:
+        """The paths of the clips that pass."""
+        found: set[str] = set()
+        rows = self.db.execute("SELECT key FROM judged WHERE step IS NULL")
+        while some := rows.fetchmany(10_000):
+            found.update(row_of(["path"], row)["path"] for row in some)
+        return found
+
+    def dropped(self) -> Iterator[str]:
+        """The others, as lines: video_path, reason, value."""
+        line = "'{\"video_path\": ' || key || ', \"reason\": ' || reason || ', \"value\": ' || coalesce(value, 'null') || '}'"
+        return self._lines(f"SELECT idx, {line} AS line FROM judged WHERE step IS NOT NULL")
+
+    def _lines(self, query: str) -> Iterator[str]:
+        pattern = text(UNLIKE_PYTHON)
+        rows = self.db.execute(f"SELECT line, regexp_matches(line, {pattern}) FROM ({query}) ORDER BY idx")
+        while found := rows.fetchmany(10_000):
+            for line, differs in found:
+                yield (as_python_writes(line) if differs else line) + "\n"
+
+    def values(self, f: Filter) -> list[float]:
+        """A filter's numbers over all clips, also those that another filter drops; NaN and infinity left out."""
+        column = f"value{self.filters.index(f)}::DOUBLE"
+        return [
+            v
+            for (v,) in self.db.execute(f"SELECT {column} FROM facts WHERE {column} IS NOT NULL").fetchall()
+            if math.isfinite(v)
+        ]
+
+    def has_value(self, f: Filter) -> bool:
+        """Whether any clip has the filter's column."""
+        (count,) = self.db.execute(f"SELECT count(value{self.filters.index(f)}) FROM facts").fetchone() or (0,)
+        return count > 0
+
+    def drops(self) -> list[tuple[str, int]]:
+        """Each filter's column, and how many clips it drops of those that reach it."""
+        counts = dict(self.db.execute("SELECT step, count(*) FROM judged GROUP BY step").fetchall())
+        names = [f.column for f in self.filters] + (["where"] if self.where is not None else [])
+        return [(column, counts.get(i, 0)) for i, column in enumerate(names)]
+
+
+def _mean(value: str) -> str:
+    """SQL: the JSON text of a number, or that of a list's mean."""
+    numbers = f"try_cast({value} AS DOUBLE[])"
+    mean = f"replace((list_aggregate({numbers}, '{SUM}') / len({numbers}))::VARCHAR, 'nan', 'NaN')"
+    return f"CASE WHEN {value}[1] = '[' THEN {mean} ELSE {value} END"
+
+
+def passes_filters(listed: tuple[str | None, str | None, str], bounds: Sequence[Bounds]) -> Callable[[dict], bool]:
+    """Whether a row of a list passes, for a script that works on those that do.
+
+    Raises: `UsageError` as `Judged` does.
+    """
+    if not bounds:
+        return lambda row: True
+    with connection() as db, redirect_stdout(None):  # what is to be said about the list, its reader says
+        rows = Judged(db, listed, [], bounds).passing()
+    return lambda row: row["video_path"] in rows
