@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from utils.columns import PATH, SCORES
 from utils.database import connection, name, parse_condition, passing, text
 from utils.pipeline.process import CLIP_COLUMNS, digest, input_rows
-from utils.pipeline.tables import UNLIKE_PYTHON, Table, as_python_writes, row_of
+from utils.pipeline.tables import Table, as_python_writes, row_of, unlike_python
 from utils.rows import dumps
 from utils.video_utils import relative_to_folder
 
@@ -99,9 +99,6 @@ class Judged:
     def _make_keys(self, column: str) -> int:
         """The table `keys`: of each clip, its `idx` and its path as other files name it; each path once."""
         column = name(column if column in self.clips.columns else "video_path")
-        if not self.clips.columns:
-            self.db.execute("CREATE TABLE keys (idx BIGINT, key VARCHAR)")
-            return 0
         odd = self.db.execute(f"SELECT DISTINCT {column} FROM clips WHERE {self._may_change(column)}")
         (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
         renamed = Path(there) / "renamed.jsonl"
@@ -295,8 +292,7 @@ class Judged:
         return self._lines(f"SELECT idx, {line} AS line FROM judged WHERE step IS NOT NULL")
 
     def _lines(self, query: str) -> Iterator[str]:
-        pattern = text(UNLIKE_PYTHON)
-        rows = self.db.execute(f"SELECT line, regexp_matches(line, {pattern}) FROM ({query}) ORDER BY idx")
+        rows = self.db.execute(f"SELECT line, {unlike_python('line')} FROM ({query}) ORDER BY idx")
         while found := rows.fetchmany(10_000):
             for line, differs in found:
                 yield (as_python_writes(line) if differs else line) + "\n"

@@ -22,8 +22,16 @@ if TYPE_CHECKING:
 NULL = "\U0010ffff"  # stands for a null in rows written anew; no text holds it, because it is no character
 SURROGATES = {code: code + 0x100000 for code in range(0xDC80, 0xDD00)}  # bytes of names that are no UTF-8
 BACK = {there: here for here, there in SURROGATES.items()}
+
+
 # Values whose JSON text is another in Python: numbers with an exponent, texts with \u escapes or inside a list or object.
-UNLIKE_PYTHON = r"\\u|[\x{10dc80}-\x{10dcff}\x{10ffff}]|[-:\[ ,](\d+(\.\d+)?e|\d{16,}\.|0\.0000\d)|[\[,{]\""
+def unlike_python(line: str) -> str:
+    """SQL: whether Python may write the values of a line of JSON in another way."""
+    parts = ("\\u", "0.0000", '["', ": {", NULL)
+    found = " OR ".join(f"contains({line}, {text(part)})" for part in parts)
+    return f"({found} OR regexp_matches({line}, '[0-9]e|[0-9]{{16}}|[\\x{{10dc80}}-\\x{{10dcff}}]'))"
+
+
 FILES_AT_ONCE = {"format": "'newline_delimited'", "ignore_errors": "true", "maximum_object_size": str(1 << 26)}
 
 
@@ -62,13 +70,10 @@ class Table:
             return False
         if any("\0" in column for column in columns) or len({c.lower() for c in columns} | {"idx"}) <= len(columns):
             raise UsageError(f"{self.path}: two columns differ only in case, or one is idx: {', '.join(columns)}")
-        self.columns = columns
-        if columns:
-            kinds = ", ".join(f"{text(column)}: 'JSON'" for column in columns)
-            rows = f"read_json({names}, columns={{{kinds}}}, {options})"
-        else:
-            rows = "(SELECT 1 WHERE false)"
-        values = "".join(f", {name(column)}::VARCHAR AS {name(column)}" for column in columns)
+        self.columns = columns or list(self.required or ("video_path",))
+        kinds = ", ".join(f"{text(column)}: 'JSON'" for column in columns)
+        rows = f"read_json({names}, columns={{{kinds}}}, {options})" if columns else "range(0)"
+        values = "".join(f", {name(c) if columns else 'NULL'}::VARCHAR AS {name(c)}" for c in self.columns)
         self.db.execute(f"CREATE OR REPLACE VIEW {self.name} AS SELECT row_number() OVER () AS idx{values} FROM {rows}")
         return all(column in layout for layout in layouts or () for column in self.required)
 
@@ -103,12 +108,12 @@ class Table:
             return True
         names = ", ".join(map(name, self.columns))
         unsure = self.db.execute(f"SELECT {names} FROM {self.name} WHERE NOT ({' AND '.join(sure)})")
-        while rows := unsure.fetchmany(1000):
-            for row in rows:
-                try:
+        try:
+            while rows := unsure.fetchmany(1000):
+                for row in rows:
                     check_row(row_of(self.columns, row), "", self.kinds)
-                except (UsageError, ValueError, RecursionError):
-                    return False
+        except (UsageError, ValueError, RecursionError):
+            return False
         return True
 
     def _written_anew(self) -> Path:
