@@ -10,6 +10,8 @@ summary_caption.
         --summarizer openai --rewrite tags --saved_path tags.jsonl
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import json
 import re
 from functools import partial
@@ -17,7 +19,7 @@ from typing import Any
 
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import describe
-from utils.captioning.chat import Request, Sampling, ask, parse_json
+from utils.captioning.chat import Engine, Request, Sampling, ask, parse_json
 from utils.captioning.engine_choice import AnswerOptions, EngineChoice
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
@@ -26,6 +28,7 @@ from utils.cli import about, add_flags, at_least, from_flags, row_parser, run, t
 from utils.errors import UsageError
 from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, Stream, input_rows, prefetch, process_rows
 from utils.pipeline.ranks import Ranks
+from utils.pipeline.score import OnDemand
 
 QUOTES = re.compile('["“”„«»「」『』]')
 
@@ -97,7 +100,7 @@ def check_rows(rows: list[dict], column: str, summarizer: str) -> None:
 def answers(
     items: Stream,
     choice: EngineChoice,
-    ranks: Ranks,
+    engine: OnDemand[Engine],
     prompt: str,
     max_words: int | None,
     schema: dict | None,
@@ -106,10 +109,10 @@ def answers(
     """`Step.score`: called where rows are due, so a run with nothing left to do loads no model."""
     items = prefetch(items)
     with about("--summary_model_name"):
-        engine = choice.open(ranks)
+        opened = engine()
     requests = partial(question, prompt=prompt, sampling=choice.sampling(schema))
     columns = partial(summary_columns, model=choice.model, as_json=bool(schema), **ends)
-    return ask(items, engine, requests, columns, checks_for(choice.answers.answer_checks, max_words, schema))
+    return ask(items, opened, requests, columns, checks_for(choice.answers.answer_checks, max_words, schema))
 
 
 def main() -> None:
@@ -148,7 +151,7 @@ def main() -> None:
     add_flags(parser, {"answers": AnswerOptions, **ENGINES})
     parser.set_defaults(max_new_tokens=512)
     args = parser.parse_args()
-    refuse_server(args.summarizer, args.engine_server)
+    refuse_server(args.summarizer, engine_server=args.engine_server, base_url=args.base_url)
     if not args.video_metadata_path:
         parser.error("--video_metadata_path is required: the result file of caption_video_frame.py")
     if args.append_attributes and args.rewrite == "json":
@@ -186,9 +189,21 @@ def main() -> None:
             }  # fmt: skip
         ranks = Ranks()
         score = partial(
-            answers, choice=choice, ranks=ranks, prompt=prompt, max_words=max_words, schema=schema_of(style), **ends
+            answers,
+            choice=choice,
+            engine=OnDemand(partial(choice.open, ranks)),
+            prompt=prompt,
+            max_words=max_words,
+            schema=schema_of(style),
+            **ends,
         )
-        step = summary_step(partial(descriptions, column=column), settings, score, patience=0)
+        step = summary_step(
+            partial(descriptions, column=column),
+            settings,
+            score,
+            patience=0,
+            gpus=getattr(choice.options, "tensor_parallel_size", 1),
+        )
     process_rows(step, rows, from_flags(RunOptions, args), ranks)
 
 

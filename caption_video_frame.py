@@ -11,6 +11,8 @@ frames); attributes, the measured values, for caption_summary.py.
         --image_caption_model_name Qwen2.5-VL-7B --caption_unit clip --frame_sample_method uniform --num_sampled_frames 6
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import io
 from functools import partial
 
@@ -19,7 +21,7 @@ from PIL import Image
 
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import describe, main_colours
-from utils.captioning.chat import Request, Sampling, ask
+from utils.captioning.chat import Engine, Request, Sampling, ask
 from utils.captioning.engine_choice import AnswerOptions, EngineChoice
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
@@ -27,6 +29,7 @@ from utils.captioning.prompts import prompt_text
 from utils.cli import about, add_flags, add_sampling_arguments, at_least, from_flags, row_parser, run
 from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, Stream, input_rows, prefetch, process_rows
 from utils.pipeline.ranks import Ranks
+from utils.pipeline.score import OnDemand
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
 from utils.video_utils import locate
@@ -105,14 +108,14 @@ def caption_columns(row: dict, got: dict, texts: list[str], model: str, prompt: 
     }
 
 
-def answers(items: Stream, choice: EngineChoice, ranks: Ranks, unit: str, prompt: str) -> Stream:
+def answers(items: Stream, choice: EngineChoice, engine: OnDemand[Engine], unit: str, prompt: str) -> Stream:
     """`Step.score`: called where rows are due, so a run with nothing left to do loads no model."""
     items = prefetch(items)
     with about("--image_caption_model_name"):
-        engine = choice.open(ranks)
+        opened = engine()
     requests = partial(questions, unit=unit, prompt=prompt, sampling=choice.sampling())
     columns = partial(caption_columns, model=choice.model, prompt=prompt)
-    return ask(items, engine, requests, columns, checks_for(choice.answers.answer_checks))
+    return ask(items, opened, requests, columns, checks_for(choice.answers.answer_checks))
 
 
 def main() -> None:
@@ -141,7 +144,7 @@ def main() -> None:
     parser.add_argument("--output_dir", help="ignored; accepted for EasyAnimate's command lines")
     add_flags(parser, {"answers": AnswerOptions, **ENGINES})
     args = parser.parse_args()
-    refuse_server(args.captioner, args.engine_server)
+    refuse_server(args.captioner, engine_server=args.engine_server, base_url=args.base_url)
     if args.output_dir:
         print("--output_dir is ignored: --saved_path records which clips are done")
     name = args.image_caption_model_name
@@ -178,8 +181,10 @@ def main() -> None:
             max_pixels=args.max_pixels,
             as_jpeg=choice.options.jpeg,
         )
-        score = partial(answers, choice=choice, ranks=ranks, unit=args.caption_unit, prompt=prompt)
-        step = caption_step(read, settings, score, patience=0)
+        score = partial(
+            answers, choice=choice, engine=OnDemand(partial(choice.open, ranks)), unit=args.caption_unit, prompt=prompt
+        )
+        step = caption_step(read, settings, score, patience=0, gpus=getattr(choice.options, "tensor_parallel_size", 1))
     process_rows(step, rows, from_flags(RunOptions, args), ranks)
 
 

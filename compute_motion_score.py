@@ -3,19 +3,24 @@
 Columns added: motion_score, mean length of the flow in percent of the frame's short side per second (a clip scores the
 same at 480p and 4K, at 24 and 60 fps); camera_pan, camera_tilt, camera_zoom, camera_roll, camera_shake,
 residual_motion, moving_share, subject_share, static_share, jump, flicker (units: `measure_motion` in
-utils/scoring/optical_flow.py); camera_motion, those in words; cut_inside, 0–1, the largest
-change of structure and colours within half a second (a cut or dissolve that slipped through: above 0.5); duration in seconds; frame_size.
+utils/scoring/optical_flow.py); camera_motion, those in words; cut_inside, 0–1, how sure it is that the clip holds a cut
+or a dissolve (above 0.5); duration in seconds; frame_size.
 
     python compute_motion_score.py --video_folder datasets/panda_70m/train --saved_path motion_score.jsonl
     python compute_motion_score.py --video_folder datasets/panda_70m/train --video_metadata_path clips.jsonl \\
         --text_score_metadata_path text_score.jsonl --text_score_threshold 0.02 --saved_path motion_score.jsonl
 
-Only the sampled frames and those that they are predicted from are decoded, so damage elsewhere is not noticed here:
-clips hold none, because stage 1 leaves it out when it detects shots.
+cut_inside is the largest change of structure and colours within half a second. For clips whose row does not say that
+stage 1 cut them, it is that or what the network TransNetV2 says of all frames, whichever is larger (--cut_inside).
+
+Without the network, only the sampled frames and those that they are predicted from are decoded, so damage elsewhere is
+not noticed here: clips hold none, because stage 1 leaves it out when it detects shots.
 
 With --motion_estimator farneback --short_side 0 the score is EasyAnimate's: pixels at native size, over frames int(fps
 / 2) apart.
 """
+
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -28,16 +33,18 @@ import numpy as np
 
 from utils.cli import (
     add_filter_arguments,
-    at_least,
+    between,
     filter_bounds,
     from_flags,
     row_parser,
     run,
 )
 from utils.cutting.block_matching import picture_replaced
+from utils.cutting.detectors import NETWORK
 from utils.errors import VideoError
 from utils.pipeline.filters import passes_filters
 from utils.pipeline.process import RunOptions, input_rows, process_rows
+from utils.pipeline.result_file import settings_of
 from utils.pipeline.score import Column, Score
 from utils.scoring.optical_flow import SAMPLING_FPS, SHORT_SIDE, camera_name, farneback_score, measure_motion, prepare
 from utils.video.geometry import display_size, frame_to_array, resize, short_side_size
@@ -45,6 +52,9 @@ from utils.video.opening import decode, open_video, time_base_of
 from utils.video.sampling import FrameMissing, frames_at
 from utils.video.timing import packet_times, seconds_between
 from utils.video_utils import locate
+
+# What a row holds of a clip that video_splitting.py has cut: its detector has seen the whole film.
+CUT_BY_STAGE_1 = {"source_path", "source_digest", "start_seconds"}
 
 SCORE = Score(
     "motion",
@@ -65,22 +75,42 @@ SCORE = Score(
         "jump": Column("largest difference that no flow explains, % of white", 0, 100),
         "flicker": Column("mean change of brightness between frames, % of white", 0, 100),
         "camera_motion": Column("pan, tilt, zoom and roll in words"),
-        "cut_inside": Column("largest change of structure and colours within half a second", 0, 1, passes=(None, 0.5)),
+        "cut_inside": Column("how sure it is that there is a cut or dissolve inside", 0, 1, passes=(None, 0.5)),
         "duration": Column("seconds", 0),
         "frame_size": Column("width and height as shown, pixels, a list", 1),
     },
 )
 
 
-def motion_columns(row: dict, video_folder: str | None, estimator: str, short_side: int, sampling_fps: float) -> dict:
+def motion_columns(
+    row: dict, video_folder: str | None, estimator: str, short_side: int, sampling_fps: float, cut_inside: str = "flow"
+) -> dict:
     """The columns of one clip, from the sampled frames and those that they need, or from all where packets do not tell
-    which those are."""
+    which those are or the network sees them."""
     path = locate(row["video_path"], video_folder)
+    if asks_network(row, cut_inside):
+        return columns_with_network(path, short_side, sampling_fps)
     measure = farneback_columns if estimator == "farneback" else dis_columns
     with suppress(FrameMissing), open_video(path) as (container, stream):
         return measure(path, stream, partial(sampled_alone, container, stream), short_side, sampling_fps)
     with open_video(path) as (container, stream):
         return measure(path, stream, partial(sampled, decode(container, stream), stream), short_side, sampling_fps)
+
+
+def asks_network(row: dict, cut_inside: str) -> bool:
+    return cut_inside == "network" or (cut_inside == "auto" and not row.keys() >= CUT_BY_STAGE_1)
+
+
+def columns_with_network(path: str, short_side: int, sampling_fps: float) -> dict:
+    """All columns of `SCORE`, of which `cut_inside` is the larger value of the flow's and the network's."""
+    from utils.cutting.cut_inside import CutInside
+    from utils.cutting.detectors import network
+
+    cut = CutInside(network())
+    with open_video(path) as (container, stream):
+        frames = cut.watch(decode(container, stream))
+        columns = dis_columns(path, stream, partial(sampled, frames, stream), short_side, sampling_fps)
+    return columns | {"cut_inside": max(columns["cut_inside"], round(cut.value(), 4))}
 
 
 def farneback_columns(
@@ -187,21 +217,40 @@ def main() -> None:
     )
     parser.add_argument(
         "--short_side",
-        type=at_least(0),
+        type=between(16, 8192, zero=True),
         default=SHORT_SIDE,
         help="pixels of the short side that the flow sees; 0 keeps the size",
     )
     parser.add_argument(
-        "--sampling_fps", type=at_least(0.01, float), default=SAMPLING_FPS, help="frames a second that the flow sees"
+        "--sampling_fps",
+        type=between(0.01, 1000, float),
+        default=SAMPLING_FPS,
+        help="frames a second that the flow sees",
     )
     add_filter_arguments(parser, motion=False)
+    parser.add_argument(
+        "--cut_inside",
+        choices=["auto", "network", "flow"],
+        help="what looks for cuts and dissolves: flow, the sampled frames; network, TransNetV2 on all frames as well; auto, "
+        "the network for clips that stage 1 has not cut (default: that of the existing --saved_path, else auto)",
+    )
     args = parser.parse_args()
+    if args.motion_estimator == "farneback":
+        if args.cut_inside == "network":
+            parser.error("--motion_estimator farneback gives no cut_inside; leave --cut_inside network out")
+        args.cut_inside = "flow"
+    elif args.cut_inside is None:  # a dataset goes on as it was begun
+        before = {} if args.overwrite else settings_of(args.saved_path)
+        args.cut_inside = before.get("cut_inside", "flow" if before else "auto")
     listed = (args.video_folder, args.video_metadata_path, args.video_path_column)
     passes = passes_filters(listed, filter_bounds(args))
     rows = input_rows(*listed)
     choices = {"estimator": args.motion_estimator, "short_side": args.short_side, "sampling_fps": args.sampling_fps}
+    if args.cut_inside != "flow":  # which files made before there was a choice do not name
+        choices["cut_inside"] = args.cut_inside
     read = partial(motion_columns, video_folder=args.video_folder, **choices)
-    step = SCORE.step(read, choices, passes=passes)
+    shared_import = NETWORK if any(asks_network(row, args.cut_inside) for row in rows) else None
+    step = SCORE.step(read, choices, passes=passes, shared_import=shared_import)
     process_rows(step, rows, from_flags(RunOptions, args))
 
 

@@ -12,16 +12,18 @@ rapidocr runs on the CPU; its model comes with the package. easyocr runs on each
 downloads its model once unless --model_path names it; its boxes are lines of text with a margin, larger than rapidocr's.
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import argparse
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
-from utils.cli import about, add_sampling_arguments, at_least, from_flags, row_parser, run
+from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError
 from utils.pipeline.process import RunOptions, in_batches, input_rows, process_rows
-from utils.pipeline.score import Column, Score
+from utils.pipeline.score import Column, OnDemand, Score
 from utils.scoring.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
 from utils.scoring.rapidocr_detector import BOX_THRESHOLD, RapidTextDetector
 from utils.scoring.text_area import text_area_share
@@ -84,6 +86,10 @@ def text_columns(
     return rows
 
 
+def boxes_by(detector: OnDemand, frame: np.ndarray) -> np.ndarray:
+    return detector().boxes(frame)
+
+
 def rapidocr(args: argparse.Namespace) -> RapidTextDetector:
     return RapidTextDetector(getattr(args, "box_threshold", BOX_THRESHOLD), threads=args.n_jobs)
 
@@ -112,7 +118,7 @@ def main() -> None:
     parser.add_argument(
         "--box_threshold",
         "--text_threshold",
-        type=at_least(0, float),
+        type=between(0, 1, float),
         default=argparse.SUPPRESS,
         help="minimum score of a box, 0 to 1: of rapidocr the mean probability inside it "
         f"(default: {BOX_THRESHOLD}), of easyocr the peak of its character map (default: {TEXT_THRESHOLD})",
@@ -121,9 +127,17 @@ def main() -> None:
     group = parser.add_argument_group("easyocr", "flags of --text_detector easyocr alone")
     for flag, kind, text in (
         ("--model_path", str, "craft_mlt_25k.pth or its folder (default: EasyOCR's own, downloaded once)"),
-        ("--low_text", at_least(0, float), f"from which a pixel belongs to a box, 0 to 1 (default: {LOW_TEXT})"),
-        ("--link_threshold", at_least(0, float), f"from which a gap joins two characters (default: {LINK_THRESHOLD})"),
-        ("--canvas_size", at_least(32), f"frames with a longer side are scaled to it, pixels (default: {CANVAS_SIZE})"),
+        ("--low_text", between(0, 1, float), f"from which a pixel belongs to a box, 0 to 1 (default: {LOW_TEXT})"),
+        (
+            "--link_threshold",
+            between(0, 1, float),
+            f"from which a gap joins two characters (default: {LINK_THRESHOLD})",
+        ),
+        (
+            "--canvas_size",
+            between(32, 16_384),
+            f"frames with a longer side are scaled to it, pixels (default: {CANVAS_SIZE})",
+        ),
     ):
         group.add_argument(flag, type=kind, default=argparse.SUPPRESS, help=text)
     args = parser.parse_args()
@@ -131,7 +145,8 @@ def main() -> None:
     if foreign:
         raise UsageError(f"--{foreign[0]} is a flag of --text_detector easyocr")
     rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
-    sampling, detector = from_flags(FrameSampling, args), DETECTORS[args.text_detector](args)
+    sampling, load = from_flags(FrameSampling, args), OnDemand(partial(DETECTORS[args.text_detector], args))
+    detector = load()
     read = partial(
         read_frames,
         video_folder=args.video_folder,
@@ -139,7 +154,7 @@ def main() -> None:
         short_side=detector.short_side,
         long_side=detector.long_side,
     )
-    score = in_batches(partial(text_columns, boxes_in=detector.boxes))
+    score = in_batches(partial(text_columns, boxes_in=partial(boxes_by, load)))
     process_rows(SCORE.step(read, sampling.settings | detector.settings, score), rows, from_flags(RunOptions, args))
 
 

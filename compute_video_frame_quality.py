@@ -16,6 +16,8 @@ own where there is one.
     torchrun --nproc_per_node 2 compute_video_frame_quality.py --video_folder CLIPS --metrics AestheticScore CLIPScore
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,12 +26,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.cli import about, add_sampling_arguments, at_least, from_flags, row_parser, run
+from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError, VideoError
 from utils.models.image_transform import ImageTransform
 from utils.pipeline.process import RunOptions, digest, in_batches, input_rows, process_rows
 from utils.pipeline.ranks import Ranks
-from utils.pipeline.score import Column, Score
+from utils.pipeline.score import Column, OnDemand, Score
 from utils.scoring.technical import BLOCK, technical_columns
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
@@ -196,6 +198,11 @@ def score_clips(batch: list[dict], metrics: list[str], models: dict, batch_size:
     return rows
 
 
+def score_with(batch: list[dict], load: OnDemand, metrics: list[str], batch_size: int) -> list[dict]:
+    """`score_clips` with the models that `load` gives, in whatever process this is."""
+    return score_clips(batch, metrics, load()[0], batch_size)
+
+
 def embed_clips(
     clips: list[np.ndarray], embed_frames: Callable[[np.ndarray], np.ndarray], batch_size: int
 ) -> list[np.ndarray]:
@@ -264,7 +271,7 @@ def main() -> None:
     group.add_argument("--predictor_path", help="sac+logos+ava1-l14-linearMSE.pth; without it, its public address")
     group.add_argument("--siglip_model_path", help="folder of SigLIP so400m patch14-384; without it, the hub's")
     group.add_argument("--siglip_predictor_path", help="aesthetic_predictor_v2_5.pth, which you download yourself")
-    group.add_argument("--batch_size", type=at_least(1), default=64, help="frames that a model sees at a time")
+    group.add_argument("--batch_size", type=between(1, 65_536), default=64, help="frames that a model sees at a time")
     group.add_argument("--precision", choices=["fp16", "bf16", "fp32"], default="fp16", help="on a GPU; a CPU has fp32")
     args = parser.parse_args()
     args.saved_path = args.saved_path.replace("{column}", METRICS[args.metrics[0]].column)
@@ -284,9 +291,11 @@ def main() -> None:
             raise UsageError(f"{name} compares frames: --frame_sample_method uniform or keyframe, of 2 or more")
 
     models: dict[str, Any] = {}
+    load = OnDemand[Any](dict)  # no models
     if any(METRICS[name].model for name in metrics):
         paths = {name: getattr(args, flag) for name, flag in MODEL_FLAGS.items()}
-        models, digests = load_models(metrics, paths, args.clip_architecture, args.precision, ranks)
+        load = OnDemand(partial(load_models, metrics, paths, args.clip_architecture, args.precision, ranks))
+        models, digests = load()
         settings |= digests
     transforms = {name: model.transform for name, model in models.items() if hasattr(model, "transform")}
     read = partial(
@@ -297,7 +306,7 @@ def main() -> None:
         transforms=transforms,
         caption=args.caption_column,
     )
-    score = partial(score_clips, metrics=metrics, models=models, batch_size=args.batch_size)
+    score = partial(score_with, load=load, metrics=metrics, batch_size=args.batch_size)
     step = SCORE.step(
         read,
         settings,

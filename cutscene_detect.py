@@ -10,6 +10,8 @@ and where the decoder concealed damage, damaged [[start, end), ...] and damaged_
     python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector adaptive
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
@@ -22,10 +24,11 @@ from av.video.reformatter import VideoReformatter
 from scenedetect import FrameTimecode
 from scenedetect.common import Timecode
 
-from utils.cli import about, from_flags, row_parser, run
-from utils.cutting.detectors import DETECTORS, FRAME_SIDE, ShotDetector, make_detector
+from utils.cli import about, at_least, from_flags, row_parser, run
+from utils.cutting.detectors import DEFAULT, DETECTORS, FRAME_SIDE, ShotDetector, make_detector
 from utils.cutting.spans import shot_borders, timecode
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+from utils.pipeline.result_file import settings_of
 from utils.video.damage import Damage
 from utils.video.geometry import display_size
 from utils.video.opening import decode, open_video
@@ -71,6 +74,7 @@ def detect_shots(
     """The columns of one video. Raises: `VideoError`."""
     detector, damage, path = new_detector(), Damage(), locate(row["video_path"], video_folder)
     with open_video(path) as (container, stream):
+        digest = content_digest(path)  # now: of a file that is replaced meanwhile, no clip is cut
         assert stream.time_base is not None  # a stream that is demuxed has one
         frames = decode(container, stream, damage)
         first = next(frames)
@@ -92,7 +96,7 @@ def detect_shots(
         "duration": round(end, 6),
         "num_frames": len(times),
         "codec": codec,
-        "source_digest": content_digest(path),
+        "source_digest": digest,
         **damage_columns(damage.spans(path), np.append(seconds, end)),
     }
 
@@ -107,17 +111,24 @@ def damage_columns(spans: list[tuple[int, int]], borders: np.ndarray) -> dict:
 def main() -> None:
     parser = row_parser(__doc__, saved_path="scenes.jsonl")
     described = "; ".join(f"{name}: {detector.help}" for name, detector in DETECTORS.items())
-    parser.add_argument("--detector", choices=list(DETECTORS), default="transitions", help=described)
+    parser.add_argument(
+        "--detector",
+        choices=list(DETECTORS),
+        help=f"{described} (default: that of the existing --saved_path, else {DEFAULT})",
+    )
     thresholds = [f"{name} {one.threshold:g}" for name, one in DETECTORS.items() if one.threshold is not None]
     parser.add_argument(
         "--cutscene_threshold",
-        type=float,
+        type=at_least(0, float),
         help=f"threshold of the detector, in its own unit; without it {', '.join(thresholds)}",
     )
     needs = {flag: text for detector in DETECTORS.values() for flag, text in detector.needs.items()}
     for flag, text in needs.items():
         parser.add_argument(f"--{flag}", help=text)
     args = parser.parse_args()
+    if args.detector is None:  # a dataset goes on as it was begun
+        before = {} if args.overwrite else settings_of(args.saved_path)
+        args.detector = before["detector"] if before.get("detector") in DETECTORS else DEFAULT
 
     detector, given = DETECTORS[args.detector], {flag: getattr(args, flag) for flag in needs}
     new_detector = partial(make_detector, args.detector, args.cutscene_threshold, given)
@@ -130,6 +141,7 @@ def main() -> None:
         ),
         {"detector": args.detector, "threshold": args.cutscene_threshold, **given},
         done_word="cut into shots",
+        shared_import=detector.shared_import,
     )
     rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column, skip_clips=True)
     process_rows(step, rows, from_flags(RunOptions, args))

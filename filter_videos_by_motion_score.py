@@ -11,16 +11,28 @@ Thresholds are applied to stored scores, so trying another one takes no time; bo
 --plot draws the histogram of every score over all clips, with its thresholds: look at it before you choose them.
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import argparse
 import math
 import os
 from pathlib import Path
 
-from utils.cli import add_filter_arguments, add_input_arguments, filter_bounds, pixels, run, script_parser
+from utils.cli import (
+    add_filter_arguments,
+    add_input_arguments,
+    bound,
+    file_to_write,
+    filter_bounds,
+    pixels,
+    run,
+    script_parser,
+)
 from utils.database import connection
 from utils.errors import UsageError
 from utils.pipeline.filters import SLACK, Filter, Judged
 from utils.rows import refuse_overwriting, write_lines
+from utils.working_copies import local_path, upload
 
 
 def funnel(drops: list[tuple[str, int]], clips: int) -> str:
@@ -43,7 +55,7 @@ def png(text: str) -> Path:
     """An argparse type: a file name that ends in .png."""
     if not text.lower().endswith(".png"):
         raise argparse.ArgumentTypeError(f"{text} does not end in .png")
-    return Path(text)
+    return local_path(text)
 
 
 def plot(path: Path, judged: Judged) -> None:
@@ -56,20 +68,28 @@ def plot(path: Path, judged: Judged) -> None:
         histograms.append(Histogram(f.column, values, f.low, f.high, missing=judged.count - len(values)))
     path.parent.mkdir(parents=True, exist_ok=True)
     draw_histograms(histograms).savefig(path)
+    upload(path)
 
 
 def main() -> None:
     parser = script_parser(__doc__)
     add_input_arguments(parser)
-    parser.add_argument("--saved_path", default="train.jsonl", help="the clips that pass (jsonl or csv), written whole")
     parser.add_argument(
-        "--dropped_path", help="the others, with reason and value (default: dropped.jsonl beside --saved_path)"
+        "--saved_path",
+        type=file_to_write,
+        default="train.jsonl",
+        help="the clips that pass (jsonl or csv), written whole",
+    )
+    parser.add_argument(
+        "--dropped_path",
+        type=file_to_write,
+        help="the others, with reason and value (default: dropped.jsonl beside --saved_path)",
     )
     for flag in ("--overwrite", "--retry_errors"):
         parser.add_argument(flag, action="store_true", help="no effect: both files are written whole at each run")
     add_filter_arguments(parser, motion=True)
-    parser.add_argument("--min_seconds", type=float, default=os.environ.get("MIN_SECONDS", "3"), help="shortest clip")
-    parser.add_argument("--max_seconds", type=float, default=os.environ.get("MAX_SECONDS", "10"), help="longest clip")
+    parser.add_argument("--min_seconds", type=bound, default=os.environ.get("MIN_SECONDS", "3"), help="shortest clip")
+    parser.add_argument("--max_seconds", type=bound, default=os.environ.get("MAX_SECONDS", "10"), help="longest clip")
     parser.add_argument(
         "--resolution_threshold", type=pixels, default=0, help="minimum pixels of a frame (or WIDTHxHEIGHT)"
     )
@@ -80,8 +100,8 @@ def main() -> None:
     )
     parser.add_argument("--plot", type=png, metavar="FILE.png", help="the histograms, with the thresholds")
     args = parser.parse_args()
-    saved_path = Path(args.saved_path)
-    dropped_path = Path(args.dropped_path or saved_path.with_name(f"dropped{saved_path.suffix}"))
+    saved_path = local_path(args.saved_path)
+    dropped_path = local_path(args.dropped_path or saved_path.with_name(f"dropped{saved_path.suffix}"))
     bounds = filter_bounds(args)
     written = {
         "--saved_path": saved_path,
@@ -108,7 +128,7 @@ def main() -> None:
     dropped = sum(count for _, count in drops)
     print(funnel(drops, judged.count))
     print(
-        f"filter: {judged.count:,} rows in = {judged.count - dropped:,} kept + 0 errors + {dropped:,} filtered -> {saved_path}"
+        f"filter: {judged.count:,} rows in = {judged.count - dropped:,} kept + 0 errors + {dropped:,} filtered -> {args.saved_path}"
     )
 
 

@@ -9,10 +9,10 @@ here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/before_vcut}
 OUTPUT_FOLDER=${OUTPUT_FOLDER:-$DATASET_FOLDER/train}
 
-run cutscene_detect.py --video_folder="$VIDEO_FOLDER" --saved_path="$DATASET_FOLDER/scenes.jsonl" \
+run_ranks "$cpu_ranks" cutscene_detect.py --video_folder="$VIDEO_FOLDER" --saved_path="$DATASET_FOLDER/scenes.jsonl" \
     ${DETECTOR:+--detector="$DETECTOR"} ${CUTSCENE_THRESHOLD:+--cutscene_threshold="$CUTSCENE_THRESHOLD"} ${N_JOBS:+--n_jobs="$N_JOBS"}
 
-run video_splitting.py --video_metadata_path="$DATASET_FOLDER/scenes.jsonl" --video_folder="$VIDEO_FOLDER" \
+run_ranks "$cpu_ranks" video_splitting.py --video_metadata_path="$DATASET_FOLDER/scenes.jsonl" --video_folder="$VIDEO_FOLDER" \
     --output_folder="$OUTPUT_FOLDER" --saved_path="$DATASET_FOLDER/clips.jsonl" \
     ${ENCODER:+--encoder="$ENCODER"} ${LONG_SHOTS:+--long_shots="$LONG_SHOTS"} \
     ${RESOLUTION_THRESHOLD:+--resolution_threshold="$RESOLUTION_THRESHOLD"} ${N_JOBS:+--n_jobs="$N_JOBS"}

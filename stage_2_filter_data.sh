@@ -11,7 +11,7 @@ here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 if [ -z "${VIDEO_FOLDER:-}" ] && [ -z "${VIDEO_METADATA_PATH:-}" ]; then VIDEO_METADATA_PATH=$DATASET_FOLDER/clips.jsonl; fi
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 model_ranks=${NUM_PROCESSES:-$GPUS} # of scripts whose model runs on a GPU
-if [ "$TEXT_DETECTOR" = easyocr ]; then text_ranks=$model_ranks; else text_ranks=1; fi
+if [ "$TEXT_DETECTOR" = easyocr ]; then text_ranks=$model_ranks; else text_ranks=$cpu_ranks; fi
 
 newline='
 '
@@ -30,23 +30,23 @@ with_bounds() { # a command, which gets the bounds of the scores so far as its l
     "$@"
 }
 
-on_clips() { # ranks, a script, its flags
-    ranks=$1 script=$2
+on_clips() { # how to run it, a script, its flags
+    how=$1 script=$2
     shift 2
-    run_ranks "$ranks" "$script" --video_folder="$VIDEO_FOLDER" ${VIDEO_METADATA_PATH:+--video_metadata_path="$VIDEO_METADATA_PATH"} "$@"
+    $how "$script" --video_folder="$VIDEO_FOLDER" ${VIDEO_METADATA_PATH:+--video_metadata_path="$VIDEO_METADATA_PATH"} "$@"
 }
 
 score() { # ranks, a script, the column that a clip is judged by, its bounds, the script's flags
     ranks=$1 script=$2 column=$3 low=$4 high=$5
     shift 5
-    on_clips "$ranks" "$script" --saved_path="$DATASET_FOLDER/$column.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"} "$@"
+    on_clips "run_ranks $ranks" "$script" --saved_path="$DATASET_FOLDER/$column.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"} "$@"
     bound "$column.jsonl" "$column" "$low" "$high"
 }
 
 score "$model_ranks" compute_video_frame_quality.py "$QUALITY_SCORE" "$QUALITY_THRESHOLD" none --metrics $METRICS ${QUALITY_MODEL_PATH:+--model_path="$QUALITY_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
 score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD" --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
 # The most expensive score is computed for the clips alone that pass the ones before.
-with_bounds score 1 compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" --motion_estimator="$MOTION_ESTIMATOR"
+with_bounds score "$cpu_ranks" compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" --motion_estimator="$MOTION_ESTIMATOR" ${CUT_INSIDE:+--cut_inside="$CUT_INSIDE"}
 bound motion_score.jsonl cut_inside none "$CUT_INSIDE_THRESHOLD"
 
-with_bounds on_clips 1 filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --plot="$DATASET_FOLDER/scores.png"
+with_bounds on_clips run filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --plot="$DATASET_FOLDER/scores.png"

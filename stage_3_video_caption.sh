@@ -11,12 +11,13 @@ if [ -n "${ENGINE_SERVER:-}" ]; then CAPTIONER=${CAPTIONER:-openai} SUMMARIZER=$
 
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 
-# How many ranks an engine gets: one per GPU, vLLM one per TENSOR_PARALLEL_SIZE GPUs, other engines a single one.
+# How many ranks an engine gets: one per GPU, vLLM one per TENSOR_PARALLEL_SIZE GPUs.
 ranks() { # engine
     case $1 in
     vllm) echo "${NUM_PROCESSES:-$((GPUS / ${TENSOR_PARALLEL_SIZE:-1}))}" ;;
     transformers) echo "${NUM_PROCESSES:-$GPUS}" ;;
-    *) echo 1 ;;
+    openai) echo 1 ;; # asks --concurrency questions at a time
+    *) echo "$cpu_ranks" ;;
     esac
 }
 
@@ -24,9 +25,9 @@ ranks() { # engine
 ask() { # engine, script, further flags
     engine=$1 script=$2
     shift 2
-    server=
-    if [ "$engine" = openai ]; then server=${ENGINE_SERVER:-}; fi
-    run_ranks "$(ranks "$engine")" "$script" "$@" ${server:+--engine_server="$server"} ${BASE_URL:+--base_url="$BASE_URL"} \
+    server= address=
+    if [ "$engine" = openai ]; then server=${ENGINE_SERVER:-} address=${BASE_URL:-}; fi
+    run_ranks "$(ranks "$engine")" "$script" "$@" ${server:+--engine_server="$server"} ${address:+--base_url="$address"} \
         ${SERVER_ARGS:+--server_args="$SERVER_ARGS"} ${ENGINE_ARGS:+--engine_args="$ENGINE_ARGS"} ${CONCURRENCY:+--concurrency="$CONCURRENCY"} \
         ${TENSOR_PARALLEL_SIZE:+--tensor_parallel_size="$TENSOR_PARALLEL_SIZE"} ${MAX_MODEL_LEN:+--max_model_len="$MAX_MODEL_LEN"} \
         ${BATCH_SIZE:+--batch_size="$BATCH_SIZE"} ${SEED:+--seed="$SEED"} ${TEMPERATURE:+--temperature="$TEMPERATURE"} ${N_JOBS:+--n_jobs="$N_JOBS"}

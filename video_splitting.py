@@ -10,23 +10,38 @@ frames copied without re-encoding; bytes, the file's size; clip_count, the numbe
     --encoder libx264
 """
 
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
 import argparse
 import os
 from dataclasses import asdict
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import av
 
-from utils.cli import add_output_arguments, add_worker_arguments, at_least, from_flags, pixels, run, script_parser
+from utils.cli import (
+    add_output_arguments,
+    add_worker_arguments,
+    at_least,
+    between,
+    from_flags,
+    pixels,
+    run,
+    script_parser,
+)
 from utils.cutting.clip_names import add_clip_prefixes, remove_unowned_clips
 from utils.cutting.clip_track import Encoding
 from utils.cutting.spans import ClipLimits, long_enough, shots_of, unusable_of, usable_spans
 from utils.cutting.split import split_video
 from utils.errors import UsageError
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+from utils.pipeline.ranks import Ranks
 from utils.pipeline.result_file import settings_of
+from utils.storage import is_url
+from utils.video_utils import present_in
+from utils.working_copies import local_path
 
 
 def parse_flags() -> argparse.Namespace:
@@ -53,7 +68,7 @@ def parse_flags() -> argparse.Namespace:
     )
     group.add_argument(
         "--transition_margin",
-        type=at_least(0, float),
+        type=between(0, 60, float),
         default=0.1,
         help="seconds left out of the clips on both sides of each dissolve, wipe or fade, besides its own frames",
     )
@@ -72,11 +87,11 @@ def parse_flags() -> argparse.Namespace:
         "keyframe before",
     )
     group.add_argument(
-        "--crf", type=at_least(0), default=18, help="quality when encoding; smaller is better and larger"
+        "--crf", type=between(0, 51), default=18, help="quality when encoding; smaller is better and larger"
     )
     group.add_argument("--preset", default="veryfast", help="x264's preset")
     group.add_argument(
-        "--encoder_threads", type=at_least(1), default=1, help="x264's threads per process; for few, long sources"
+        "--encoder_threads", type=between(1, 128), default=1, help="x264's threads per process; for few, long sources"
     )
     group.add_argument("--no_audio", action="store_true", help="leave the audio out")
     args = parser.parse_args()
@@ -87,8 +102,10 @@ def parse_flags() -> argparse.Namespace:
 
 def check_output_folder(folder: str, video_folder: str | None) -> None:
     """Makes the folder. Raises: `UsageError` when it cannot be written or is that of the sources."""
-    if video_folder and os.path.realpath(video_folder) == os.path.realpath(folder):
+    if video_folder and os.path.realpath(local_path(video_folder)) == os.path.realpath(local_path(folder)):
         raise UsageError(f"--output_folder {folder} is the --video_folder; give the clips a folder of their own")
+    if is_url(folder):
+        return  # the result file, which is uploaded first, tells whether its bucket is there
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -150,10 +167,12 @@ def main() -> None:
     sources = {row["video_path"] for row in rows}
     prefixes = {row["video_path"]: row["clip_prefix"] for row in rows if passes(row)}
 
+    clips_there = cache(partial(present_in, args.output_folder))  # of a URL one listing, where it is asked for
+
     def is_whole(clips: list[dict]) -> bool:
         """Whether all clips of a source are listed and, where the source is one of `rows`, wanted and on disk."""
         source = clips[0]["source_path"]
-        on_disk = all(Path(args.output_folder, clip["video_path"]).is_file() for clip in clips)
+        on_disk = all(clips_there()(clip["video_path"]) for clip in clips)
         return len(clips) == clips[0].get("clip_count", 1) and (
             source not in sources or (source in prefixes and on_disk)
         )
@@ -167,7 +186,7 @@ def main() -> None:
             limits=limits,
             encoding=encoding,
         ),
-        {**asdict(limits), **coded, "output_folder": os.path.abspath(args.output_folder)},
+        {**asdict(limits), **coded},
         passes=passes,
         depends_on=("timecode_list", "transitions", "clip_prefix", "damaged", "source_digest"),
         key="source_path",
@@ -175,7 +194,10 @@ def main() -> None:
         discard=partial(remove_unowned_clips, args.output_folder, prefixes),
         done_word="cut",
     )
-    process_rows(step, rows, from_flags(RunOptions, args))
+    ranks = Ranks()
+    process_rows(step, rows, from_flags(RunOptions, args), ranks)
+    if ranks.rank:
+        return
     shots = [shot for row in rows for shot in shots_of(row)]
     short = sum(not long_enough(start, stop, args.min_seconds) for start, stop in shots)
     print(f"video_splitting: {short:,} of {len(shots):,} shots are shorter than {args.min_seconds:g} s and dropped")

@@ -11,34 +11,19 @@ is found, missed, false. A cut counts within a frame, a gradual transition by a 
 
 import argparse
 from collections import defaultdict
-from collections.abc import Callable
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from scenedetect import FrameTimecode
 from scenedetect.common import Timecode
 
 from benchmarks.composed_films import Film, films, sources
-from utils.cutting.joined_detector import JoinedDetector
-from utils.cutting.network_detector import NetworkDetector
-from utils.cutting.transition_detector import TransitionDetector
-from utils.cutting.transnetv2 import TransNetV2
+from utils.cutting.detectors import DETECTORS as KNOWN
+from utils.cutting.detectors import make_detector
 
-
-@lru_cache(maxsize=1)
-def network() -> TransNetV2:
-    return TransNetV2(fast=True)
-
-
-DETECTORS: dict[str, Callable] = {
-    "ours": TransitionDetector,
-    "network": lambda: NetworkDetector(network()),
-    "both": lambda: JoinedDetector(network()),
-}
+DETECTORS = ("transitions", "transnetv2", "both", "adaptive")  # of the table in utils/cutting/detectors.py
 
 
 def detect(detector, film: Film) -> tuple[list[int], list[tuple[int, int]]]:
@@ -48,7 +33,8 @@ def detect(detector, film: Film) -> tuple[list[int], list[tuple[int, int]]]:
     number = {time.pts: t for t, time in enumerate(times)}
     cuts = [cut for time, frame in zip(times, film.frames) for cut in detector.process_frame(time, frame)]
     cuts += detector.post_process(times[-1])
-    spans = [(number[start.pts], number.get(end.pts, len(times))) for _, start, end in detector.transitions]
+    transitions = getattr(detector, "transitions", [])
+    spans = [(number[start.pts], number.get(end.pts, len(times))) for _, start, end in transitions]
     return sorted({number[cut.pts] for cut in cuts if cut.pts in number}), spans
 
 
@@ -73,23 +59,23 @@ def main() -> None:
         "--skip", nargs="*", default=["black"], help="words in the names of footage that is no steady shot"
     )
     parser.add_argument("--films", type=int, default=16, help="of each kind")
+    parser.add_argument("--detectors", nargs="+", choices=list(KNOWN), default=list(DETECTORS))
     parser.add_argument("--only", default="", help="kinds whose name holds this")
     parser.add_argument("--smoke", action="store_true", help="one film of each kind, of photographs")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)
     if args.smoke:
         args.footage, args.half, args.films = [], "all", 1
     names = sources(args.footage, args.half, args.skip)
-    table: dict[str, dict[str, np.ndarray]] = defaultdict(lambda: {name: np.zeros(4, int) for name in DETECTORS})
+    table: dict[str, dict[str, np.ndarray]] = defaultdict(lambda: {name: np.zeros(4, int) for name in args.detectors})
     for film in films(names, args.films, args.only):
-        for name, make in DETECTORS.items():
-            table[film.kind][name] += judge(film, *detect(make(), film))
-    print(f"| kind | {' | '.join(f'{name}: found, missed, false, left' for name in DETECTORS)} |")
-    print("|" + "---|" * (1 + len(DETECTORS)))
-    rows = {**table, "all": {name: sum(row[name] for row in table.values()) for name in DETECTORS}}
+        for name in args.detectors:
+            table[film.kind][name] += judge(film, *detect(make_detector(name, None, {}), film))
+    print(f"| kind | {' | '.join(f'{name}: found, missed, false, left' for name in args.detectors)} |")
+    print("|" + "---|" * (1 + len(args.detectors)))
+    rows = {**table, "all": {name: sum(row[name] for row in table.values()) for name in args.detectors}}
     for kind, row in rows.items():
-        print(f"| {kind} | {' | '.join(', '.join(map(str, row[name])) for name in DETECTORS)} |")
+        print(f"| {kind} | {' | '.join(', '.join(map(str, row[name])) for name in args.detectors)} |")
 
 
 if __name__ == "__main__":

@@ -26,16 +26,54 @@ fi
 . "$here/presets/$PRESET.sh"
 . "$here/presets/thresholds.sh"
 
-# Print a command, then run it with the flags that all scripts share, with N ranks; a failure ends the stage.
-run_ranks() { # how many, a script, its flags
-    ranks=$1 script=$2
-    shift 2
-    if [ "$ranks" -le 1 ]; then set -- "$here/$script" "$@"; else set -- -m torch.distributed.run --standalone --nproc_per_node="$ranks" "$here/$script" "$@"; fi
-    set -- "$PYTHON" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
+# How a script is run: see docs/scaling.md. Without LAUNCHER: Ray where RAY_ADDRESS is, torchrun where there are several ranks.
+NNODES=${NNODES:-1} NODE_RANK=${NODE_RANK:-0} MASTER_PORT=${MASTER_PORT:-29500}
+fail() {
+    echo "$*" >&2
+    exit 2
+}
+case ${LAUNCHER:=${RAY_ADDRESS:+ray}} in
+'' | torchrun | accelerate) [ "$NNODES" = 1 ] || [ -n "${MASTER_ADDR:-}" ] || fail "NNODES=$NNODES: set MASTER_ADDR, the address of the machine with NODE_RANK=0" ;;
+none | ray) [ "$NNODES" = 1 ] || fail "LAUNCHER=$LAUNCHER and NNODES=$NNODES: torchrun and accelerate start ranks on several machines; a Ray cluster has its own" ;;
+*) fail "LAUNCHER=$LAUNCHER: choose none, torchrun, accelerate or ray" ;;
+esac
+if [ "$LAUNCHER" != ray ]; then unset RAY_ADDRESS; fi                                # a script that finds it uses Ray
+if [ -n "$LAUNCHER" ]; then cpu_ranks=${NUM_PROCESSES:-1}; else cpu_ranks=1; fi # of scripts without a model, whose --n_jobs use all cores
+
+# Print a command and run it: with N ranks a machine, what Python is to run and its arguments; a failure ends the stage.
+launch() {
+    ranks=$1
+    shift
+    if [ "$ranks" -lt 1 ] || [ "$LAUNCHER" = none ] || [ "$LAUNCHER" = ray ]; then ranks=1; fi
+    if [ "$ranks" = 1 ] && [ "$NNODES" = 1 ]; then
+        :
+    elif [ "$LAUNCHER" = accelerate ]; then # --multi_gpu starts so many processes on CPUs too; with --cpu it is one, whatever is asked for
+        set -- -m accelerate.commands.launch --multi_gpu --mixed_precision no --dynamo_backend no --num_processes $((ranks * NNODES)) \
+            --num_machines "$NNODES" --machine_rank "$NODE_RANK" ${MASTER_ADDR:+--main_process_ip "$MASTER_ADDR"} \
+            --main_process_port "$([ "$NNODES" = 1 ] && echo 0 || echo "$MASTER_PORT")" --same_network "$@"
+    elif [ "$NNODES" = 1 ]; then
+        set -- -m torch.distributed.run --standalone --nproc_per_node="$ranks" "$@"
+    else
+        set -- -m torch.distributed.run --nnodes="$NNODES" --node_rank="$NODE_RANK" --master_addr="$MASTER_ADDR" --master_port="$MASTER_PORT" \
+            --nproc_per_node="$ranks" "$@"
+    fi
+    set -- "$PYTHON" "$@"
     echo "+ $*"
     "$@"
 }
 
+# A script that shares its rows between ranks, or gives them to Ray.
+run_ranks() { # how many a machine, a script, its flags
+    count=$1 script=$2
+    shift 2
+    if [ "$LAUNCHER" = ray ]; then set -- "$@" --ray; fi
+    launch "$count" "$here/$script" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
+}
+
+# A script that handles a table as a whole: on the first machine, while the others wait.
 run() { # a script, its flags
-    run_ranks 1 "$@"
+    script=$1
+    shift
+    set -- "$here/$script" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
+    if [ "$NNODES" = 1 ]; then launch 1 "$@"; else PYTHONPATH=$here launch 1 -m tools.run_once "$PYTHON" "$@"; fi
 }

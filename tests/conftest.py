@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +23,29 @@ SCRIPT_VARIABLES = (
     "WORLD_SIZE",
 )  # the environment of the tests is not the scripts'
 COLUMNS, ROWS = 4, 3  # blocks of a numbered frame: the first white, the last black, between them the index's ten bits
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("chaos", "faults of tests/test_chaos.py")
+    group.addoption("--faults", type=int, default=0, help="number of faults (default: each kind once)")
+    group.addoption("--chaos_seed", type=int, default=0, help="of the moments, scripts and launchers")
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """The faults of tests/test_chaos.py by kind."""
+    table: dict[str, Counter] = {}
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            said = dict(getattr(report, "user_properties", ()))
+            if "fault" in said:
+                missed = outcome == "passed" and not said["hit"]  # the run had ended before
+                table.setdefault(said["fault"], Counter())["missed" if missed else outcome] += 1
+    if table:
+        columns = ("passed", "failed", "missed", "skipped")
+        terminalreporter.section(f"{sum(counts['passed'] for counts in table.values()):,} faults survived")
+        terminalreporter.write_line(" " * 18 + "".join(f"{column:>9}" for column in ("survived", *columns[1:])))
+        for kind, counts in sorted(table.items()):
+            terminalreporter.write_line(f"{kind:18}" + "".join(f"{counts[column]:9}" for column in columns))
 
 
 def numbered_frame(index: int, width: int = 192, height: int = 108) -> np.ndarray:

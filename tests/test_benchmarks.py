@@ -18,23 +18,26 @@ CUT, COUNT = 80, 160  # frames of the video, at 24 fps
 # The arguments of each in a small size, and what its output must contain. Of {videos}, a video has one cut.
 SMOKE = {
     "clean_clips": ("{labels} {videos} {dataset}/clips.jsonl", "2 clips, 0 with a labelled cut inside, 0 with a frame"),
+    "cut_inside": ("--smoke --only cut", "| jump cut | 1 | "),
     "cuts": ("{videos} --labels {labels} --scores --cost", "lost at other peaks: []"),
     "memory": ("{video} --minutes 0.1 0.12", "| compute_motion_score.py, the uncut video |"),
     "motion": ("{videos} --runs 1", "| bare Farneback at native size, in memory |"),
     "pipeline": ("--rows 8 --n_jobs 1 --frame_size 64 36 --saved_path {out}/rows.jsonl", "8 rows in = 8 "),
     "reading": ("{dataset}/train --runs 1", "| 4 frames (quality) |"),
+    "remote_reading": ("{video} --minutes 0.1", "| mp4, moov at the end |"),
     "stage_1": ("{videos} --runs 1", "| stage 1, smart |"),
     "stage_2": ("{videos} --runs 1 --canvas_size 64 --rows 8", "| motion, DIS ÷ bare native Farneback |"),
     "stage_3": ("--clips 2 --runs 1 --max_new_tokens 4 --n_jobs 1", "| caption_video_frame.py |"),
+    "schedule": ("--ranks 20 --clips 5000 --operations 50000", "| 128 | 4 | "),
+    "workers": ("{videos} --runs 1", "| video_splitting.py | "),
     "composed_cuts": ("--smoke --only flash", "| all | 0, 0, "),
     "stages": ("{videos} --runs 1", "| scenedetect + ffmpeg + Farneback |"),
-    "synthetic_cuts": ("--photos 1 --only cut,", "| all | 6 | 6, 0, 0 |"),
     "threshold_strips": ("{dataset} {out}", "motion_high: a-Scene-001.mp4"),
     "truth_motion": ("--starts 1 --seconds 0.5 --video_folder {videos}", "| zoom -30 %/s |"),
     "truth_technical": ("{videos}", "| JPEG quality | 2 |"),
     "truth_text": ("--short_side 96 --video_folder {videos}", "| chessboard |"),
 }
-LIBRARIES = {"cases", "composed_films", "measure", "synthetic_films"}
+LIBRARIES = {"cases", "composed_films", "measure"}
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks.composed_cuts import DETECTORS, detect, judge
 from benchmarks.composed_films import GRADUAL, HARD, KINDS, NO_CUT, Film, compose, sources
+from utils.cutting.detectors import make_detector
 
 NAMES = sources([], "all")
 
@@ -42,5 +43,5 @@ def test_judging():
 @pytest.mark.parametrize("name", DETECTORS)
 def test_each_detector_finds_plain_cuts(name):
     film = compose("cut", NAMES, 0)
-    found, missed, false, _ = judge(film, *detect(DETECTORS[name](), film))
+    found, missed, false, _ = judge(film, *detect(make_detector(name, None, {}), film))
     assert (found, missed, false) == (len(film.cuts), 0, 0)

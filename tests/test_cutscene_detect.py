@@ -248,7 +248,7 @@ def test_wrong_use_is_a_sentence(videos, tmp_path, monkeypatch):
             ["--video_folder", "in", "--detector", "transnetv2", "--transnetv2_model", "in/good.mp4"],
             "good.mp4: not a network",
         ),
-        (["--video_folder", "in", "--cutscene_threshold", "3"], "--detector transitions: it has no threshold"),
+        (["--video_folder", "in", "--cutscene_threshold", "3"], "--detector both: it has no threshold"),
         (["--video_metadata_path", "list.csv"], "list.csv: no such file"),
     ):
         monkeypatch.setattr("sys.argv", ["cutscene_detect.py", *flags])
@@ -270,6 +270,16 @@ def test_the_settings_are_those_of_datasets_made_before(videos, tmp_path, run_sc
     run_script("cutscene_detect.py", "--video_folder", "in", "--detector", "content", "--cutscene_threshold", 30)
     settings = json.loads((tmp_path / "scenes.settings.json").read_text())
     assert settings == {"file": "scenes.jsonl", "detector": "content", "threshold": 30.0, "transnetv2_model": None}
+
+
+def test_a_dataset_goes_on_with_its_detector(videos, tmp_path, run_script):
+    def detector() -> str:
+        return json.loads((tmp_path / "scenes.settings.json").read_text())["detector"]
+
+    run_script("cutscene_detect.py", "--video_folder", "in", "--detector", "transitions")
+    assert ", 0 due" in run_script("cutscene_detect.py", "--video_folder", "in").stdout and detector() == "transitions"
+    run_script("cutscene_detect.py", "--video_folder", "in", "--overwrite")
+    assert detector() == "both"
 
 
 def test_the_detector_of_the_page_about_adding_one(tmp_path):

@@ -7,9 +7,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 # From the bottom up. A room imports itself and what is below it; rooms on one line do not know each other.
 LAYERS = (
-    "utils.errors",
-    "utils.columns",
-    "utils.database",
+    "utils.errors utils.startup",
+    "utils.columns utils.storage",
+    "utils.database utils.working_copies",
     "utils.rows utils.video",
     "utils.cli utils.video_utils",
     "utils.pipeline",

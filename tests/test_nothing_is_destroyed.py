@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import numbered_frame, read_indices, write_numbered, write_video
 
-from utils.errors import UsageError
+from utils.cutting import split
+from utils.cutting.clip_track import Encoding
+from utils.cutting.spans import ClipLimits
+from utils.errors import UsageError, VideoError
 from utils.pipeline.process import digest
 from utils.rows import read_rows
 from utils.video_utils import content_digest, is_clip
@@ -235,3 +238,20 @@ def test_a_stage_whose_every_row_failed_says_why_and_ends_with_1(script, tmp_pat
         assert ended.stderr.count("cannot be read") == 3 and "Traceback" not in ended.stderr
     write_numbered(tmp_path / "in" / "0.mp4", 48)
     run_script(f"{script}.py", *flags, "--retry_errors")
+
+
+def test_a_source_replaced_while_it_is_cut_is_an_error_and_leaves_no_clip(tmp_path, monkeypatch):
+    source, other = write_numbered(tmp_path / "a.mp4", 48), tmp_path / "other.mp4"
+    write_video(other, (numbered_frame(100 + i) for i in range(48)))
+    row = {"video_path": "a.mp4", "timecode_list": [[0, 2]], "clip_prefix": "a-Scene-"}
+    write_clips = split.write_clips
+
+    def replaced_meanwhile(*arguments):
+        os.replace(other, source)
+        write_clips(*arguments)
+
+    monkeypatch.setattr(split, "write_clips", replaced_meanwhile)
+    limits, encoding = ClipLimits(min_seconds=1), Encoding("libx264")
+    with pytest.raises(VideoError, match="was replaced or removed while it was cut"):
+        split.split_video(row, str(tmp_path), str(tmp_path / "out"), limits, encoding)
+    assert not list((tmp_path / "out").iterdir())

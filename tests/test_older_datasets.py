@@ -16,8 +16,8 @@ MADE = Path(__file__).with_name("made_by_0_1_0")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("older") / "dataset"
     shutil.copytree(MADE, folder)
-    settings = folder / "clips.settings.json"  # holds where the clips are
-    settings.write_text(settings.read_text().replace("FOLDER", str(folder)))
+    settings = folder / "clips.settings.json"  # holds where the clips were
+    settings.write_text(settings.read_text().replace("FOLDER", "/mounted/elsewhere"))
     return folder
 
 

@@ -24,7 +24,9 @@ KNOWN = {  # the settings of a run without flags, as they have been since 0.1: w
     "compute_text_score.py": {
         "method": "mid", "count": 1, "detector": "PP-OCRv6_det_small.onnx", "box_threshold": 0.6, "version": 2,
     },
-    "compute_motion_score.py": {"estimator": "dis", "short_side": 256, "sampling_fps": 2, "version": 1},
+    "compute_motion_score.py": {
+        "estimator": "dis", "short_side": 256, "sampling_fps": 2, "cut_inside": "auto", "version": 1,  # without: flow
+    },
 }  # fmt: skip
 
 

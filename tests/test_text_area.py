@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
-from utils.scoring.rapidocr_detector import RapidTextDetector, boxes_of, bundled_model
+from utils.scoring.rapidocr_detector import SHORT_SIDE, RapidTextDetector, boxes_of, bundled_model, parts_to_see
 from utils.scoring.text_area import text_area_share
 
 SIZE = (1280, 720)
@@ -64,6 +64,21 @@ def test_boxes_grow_from_kernels_and_weak_ones_go():
     assert 180 < left < 200 and 400 < right < 420 and 80 < top < 100 and 120 < bottom < 140
 
 
+def test_parts_hold_the_cells_that_may_be_text_and_their_surroundings():
+    cells = np.zeros((40, 72), bool)
+    assert parts_to_see(cells) == []
+    cells[20, 36] = True  # and two more on each side
+    assert parts_to_see(cells) == [pytest.approx((34 / 72, 18 / 40, 39 / 72, 23 / 40))]
+    cells[25, 40] = True  # the two rectangles touch and are one
+    assert parts_to_see(cells) == [pytest.approx((34 / 72, 18 / 40, 43 / 72, 28 / 40))]
+    cells[2, 2] = True
+    assert len(parts_to_see(cells)) == 2
+
+
+def test_frame_with_text_all_over_is_one_part():
+    assert parts_to_see(np.ones((40, 72), bool)) == [(0, 0, 1, 1)]
+
+
 @pytest.fixture(scope="module")
 def detector():
     return RapidTextDetector()
@@ -109,6 +124,27 @@ def test_chinese_text_reads_its_area(detector, percent, angle, light):
     frame, corners = with_text(photograph("coffee"), text, height, angle, light, fonts[0])
     read, truth = text_area_share(detector(frame)[0], SIZE), text_area_share([corners], SIZE)
     assert 0.9 * truth < read < 1.7 * truth
+
+
+@pytest.mark.parametrize("spots", [[(0.1, 0.1)], [(0.02, 0.05), (0.6, 0.95)], [(0.3, y / 10) for y in range(1, 10)]])
+def test_parts_of_the_frame_read_as_the_whole_does(detector, spots):
+    frame = photograph("coffee")
+    for x, y in spots:
+        cv2.putText(frame, "Subscribe now", (round(x * 1280), round(y * 720)), 0, 1.2, (255, 255, 255), 3, cv2.LINE_AA)
+    whole = detector._boxes_at(frame, SHORT_SIDE)
+    polygons, _ = detector(frame)
+    assert len(polygons) == len(whole) >= len(spots)
+    assert text_area_share(polygons, SIZE) == pytest.approx(text_area_share(whole, SIZE), rel=0.1)
+
+
+def test_network_sees_no_plain_frame_and_little_of_one_with_a_caption(detector, monkeypatch):
+    sizes = []
+    network = detector._network
+    monkeypatch.setattr(detector, "_network", lambda image: sizes.append(image.size) or network(image))
+    frame = np.full((720, 1280, 3), 90, np.uint8)
+    assert len(detector(frame)[0]) == 0 and sizes == []
+    cv2.putText(frame, "Subscribe now", (400, 650), 0, 1.2, (255, 255, 255), 3, cv2.LINE_AA)
+    assert len(detector(frame)[0]) == 1 and sum(sizes) < 0.35 * SHORT_SIDE * 1312 * 3
 
 
 @pytest.mark.parametrize("text, percent, angle", [("SUBSCRIBE", 20, 0), ("Chapter 12", 14, 20), ("Hello", 16, 0)])

@@ -218,3 +218,26 @@ def test_another_shot_is_not_taken_for_motion():
     wide = [cv2.resize(photo, (80, 36), interpolation=cv2.INTER_AREA) for photo in photos]
     assert all(picture_replaced(p[:, 4:68], p[:, 10:74]) < 0.2 for p in wide)
     assert picture_replaced(thumbs[0], np.zeros_like(thumbs[0])) == 0
+
+
+def test_a_jump_within_one_scene_is_a_cut():
+    background = shot(1, 80, pan=0.0)
+    frames, person = background.copy(), shot(2, 1)[0][:90, :70]
+    for t in range(80):
+        left = (60 if t < 40 else 130) + t % 5  # it moves a little, then is elsewhere
+        frames[t, 40:130, left : left + 70] = person
+    assert detect(frames) == ([40], [])
+
+
+def test_fast_motion_of_a_thing_is_no_jump():
+    frames, person = shot(1, 80, pan=0.0), shot(2, 1)[0][:90, :70]
+    for t in range(80):
+        left = int(90 + 80 * np.sin(t / 3))  # up to 27 pixels a frame
+        frames[t, 40:130, left : left + 70] = person
+    assert detect(frames) == ([], [])
+
+
+def test_an_inset_that_appears_is_no_jump():
+    frames, inset = shot(1, 80, pan=0.0), shot(2, 80)[:, :60, :90]
+    frames[30:60, 20:80, 20:110] = inset[30:60]
+    assert detect(frames) == ([], [])

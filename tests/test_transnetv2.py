@@ -8,7 +8,8 @@ import pytest
 from test_transition_detector import dissolve
 from test_transition_detector import shot as picture
 
-from utils.cutting.transnetv2 import HEIGHT, WIDTH, TransNetV2, cut_inside, small
+from utils.cutting.network_input import HEIGHT, WIDTH
+from utils.cutting.transnetv2 import TransNetV2, small
 
 REFERENCE = """
 import sys, numpy, torch
@@ -59,19 +60,6 @@ def test_windows_in_a_batch_do_not_mix(network, film):
 def test_short_videos(network, film):
     assert network.scores(film[:1]).shape == (1, 2)
     assert network.scores(film[:3]).max() < 0.5
-
-
-def test_cut_inside(network, film):
-    assert cut_inside(film, network) > 0.5  # a cut and a dissolve
-    assert cut_inside(film[50:], network) > 0.5  # the dissolve
-    assert cut_inside(film[:40], network) < 0.5
-    assert cut_inside(film[:1], network) == 0.0
-
-
-def test_cut_inside_is_no_flash(network):
-    frames = picture(1, 80)
-    frames[40:42] = np.minimum(frames[40:42].astype(int) * 2 + 60, 255)
-    assert cut_inside(np.stack([small(frame) for frame in frames]), network) < 0.5
 
 
 def test_the_package_is_not_imported():

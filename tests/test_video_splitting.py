@@ -13,6 +13,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 from conftest import numbered_frame, read_index, read_indices, read_samples, read_video, write_numbered, write_video
+from skimage import data
 
 from utils.cutting.clip_track import Encoding
 from utils.cutting.spans import ClipLimits, clean_spans, shot_borders, split_shot, timecode
@@ -765,3 +766,23 @@ def test_overwriting_leaves_no_clip_of_the_settings_before(tmp_path, split):
         == ["a-Scene-001.mp4"]
         == [r["video_path"] for r in load(tmp_path / "clips.jsonl")]
     )
+
+
+@pytest.mark.slow
+def test_equal_input_gives_equal_bytes(tmp_path, run_script):
+    """x264's AVX-512 code gave 11 different streams for 24 encodings of one video."""
+    photos = [cv2.resize(photo, (480, 270)) for photo in (data.astronaut(), data.coffee())]
+    views = (cv2.getRectSubPix(photos[i >= 40], (320, 180), (240 + i / 2, 135)) for i in range(80))
+    (tmp_path / "in").mkdir()
+    source = write_video(tmp_path / "in" / "0.mp4", views, options={"bf": "0"})
+    for number in range(1, 16):
+        shutil.copy(source, tmp_path / "in" / f"{number}.mp4")
+    rows = [{"video_path": f"{number}.mp4", "timecode_list": [[0, 80 / 24]]} for number in range(16)]
+    (tmp_path / "scenes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ("--video_folder", "in", "--video_metadata_path", "scenes.jsonl", "--encoder", "libx264", "--no_audio")
+    run_script("video_splitting.py", *flags, "--output_folder", "out", "--saved_path", "clips.jsonl")
+    streams = set()
+    for clip in (tmp_path / "out").iterdir():
+        with av.open(str(clip)) as container:
+            streams.add(b"".join(map(bytes, container.demux(video=0))))
+    assert len(streams) == 1

@@ -3,10 +3,14 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import av
+import psutil
 import pytest
+from conftest import ROOT
 
 from utils.errors import Failure, OutputError, RunError, VideoError
 from utils.pipeline.process import UnexpectedErrors
@@ -49,6 +53,21 @@ def test_a_hang_or_a_crash_costs_one_row():
     assert "signal 11 (Segmentation fault)" in failures["signal 11"][1]
 
 
+def test_workers_killed_while_idle_or_at_work_cost_at_most_their_rows():
+    """One that dies while it holds what all workers share breaks pebble's pool; another takes over."""
+    got, killed = [], 0
+    for task, result in work(behave, [f"t{i}" for i in range(2000)], 2, lambda task: 60):
+        got.append(task)
+        assert not isinstance(result, Failure) or result.error == "ProcessDied"
+        if len(got) % 400 == 200:
+            servers = [p for p in psutil.Process().children() if "forkserver" in " ".join(p.cmdline())]
+            workers = [worker for server in servers for worker in server.children()]
+            for worker in workers:
+                killed += 1
+                worker.kill()
+    assert sorted(got) == sorted(f"t{i}" for i in range(2000)) and killed > 5
+
+
 def test_every_task_comes_back_once():
     assert outcomes([f"t{i}" for i in range(200)]) == {f"t{i}": f"T{i}" for i in range(200)}
 
@@ -88,3 +107,30 @@ def test_a_full_disk_ends_the_run():
 
 def test_no_task_means_no_work():
     assert outcomes([]) == {}
+
+
+SHARED_IMPORT = """
+import sys
+from utils.pipeline.workers import work
+
+def has(module):
+    return module in sys.modules
+
+if __name__ == "__main__":
+    n_jobs = int(sys.argv[1])
+    print([had for _, had in work(has, ["pyclbr"], n_jobs, lambda task: 60, shared_import="pyclbr")])
+"""
+
+
+@pytest.mark.parametrize("n_jobs, had", [(1, False), (2, True)])
+def test_several_processes_share_one_import_and_one_alone_imports_when_it_needs_it(n_jobs, had, tmp_path):
+    (tmp_path / "main.py").write_text(SHARED_IMPORT)
+    ran = subprocess.run(
+        [sys.executable, "main.py", str(n_jobs)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout == f"[{had}]\n", ran.stderr

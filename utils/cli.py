@@ -3,10 +3,12 @@ interrupted. The only module of utils/ that knows argparse.
 """
 
 import argparse
+import contextlib
 import io
 import json
 import math
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +18,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from utils.errors import RunError, UsageError
 from utils.rows import refuse_overwriting
+from utils.startup import end_at_once
+from utils.working_copies import shown
 
 
 class Dataclass(Protocol):
@@ -25,6 +29,9 @@ class Dataclass(Protocol):
 
 
 T = TypeVar("T", bound="Dataclass")
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+SECONDS_TO_END = 5  # after Ctrl-C; what is done is saved within a second
+LARGEST = 1e12  # of any number that a flag takes; an infinity is above it
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -47,17 +54,23 @@ def row_parser(docstring: str, saved_path: str) -> argparse.ArgumentParser:
     return parser
 
 
-def at_least(low: float, kind: type = int) -> Callable[[str], float]:
-    """An argparse type: a number of `kind` that is `low` or more."""
+def between(low: float, high: float, kind: type = int, zero: bool = False) -> Callable[[str], float]:
+    """An argparse type: a number of `kind` from `low` to `high`, both included; with `zero`, also 0. NaN is no number."""
 
     def number(text: str):
         value = kind(text)
-        if not value >= low:
-            raise argparse.ArgumentTypeError(f"{text} is below {low}")
+        if not (low <= value <= high or (zero and value == 0)):
+            allowed = f"from {low:g} to {high:g}" if high < LARGEST else f"{low:g} or more"
+            raise argparse.ArgumentTypeError(f"{text} is not {'0, or ' if zero else ''}{allowed}")
         return value
 
     number.__name__ = kind.__name__
     return number
+
+
+def at_least(low: float, kind: type = int) -> Callable[[str], float]:
+    """An argparse type: a finite number of `kind` that is `low` or more."""
+    return between(low, LARGEST, kind)
 
 
 def true_or_false(text: str) -> bool:
@@ -67,21 +80,33 @@ def true_or_false(text: str) -> bool:
     return text.lower() in ("true", "1", "yes")
 
 
-def finite(text: str) -> float:
-    """An argparse type: a number that is 0 or more and no infinity, which no request can carry."""
-    value = at_least(0, float)(text)
-    if math.isinf(value):
-        raise argparse.ArgumentTypeError(f"{text} is no finite number")
+def bound(text: str) -> float:
+    """An argparse type: a number or an infinity, to compare with; NaN compares with nothing."""
+    value = float(text)
+    if math.isnan(value):
+        raise argparse.ArgumentTypeError(f"{text} is no number")
     return value
 
 
-finite.__name__ = "float"
+bound.__name__ = "float"
 
 
 def pixels(text: str) -> int:
     """An argparse type: a number of pixels, or WIDTHxHEIGHT."""
-    width, _, height = text.lower().partition("x")
-    return int(width) * int(height or 1)
+    found = re.fullmatch(r"(\d{1,9})(?:[xX](\d{1,9}))?", text, re.ASCII)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pixels nor WIDTHxHEIGHT, such as 1280x720")
+    return int(found[1]) * int(found[2] or 1)
+
+
+def file_to_write(text: str) -> str:
+    """An argparse type: a path that can be a file's."""
+    if os.path.basename(text) in ("", ".", "..") or "\0" in text or os.path.isdir(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; give the path of a file")
+    return text
+
+
+file_to_write.__name__ = "file"
 
 
 def json_object(text: str) -> dict:
@@ -160,7 +185,10 @@ def from_flags(kind: type[T], args: argparse.Namespace) -> T:
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("input")
-    group.add_argument("--video_folder", help="folder of the videos, searched in all its depth; or one video")
+    group.add_argument(
+        "--video_folder",
+        help="folder (or URL, s3://bucket/folder) of the videos, searched in all its depth; or one video",
+    )
     group.add_argument(
         "--video_metadata_path", help="list of the videos (txt, csv, jsonl), its paths relative to --video_folder"
     )
@@ -169,7 +197,12 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_output_arguments(parser: argparse.ArgumentParser, saved_path: str) -> None:
     group = parser.add_argument_group("output")
-    group.add_argument("--saved_path", default=saved_path, help="result file (jsonl or csv); a rerun resumes it")
+    group.add_argument(
+        "--saved_path",
+        type=file_to_write,
+        default=saved_path,
+        help="result file (jsonl or csv), or its URL; a rerun resumes it",
+    )
     group.add_argument(
         "--saved_freq",
         type=at_least(1),
@@ -182,8 +215,8 @@ def add_output_arguments(parser: argparse.ArgumentParser, saved_path: str) -> No
 
 def _bounds(file: str, column: str, low: str, high: str) -> tuple[float, float]:
     try:
-        return float("-inf" if low == "none" else low), float("inf" if high == "none" else high)
-    except ValueError:
+        return bound("-inf" if low == "none" else low), bound("inf" if high == "none" else high)
+    except (ValueError, argparse.ArgumentTypeError):
         raise UsageError(f"--filter {file} {column} {low} {high}: a bound is no number") from None
 
 
@@ -191,12 +224,20 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # ranks of one machine share them
     group = parser.add_argument_group("workers")
-    group.add_argument("--n_jobs", "--num_workers", type=at_least(1), default=cores, help="processes that read videos")
+    group.add_argument(
+        "--n_jobs", "--num_workers", type=between(1, 1024), default=cores, help="processes that read videos"
+    )
     group.add_argument(
         "--timeout_seconds",
         type=at_least(0.1, float),
         default=120.0,
         help="time limit per video, for each 10 MB or minute of it; past it, an error row",
+    )
+    group.add_argument(
+        "--ray",
+        action="store_true",
+        default=bool(os.environ.get("RAY_ADDRESS")),
+        help="work on the Ray cluster at RAY_ADDRESS, or without it on this machine (docs/scaling.md)",
     )
 
 
@@ -206,7 +247,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, methods: Sequence[st
     group.add_argument("--frame_sample_method", choices=methods, default=method, help="which frames are sampled")
     group.add_argument(
         "--num_sampled_frames",
-        type=at_least(1),
+        type=between(1, 10_000),
         default=count,
         help="frames that uniform samples" + (", the maximum of keyframe" if "keyframe" in methods else ""),
     )
@@ -223,22 +264,22 @@ def add_filter_arguments(parser: argparse.ArgumentParser, *, motion: bool) -> No
     group = parser.add_argument_group("filters", "a clip passes with a row in every file and every value in its bounds")
     group.add_argument("--aesthetic_score_metadata_path", "--asethetic_score_metadata_path", metavar="FILE")
     group.add_argument(
-        "--aesthetic_score_threshold", "--asethetic_score_threshold", type=float, default=4.0, help="minimum mean"
+        "--aesthetic_score_threshold", "--asethetic_score_threshold", type=bound, default=4.0, help="minimum mean"
     )
     group.add_argument("--text_score_metadata_path", metavar="FILE")
     group.add_argument(
-        "--text_score_threshold", type=float, default=0.02, help="maximum share of the frame that text covers"
+        "--text_score_threshold", type=bound, default=0.02, help="maximum share of the frame that text covers"
     )
     if motion:
         group.add_argument("--motion_score_metadata_path", metavar="FILE")
         group.add_argument(
             "--low_motion_score_threshold",
-            type=float,
+            type=bound,
             default=1.5,
             help="minimum motion, %% of the short side per second",
         )
         group.add_argument(
-            "--high_motion_score_threshold", type=float, default=25.0, help="maximum motion, in the same unit"
+            "--high_motion_score_threshold", type=bound, default=25.0, help="maximum motion, in the same unit"
         )
     group.add_argument(
         "--filter",
@@ -270,6 +311,10 @@ def filter_bounds(args: argparse.Namespace) -> list[tuple[str, str, float, float
 
 
 def _interrupt(*_) -> None:
+    """Raises: `KeyboardInterrupt`, and again until the script has ended: Python drops it in some callbacks, and a lock that
+    it leaves held may keep worker processes from being stopped.
+    """
+    signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_END, SECONDS_TO_END)
     raise KeyboardInterrupt
 
 
@@ -277,25 +322,49 @@ def run(main: Callable[[], None]) -> None:
     """Call a script's `main` and turn its ends into exit codes. SIGTERM ends like Ctrl-C: what is done is written
     first.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background jobs start with SIGINT ignored
+    for number in SIGNALS:  # a shell's background jobs start with SIGINT ignored
         signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8, nor the terminal
+    code = 0
     try:
+        try:
+            code = _exit_code(main)
+        except KeyboardInterrupt:
+            code = 130
+            _report("interrupted; what is done is saved, and the same command goes on from there")
+        for number in SIGNALS:  # nothing is left to be saved
+            signal.signal(number, end_at_once)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head -1`: nobody reads the last lines
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
+
+
+def _exit_code(main: Callable[[], None]) -> int:
+    name = os.path.basename(sys.argv[0])
+    try:
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            raise UsageError("the working directory is no longer there; change to another one") from None
         main()
     except UsageError as error:
-        print(f"{os.path.basename(sys.argv[0])}: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _report(f"{name}: error: {error}")
+        return 2
     except RunError as error:
-        print(f"{os.path.basename(sys.argv[0])}: stopped: {error}", file=sys.stderr)
-        print("what is done is saved, and the same command goes on from there", file=sys.stderr)
-        sys.exit(1)
+        _report(f"{name}: stopped: {error}\nwhat is done is saved, and the same command goes on from there")
+        return 1
+    except BrokenPipeError:
+        _report(f"{name}: stopped: what read its output (head, a pager) has ended")
+        return 1
     except OSError as error:  # an output that cannot be written; a video's own faults are error rows
-        print(
-            f"{os.path.basename(sys.argv[0])}: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr
-        )
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; what is done is saved, and the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+        _report(f"{name}: error: {error.filename or 'output'}: {error.strerror or error}")
+        return 2
+    return 0
+
+
+def _report(message: str) -> None:
+    with contextlib.suppress(OSError):  # stderr may be full or closed
+        print(shown(message), file=sys.stderr)

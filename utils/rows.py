@@ -14,12 +14,14 @@ import itertools
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from utils.columns import KEYS, Kind, check_row, is_text
 from utils.errors import UsageError
+from utils.working_copies import local_path, shown, upload, url_of, working_copy
 
 # Columns of csv files that are text even where they look like a number; so is every `*path` and `*model`.
 TEXT_COLUMNS = {"made_from", "frame_rate", "codec", "summary_caption", "prompt", "error", "message", "reason", "text"}
@@ -42,7 +44,7 @@ def read_rows(
     kinds: Mapping[str, Kind] | None = None,
     resumed: bool = False,
 ) -> list[dict]:
-    """All rows of a jsonl or csv file and of its parts, every column that has a name in `columns.COLUMNS`, or in
+    """All rows of a jsonl or csv file, or URL, and of its parts, every column that has a name in `columns.COLUMNS`, or in
     `kinds`, checked.
 
     A truncated last line, left by a kill, is ignored: without a word where a result file is `resumed`, else with a line
@@ -62,7 +64,7 @@ def rows_of(
     resumed: bool = False,
 ) -> Iterator[dict]:
     """The rows of `read_rows`, one at a time. That a column is missing is raised after the last row."""
-    path = Path(path)
+    path = working_copy(path)
     files = [f for f in (path, *part_files(path)) if f.is_file()]
     if not files:
         raise UsageError(f"{path}: no such file")
@@ -99,7 +101,7 @@ def _read_jsonl(path: Path, resumed: bool, ours: bool) -> Iterator[tuple[str, di
                 if line.endswith(b"\n") or not (read or ours):
                     raise UsageError(f"{where} is not JSON: {line[:60].decode(errors='replace')!r}") from None
                 if not resumed:
-                    print(f"{where}, the last, is incomplete and ignored", file=sys.stderr)
+                    print(f"{shown(where)}, the last, is incomplete and ignored", file=sys.stderr)
                 return
             if not isinstance(row, dict):
                 raise UsageError(f"{where} is {line[:60].decode(errors='replace')!r}, not a JSON object")
@@ -167,20 +169,47 @@ def refuse_overwriting(written: Mapping[str, str | os.PathLike], read: Mapping[s
 
 
 def _are_one(path: str | os.PathLike, other: str | os.PathLike) -> bool:
+    path, other = local_path(path), local_path(other)
     same_inode = os.path.exists(path) and os.path.exists(other) and os.path.samefile(path, other)
     return same_inode or os.path.realpath(path) == os.path.realpath(other)
+
+
+def sweep(path: str | os.PathLike) -> None:
+    """Remove the temporary files that killed runs left beside `path`: of processes that are no longer on this machine, or
+    a day old. A second's grace is for a writer on another machine.
+    """
+    for left in glob.glob(f"{glob.escape(str(Path(path).parent))}/.{glob.escape(Path(path).name)}.*.tmp"):
+        pid = left.split(".")[-2]
+        with contextlib.suppress(OSError):
+            age = time.time() - os.path.getmtime(left)
+            if pid.isdecimal() and (age > 86_400 or (age > 1 and not _is_running(int(pid)))):
+                os.unlink(left)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends: no reader sees half a file. Nothing is left of a
-    block that fails.
+    block that fails. What is written for a URL is uploaded whole.
     """
-    path = Path(path)
+    path = local_path(path)
+    if url_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    sweep(path)
     try:
         yield temporary
         temporary.replace(path)
+        upload(path)
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,12 +1,18 @@
-"""Which videos there are, and where each one is."""
+"""Which videos there are, and where each one is: files of a folder, or objects behind a URL (`s3://bucket/folder`)."""
 
 import hashlib
 import os
+import posixpath
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import IO
 
 from utils.columns import PATH, check_row
-from utils.errors import UsageError
+from utils.errors import UsageError, VideoError
 from utils.rows import check_encoding, read_rows
+from utils.storage import RemoteFile, StorageError, check_url, exists, find, is_url, open_remote
+from utils.working_copies import working_copy
 
 VIDEO_EXTENSIONS = {
     ".mp4", ".webm", ".mkv", ".avi", ".flv", ".mov", ".ts", ".m2ts", ".mts", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".3gp", ".3g2", ".ogv",
@@ -33,10 +39,11 @@ def get_video_path_list(
     """
     if video_metadata_path:
         if str(video_metadata_path).lower().endswith(".txt"):
-            if not os.path.isfile(video_metadata_path):
+            list_path = working_copy(video_metadata_path)
+            if not list_path.is_file():
                 raise UsageError(f"{video_metadata_path}: no such file")
-            check_encoding(video_metadata_path)
-            with open(video_metadata_path, encoding="utf-8-sig", errors="surrogateescape") as lines:
+            check_encoding(list_path)
+            with open(list_path, encoding="utf-8-sig", errors="surrogateescape") as lines:
                 found = [line.rstrip("\r\n") for line in lines]
             for number, path in enumerate(found, 1):
                 if path.strip():
@@ -48,6 +55,8 @@ def get_video_path_list(
         return list(dict.fromkeys(relative_to_folder(path, video_folder) for path in found))
     if not video_folder:
         raise UsageError("give --video_folder or --video_metadata_path; neither is set")
+    if is_url(video_folder):
+        return _videos_behind(video_folder)
     if os.path.isfile(video_folder):
         return [os.path.basename(video_folder)]
     if not os.path.isdir(video_folder):
@@ -59,6 +68,17 @@ def get_video_path_list(
     return sorted((os.path.relpath(path, video_folder).replace(os.sep, "/") for path in found), key=natural_key)
 
 
+def _videos_behind(url: str) -> list[str]:
+    """The same of a URL, by one listing."""
+    found = [path for path in find(url) if is_video_name(posixpath.basename(path))]
+    found = [path for path in found if not any(part.startswith(".") for part in path.split("/"))]
+    if not found and not exists(url):
+        raise UsageError(f"{url}: no such folder")
+    if not found and is_video_name(posixpath.basename(url)):
+        return [posixpath.basename(url)]
+    return sorted(found, key=natural_key)
+
+
 def is_video_name(name: str) -> bool:
     """Whether a file's ending is a video's, in any case; hidden files (temporary ones, `._` files of macOS) are not."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
@@ -66,21 +86,52 @@ def is_video_name(name: str) -> bool:
 
 def is_clip(path: str) -> bool:
     """Whether video_splitting.py has written the file: by its name, and by what its header says of its source."""
-    if not CLIP_NAME.fullmatch(os.path.basename(path)) or not os.path.isfile(path):
+    if not CLIP_NAME.fullmatch(os.path.basename(path)) or not (is_url(path) or os.path.isfile(path)):
         return False
-    with open(path, "rb") as file:
+    with _open(path) as file:
         return b'{"identity": {"source": ' in file.read(CLIP_HEADER_BYTES)
 
 
 def content_digest(path: str) -> str:
-    """16 hex digits over a file's size, head, middle and tail: another video under its name has others."""
-    size = os.path.getsize(path)
-    found = hashlib.sha256(str(size).encode())
-    with open(path, "rb") as file:
+    """16 hex digits over a file's size, head, middle and tail: another video under its name has others.
+
+    Raises: `OSError`; `VideoError` where an object cannot be read.
+    """
+    with _open(path) as file:
+        size = file.seek(0, os.SEEK_END)
+        found = hashlib.sha256(str(size).encode())
         for start in (0, size // 2, max(0, size - DIGESTED_BYTES)):
             file.seek(start)
             found.update(file.read(DIGESTED_BYTES))
     return found.hexdigest()[:16]
+
+
+def file_size(path: str) -> int:
+    """In bytes. Raises: as `content_digest`."""
+    if not is_url(path):
+        return os.stat(path).st_size
+    with _open(path) as file:
+        return file.seek(0, os.SEEK_END)
+
+
+@contextmanager
+def _open(path: str) -> Iterator[IO[bytes] | RemoteFile]:
+    if not is_url(path):
+        with open(path, "rb") as file:
+            yield file
+        return
+    try:
+        yield open_remote(path, by_ranges=True)
+    except StorageError as error:
+        raise VideoError(f"{path!r} cannot be read: {error.strerror}") from None
+
+
+def present_in(folder: str | None) -> Callable[[str], bool]:
+    """Whether there is a file at a path relative to `folder`; of a URL by one listing."""
+    if folder is None or not is_url(folder):
+        return lambda path: os.path.isfile(locate(path, folder))
+    found = set(find(folder)) or {posixpath.basename(folder)}  # or the folder is itself a video
+    return found.__contains__
 
 
 def relative_to_folder(path: str, video_folder: str | None) -> str:
@@ -89,7 +140,13 @@ def relative_to_folder(path: str, video_folder: str | None) -> str:
     A relative path in a list means: in `video_folder`; where only the path as given leads to a file in the folder
     (`videos/a.mp4` beside `--video_folder videos`), that is meant.
     """
-    if video_folder:
+    for given in (path, video_folder or ""):
+        if is_url(given):
+            check_url(given)
+    if is_url(path):
+        root = (video_folder or "").rstrip("/") + "/"
+        return path.removeprefix(root) if is_url(video_folder) else path
+    if video_folder and not is_url(video_folder):
         root = os.path.abspath(video_folder)
         absolute = os.path.abspath(path)
         inside = absolute.startswith(root + os.sep)
@@ -100,6 +157,12 @@ def relative_to_folder(path: str, video_folder: str | None) -> str:
 
 def locate(video_path: str, video_folder: str | None) -> str:
     """The file of a row's `video_path`. A `video_folder` that is itself a file is that file."""
+    if is_url(video_path) or (is_url(video_folder) and os.path.isabs(video_path)):
+        return video_path
+    if video_folder and is_url(video_folder):
+        folder = video_folder.rstrip("/")
+        is_itself = posixpath.basename(folder) == video_path and is_video_name(video_path)
+        return folder if is_itself else f"{folder}/{video_path}"
     if video_folder and os.path.isfile(video_folder):
         video_folder = os.path.dirname(video_folder)
     return os.path.join(video_folder or "", video_path)

@@ -12,7 +12,7 @@ from utils.captioning.chat import Engine, Sampling
 from utils.captioning.model_table import hub_id, known_model
 from utils.captioning.prompts import FOLDER as PROMPTS
 from utils.captioning.prompts import checked_utf8, text_of
-from utils.cli import about, at_least, finite, flag, option_settings
+from utils.cli import about, at_least, flag, option_settings
 from utils.models.weights import snapshot
 from utils.pipeline.ranks import Ranks
 
@@ -32,7 +32,7 @@ class AnswerOptions:
     """the same for every engine"""
 
     max_new_tokens: int = flag(256, "maximum length of an answer", at_least(1))
-    temperature: float = flag(0.0, "sampling temperature; 0 means greedy decoding", finite)
+    temperature: float = flag(0.0, "sampling temperature; 0 means greedy decoding", at_least(0, float))
     seed: int = flag(0, "base sampling seed; each request derives its own from it", int)
     answer_checks: Sequence[str] = flag(
         list(CHECKS),

@@ -10,6 +10,8 @@ import numpy as np
 BLOCK, STRIDE, REACH = 12, 6, 8  # pixels: a block's side, the step between blocks, how far one is looked for
 TEXTURE = 2.0  # levels: blocks of a smaller standard deviation have nothing that could be found again
 CHANCE, SURE = 0.5, 0.9  # correlation that a block reaches by chance within reach, and that of the same thing moved
+FLOW_SIZE = 128, 72  # pixels at which motion between two frames is looked for
+CHANGED, FEW = 25, 20  # levels by which a changed pixel differs at that size; fewer of them show nothing
 KEYPOINTS = 30  # matches that agree on one camera move; unrelated frames reach 6, slides of one template 23
 
 
@@ -80,6 +82,31 @@ def camera_moved(a: np.ndarray, b: np.ndarray) -> bool:
         return False
     travel = np.abs(here @ move[:, :2].T + move[:, 2] - here).max(axis=1)
     return float(np.median(travel)) > 2.0
+
+
+def unexplained(a: np.ndarray, b: np.ndarray) -> float:
+    """Levels of `b`, in the light of `a`, that no motion takes there from `a` (BGR uint8): what optical flow leaves over,
+    as the mean of the worst 8 of 16 x 9 blocks of 8 x 8 pixels.
+    """
+    old, new = (
+        cv2.cvtColor(cv2.resize(x, FLOW_SIZE, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY) for x in (a, b)
+    )
+    new = np.clip((new - new.mean()) * (old.std() / max(new.std(), 1.0)) + old.mean(), 0, 255).astype(np.uint8)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = estimator.calc(new, old, np.zeros((*new.shape, 2), np.float32))
+    x, y = np.meshgrid(np.arange(FLOW_SIZE[0], dtype=np.float32), np.arange(FLOW_SIZE[1], dtype=np.float32))
+    moved = cv2.remap(old, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    left = cv2.resize(cv2.absdiff(moved, new).astype(np.float32), (16, 9), interpolation=cv2.INTER_AREA)
+    return float(np.sort(left, axis=None)[-8:].mean())
+
+
+def colours_replaced(a: np.ndarray, b: np.ndarray) -> float:
+    """Share (0-1) of the colours lost among the pixels that change from `a` to `b` (BGR uint8): little where the same
+    things are elsewhere, much where others appear or the light changes.
+    """
+    a, b = (cv2.resize(x, FLOW_SIZE, interpolation=cv2.INTER_AREA) for x in (a, b))
+    changed = cv2.absdiff(a, b).max(axis=2) > CHANGED
+    return colours_lost(a[changed][None], b[changed][None]) if changed.sum() >= FEW else 1.0
 
 
 def picture_replaced(a: np.ndarray, b: np.ndarray) -> float:

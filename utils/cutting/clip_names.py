@@ -8,7 +8,9 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from utils.cutting.clip_writer import read_identity
+from utils.storage import find
 from utils.video.opening import writing
+from utils.working_copies import local_path, remove
 
 MAX_NAME_BYTES = 250  # of 255 that file systems allow: a clip being written has a dot and .tmp around its name
 
@@ -43,13 +45,38 @@ def clip_name(prefix: str, number: int) -> str:
 
 def remove_other_clips(output_folder: str, row: dict, keep: Collection[str]) -> None:
     """Remove a source's clips whose names are not in `keep`, and what a killed run left half-written; nothing else."""
-    folder, prefix = Path(output_folder, row["clip_prefix"]).parent, re.escape(Path(row["clip_prefix"]).name)
+    path, prefix = local_path(output_folder) / row["clip_prefix"], re.escape(Path(row["clip_prefix"]).name)
+    folder = path.parent
     for path in folder.glob("*") if folder.is_dir() else ():
         unfinished = re.fullmatch(rf"\.{prefix}\d{{3,}}\.mp4\.tmp", path.name)
         unwanted = re.fullmatch(rf"{prefix}\d{{3,}}\.mp4", path.name) and path.name not in keep
         if unfinished or (unwanted and read_identity(path).get("identity", {}).get("source") == row["video_path"]):
             with writing(path):
                 path.unlink()
+
+
+def remove_other_objects(output_folder: str, row: dict, keep: Collection[str]) -> set[str]:
+    """The same where clips are behind a URL, by one listing; the paths of the clips of this source that are left there."""
+    remove_working_copies(output_folder, row)
+    prefix, left = row["clip_prefix"], set()
+    for name in find(output_folder, prefix):
+        if not re.fullmatch(r"\d{3,}\.mp4", name.removeprefix(prefix)):
+            continue
+        copy = local_path(output_folder) / name
+        if copy.name in keep or read_identity(copy).get("identity", {}).get("source") != row["video_path"]:
+            left.add(name)
+        else:
+            with writing(copy):
+                remove(copy)
+    return left
+
+
+def remove_working_copies(output_folder: str, row: dict) -> None:
+    """Remove the local files of a source's clips, which are uploaded, or which a killed run left."""
+    path = local_path(output_folder) / row["clip_prefix"]
+    for copy in path.parent.glob("*") if path.parent.is_dir() else ():
+        if re.fullmatch(rf"\.?{re.escape(path.name)}\d{{3,}}\.mp4(\.tmp)?", copy.name):
+            copy.unlink(missing_ok=True)
 
 
 def remove_unowned_clips(output_folder: str, prefixes: dict[str, str], clips: list[dict]) -> None:
@@ -59,4 +86,4 @@ def remove_unowned_clips(output_folder: str, prefixes: dict[str, str], clips: li
     for clip in clips:
         prefix = prefixes.get(clip["source_path"])
         if prefix is None or not clip["video_path"].startswith(prefix):
-            Path(output_folder, mirrored(clip["video_path"])).unlink(missing_ok=True)
+            remove(local_path(output_folder) / mirrored(clip["video_path"]))

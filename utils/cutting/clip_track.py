@@ -14,8 +14,10 @@ from av.filter import Graph
 from utils.cutting.audio import encode_audio, read_audio
 from utils.cutting.h264 import PPS, SPS, nal_length_size, nal_units, parameter_sets, track_header
 from utils.errors import VideoError
+from utils.storage import put
 from utils.video.geometry import display_transform
 from utils.video.opening import decode, open_video, time_base_of, writing
+from utils.working_copies import url_of
 
 PQ, HLG = 16, 18  # colour transfer functions of HDR, ITU-T H.273 table 3
 
@@ -36,7 +38,9 @@ class Encoding:
 
 @dataclass(eq=False)
 class Clip:
-    """A span [start_pts, stop_pts) of the source, `times` the PTS of its frames, and the file to be."""
+    """A span [start_pts, stop_pts) of the source, `times` the PTS of its frames, and the file to be, or the working copy of
+    the object to be; `may_exist`: whether there is one already.
+    """
 
     path: Path
     times: np.ndarray
@@ -44,6 +48,7 @@ class Clip:
     identity: dict
     copied_frames: int = 0
     audio_error: str | None = None
+    may_exist: bool = True
 
     @property
     def start_pts(self) -> int:
@@ -92,7 +97,7 @@ class Track:
             self._encode_filtered(self.graph)
 
     def finish(self) -> bool:
-        """Check that the frames are those of the span, write the file, rename it.
+        """Check that the frames are those of the span, write the file, rename it, upload it where it has a URL.
 
         False, and no file, where copied and encoded parts turn out not to decode as one.
 
@@ -104,8 +109,9 @@ class Track:
             clip.times = times
         elif not np.array_equal(times, clip.times):
             raise VideoError(
-                f"{self.source!r}: {clip.path.name} got {len(times)} frames where its span has {len(clip.times)}; "
-                "the file may be damaged"
+                f"{self.source!r}: of the {len(clip.times)} frames of {clip.path.name}, "
+                f"{len(np.intersect1d(times, clip.times))} could be read; the source may be damaged there, or has changed "
+                "since its shots were found: play it, or detect its shots again"
             )
         # Decoding times: those of presentation in order, as much earlier as the reordering asks. One rule for copied
         # and encoded parts.
@@ -142,6 +148,8 @@ class Track:
             return False
         with writing(clip.path):
             os.replace(self.temporary, clip.path)
+            if url := url_of(clip.path):
+                put(clip.path, url)
         return True
 
     def discard(self) -> None:
@@ -208,9 +216,9 @@ class Track:
             setattr(context, colour, int(getattr(frame, colour)))
         if name == "libx264":
             context.thread_count = self.encoding.threads
-            context.options = {"crf": str(self.encoding.crf), "preset": self.encoding.preset}
-            if self.edge_id is not None:
-                context.options |= {"x264-params": f"sps-id={self.edge_id}"}
+            # x264's AVX-512 code for macroblock trees gives other bits from run to run; what it does on any CPU does not.
+            parameters = "cpu-independent=1" + ("" if self.edge_id is None else f":sps-id={self.edge_id}")
+            context.options = {"crf": str(self.encoding.crf), "preset": self.encoding.preset, "x264-params": parameters}
         else:
             context.options = {"cq": str(self.encoding.crf), "rc": "vbr", "preset": "p4"}
         return context

@@ -20,9 +20,11 @@ from av.container import InputContainer
 from utils.cutting.clip_track import HLG, PQ, Clip, Encoding, Track, pts_of
 from utils.cutting.h264 import IDR, PPS, SPS, nal_length_size, nal_units, parameter_set_id, parameter_sets
 from utils.cutting.seams import find_seams
-from utils.errors import VideoError
+from utils.errors import OutputError, VideoError
+from utils.storage import is_url
 from utils.video.geometry import display_transform
 from utils.video.opening import decode, open_video, packets_tell_times
+from utils.working_copies import url_of
 
 END = 2**63 - 1  # a PTS after all
 PROGRESSIVE = 1  # AVFieldOrder AV_FIELD_PROGRESSIVE
@@ -235,6 +237,8 @@ def copy_clip(path: str, clip: Clip, encoding: Encoding) -> None:
         container.seek(clip.start_pts, stream=stream, backward=True)
         try:
             track = Track(path, stream, clip, encoding, edge_id=None)
+        except OutputError:
+            raise
         except ValueError as error:  # what the mp4 muxer says of a codec that it cannot hold
             raise VideoError(f"{path!r}: {error}; --encoder copy cannot put it into mp4, use another") from None
         try:
@@ -254,20 +258,26 @@ def copy_clip(path: str, clip: Clip, encoding: Encoding) -> None:
 
 
 def read_identity(path: Path) -> dict:
-    """What a clip says of itself in its comment; {} where it is not ours or not whole."""
-    if not path.is_file():
+    """What a clip, here or behind its URL, says of itself in its comment; {} where it is not ours or not whole."""
+    place = stored_at(path)
+    if not is_url(place) and not path.is_file():
         return {}
     try:
-        with open_video(str(path)) as (container, _):
+        with open_video(place) as (container, _):
             written = json.loads(container.metadata.get("comment", "{}"))
     except (VideoError, ValueError):
         return {}
     return written if isinstance(written, dict) and isinstance(written.get("identity"), dict) else {}
 
 
+def stored_at(path: Path) -> str:
+    """Where a clip is: the file `path`, or the URL whose working copy that was."""
+    return str(path) if path.is_file() else url_of(path) or str(path)
+
+
 def is_written(clip: Clip) -> bool:
     """Whether a run that was killed before it could say so has written this very clip; what it got is then taken over."""
-    written = read_identity(clip.path)
+    written = read_identity(clip.path) if clip.may_exist else {}
     if written.get("identity") != clip.identity:
         return False
     clip.copied_frames, clip.audio_error = written["copied_frames"], written["audio_error"]

@@ -13,6 +13,8 @@ import numpy as np
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 from scenedetect.detectors import HashDetector, HistogramDetector, ThresholdDetector
 
+from utils.cutting.joined_detector import JoinedDetector
+from utils.cutting.network_input import weights_path
 from utils.cutting.transition_detector import TransitionDetector
 from utils.errors import UsageError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from utils.cutting.transnetv2 import TransNetV2
 
 FRAME_SIDE = 256  # pixels: about the size to which PySceneDetect scales down itself, and what `transitions` is made for
+NETWORK = "utils.cutting.transnetv2"  # imports PyTorch: about 1.7 CPU-seconds
 MIN_SHOT_SECONDS = 0.6  # PySceneDetect's detectors join shorter shots to a neighbour
 
 
@@ -46,6 +49,7 @@ class Detector:
     - `help`: what it finds, in a line.
     - `threshold`: what `make` is given where the user chose none; None for a detector that has none.
     - `needs`: what else it needs of the user, {flag: its help}; `make` is given each by its name, None where it is missing.
+    - `shared_import`: a module that takes long to import; worker processes share one import of it.
     - `frame_side`: pixels of the long side of the frames that it is given.
     """
 
@@ -53,6 +57,7 @@ class Detector:
     help: str
     threshold: float | None = None
     needs: Mapping[str, str] = field(default_factory=dict)
+    shared_import: str | None = None
     frame_side: int = FRAME_SIDE
 
 
@@ -91,9 +96,8 @@ def network() -> "TransNetV2":
 def both(threshold: float | None) -> ShotDetector:
     if threshold is not None:
         raise UsageError("it has no threshold; leave that out, or choose another detector")
-    from utils.cutting.joined_detector import JoinedDetector
-
-    return JoinedDetector(network())
+    weights_path()  # raises before any work
+    return JoinedDetector(network)
 
 
 def transnetv2(threshold: float, transnetv2_model: str | None) -> ShotDetector:
@@ -115,8 +119,9 @@ def transnetv2(threshold: float, transnetv2_model: str | None) -> ShotDetector:
         raise UsageError(f"not a network that onnxruntime can load ({error})") from None
 
 
+DEFAULT = "both"
 DETECTORS: dict[str, Detector] = {
-    "both": Detector(both, "as transitions, whose doubts the network TransNetV2 decides"),
+    "both": Detector(both, "as transitions, whose doubts the network TransNetV2 decides", shared_import=NETWORK),
     "transitions": Detector(transitions, "cuts, dissolves, wipes and fades, without a network"),
     # 3.5 with a window of 3 frames is the best of PySceneDetect's published sweep.
     "adaptive": Detector(adaptive, "cuts, change of colour against that of the frames around", 3.5),
@@ -130,6 +135,7 @@ DETECTORS: dict[str, Detector] = {
         transnetv2,
         "cuts and dissolves, a neural network",
         0.5,
+        shared_import=NETWORK,
         needs={"transnetv2_model": "ONNX file of other weights of TransNetV2, for --detector transnetv2"},
     ),
 }

@@ -1,15 +1,15 @@
 """Both detectors as one: ours looks at every frame, TransNetV2 is asked where its answer can change the decision.
 
-    detector = JoinedDetector(TransNetV2(fast=True))  # used like TransitionDetector
+    detector = JoinedDetector(lambda: TransNetV2(fast=True))  # used like TransitionDetector
 
-The two fail in different places. Ours takes fast motion for a cut or a dissolve now and then, and misses cuts to a
-closer view, cuts from and to flat cards, jump cuts and dissolves in motion; the network takes flashes and lights for
-cuts, and misses changes of slides, wipes and long dissolves. So each answers what it is good at:
+The two fail in different places. Ours takes fast motion for a dissolve now and then, and misses cuts to a closer view
+and dissolves in motion; the network takes flashes and lights for cuts, and misses jump cuts, wipes, changes of slides
+and long dissolves. So each answers what it is good at:
 
 - A frame that stands out from its neighbours is judged by `TransitionDetector`; NEEDED says which score of the network
-  makes it a cut, by that verdict. A cut between still pictures needs none, a flash nearly certainty.
+  makes it a cut, by that verdict: a jump cut none, a cut next to none, a flash nearly certainty.
 - A dissolve needs a low score, a fade and a wipe none.
-- Where the network alone sees a transition, the picture before it must not be found in the one after it, or soon after.
+- Where the network alone sees a transition, the frame before it must not be found in the one after it, or soon after.
 
 It is asked about the frames around cuts that are not obvious, around frames that stand out and are no cut, and around
 spans whose ends show different pictures: 2 to 10 % of the frames of a film of one shot, half of a film of many.
@@ -17,13 +17,15 @@ docs/cuts.md tells where the numbers come from.
 """
 
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 from scenedetect import FrameTimecode
 
 from utils.cutting.block_matching import found_share
+from utils.cutting.network_input import CONTEXT, HEIGHT, WIDTH, WINDOW
 from utils.cutting.transition_detector import (
     FLASH_SECONDS,
     FLAT,
@@ -36,11 +38,13 @@ from utils.cutting.transition_detector import (
     Span,
     TransitionDetector,
 )
-from utils.cutting.transnetv2 import CONTEXT, HEIGHT, WIDTH, WINDOW, TransNetV2
+
+if TYPE_CHECKING:
+    from utils.cutting.transnetv2 import TransNetV2
 
 NEEDED = {  # the score that makes a cut of a frame that stands out, by our verdict on it
-    "cut": 0.1,
-    "isolated": 0.4,  # motion that lasts one frame: often a jump cut
+    "cut": 0.02,  # the network only vetoes
+    "jump": 0.0,  # it does not see jump cuts
     "motion": 0.5,
     "flat": 0.5,
     "camera": 0.7,  # a jerk of the camera or lost frames, or a cut to a closer view
@@ -56,6 +60,7 @@ ISOLATED, ISOLATED_CHANGE = 2.0, 4.0  # the same, and levels, from which motion 
 DISSOLVE = 0.1  # a dissolve needs this score in either column
 ALONE = 0.2  # a gradual transition that only the network sees needs this score; it lasts where either column has half
 SHORT = 3  # frames: what the network marks for less is a hard cut, and needs the score of "motion"
+RUSH, LONGEST_RUSH = 0.25, 9  # share of a cut's change, and frames to each side, of a zoom or whip pan into it
 UNLIKE = 0.5  # squared distance of two frames over the sum of their contrasts squared: about 1 for unrelated pictures
 LONGEST = 200  # frames in a window: twice what the network was trained on, whose scores are the same but for 0.03
 BESIDE = 6  # frames beside a question that are scored with it
@@ -92,9 +97,11 @@ class Peak(NamedTuple):
 
 
 class JoinedDetector(TransitionDetector):
-    """TransitionDetector, whose doubts TransNetV2 decides. Cuts are returned as late as there."""
+    """TransitionDetector, whose doubts TransNetV2 decides. Cuts are returned as late as there. `network` gives the
+    network, and is called once there is something to ask: many films need none.
+    """
 
-    def __init__(self, network: TransNetV2):
+    def __init__(self, network: Callable[[], "TransNetV2"]):
         super().__init__()
         self.network = network
         self.frames_asked = 0  # frames in all windows that the network has seen
@@ -103,7 +110,6 @@ class JoinedDetector(TransitionDetector):
         self._scores: dict[int, np.ndarray] = {}  # of frames that were asked about
         self._peaks: deque[Peak] = deque()  # not yet decided
         self._decided: deque[tuple[Peak, bool]] = deque(maxlen=64)  # and whether they are cuts
-        self._reviewed: set[int] = set()  # where spans begin that were kept
         self._next = 0  # index of the first frame of which it is not known whether the network alone sees something
         self._run: list[int] = []  # indices of the frames before it that the network marks
 
@@ -115,8 +121,6 @@ class JoinedDetector(TransitionDetector):
     # Doubts
 
     def _on_peak(self, frame: Frame, verdict: str, standing_out: float) -> None:
-        if verdict == "motion" and standing_out >= ISOLATED and frame.change >= ISOLATED_CHANGE:
-            verdict = "isolated"
         peak = Peak(frame, verdict, standing_out)
         self._peaks.append(peak)
         if verdict == "cut" and not peak.is_obvious():
@@ -124,7 +128,9 @@ class JoinedDetector(TransitionDetector):
                 self._ask_about(frame.index - 2, frame.index, BRIEF)
             else:  # perhaps the middle of a zoom or whip pan from one shot into the next, which is to be seen whole
                 self._ask_about(frame.index - 2 * BESIDE, frame.index + 2 * BESIDE)
-        elif verdict in ("isolated", "camera"):
+        elif verdict == "camera" or (
+            verdict == "motion" and standing_out >= ISOLATED and frame.change >= ISOLATED_CHANGE
+        ):
             self._ask_about(frame.index - BESIDE, frame.index + BESIDE)
 
     def _look_at(self, span: Span) -> None:
@@ -197,7 +203,7 @@ class JoinedDetector(TransitionDetector):
                 last, context = min(max(last, question.last), limit), max(context, question.context)
             shown = np.clip(np.arange(first - context, last + context + 1), oldest, newest) - oldest
             window = stretched(np.stack([self._small(int(i)) for i in shown]))
-            scores = self.network.window_scores(window[None])[0, context:-context]
+            scores = self.network().window_scores(window[None])[0, context:-context]
             self.frames_asked += len(window)
             self._scores.update(zip(range(first, last + 1), scores))
             self._questions = [
@@ -220,12 +226,11 @@ class JoinedDetector(TransitionDetector):
         """
         spans, self._spans = self._spans, []
         for span in spans:
-            if span.kind in ("dissolve", "wipe") and span.end.number < until and span.start.index not in self._reviewed:
+            if span.kind in ("dissolve", "wipe") and span.end.number < until:
                 score = self._score(span.start.index - 2, span.end.index + 1, BOTH)
                 if score < DISSOLVE and (span.kind == "dissolve" or self._comes_back(span.start, span.end.index)):
                     continue
                 span.start, span.end = self._widened(span.start, span.end)
-                self._reviewed.add(span.start.index)
             self._spans.append(span)
 
     def _widened(self, start: Frame, end: Frame) -> tuple[Frame, Frame]:
@@ -257,12 +262,23 @@ class JoinedDetector(TransitionDetector):
             self._decided.append((peak, is_cut))
 
     def _add_cut(self, frame: Frame) -> None:
-        """Adds a cut, or a short transition around it: a zoom or whip pan from one shot into the next."""
+        """Adds a cut, or the short transition in whose middle it is: a zoom or whip pan from one shot into the next."""
         start, end = self._widened(frame, frame)
+        first, stop = self._rush(frame)
+        start, end = self._frame(min(start.index, first)), self._frame(max(end.index, stop))
         if end.index - start.index > SHORT:
             self._spans.append(Span(1.0, "gradual", start, end, [frame]))
         else:
             self._cuts.append(frame)
+
+    def _rush(self, frame: Frame) -> tuple[int, int]:
+        """Frames [first, stop) around a cut that change nearly as much as it does; none where that goes on for long,
+        for then it is how the shot moves.
+        """
+        index, enough = frame.index, RUSH * frame.change
+        first = next((i for i in range(index, index - LONGEST_RUSH, -1) if self._frame(i - 1).change < enough), index)
+        stop = next((i for i in range(index + 1, index + LONGEST_RUSH) if self._frame(i).change < enough), index + 1)
+        return first, stop
 
     def _follow_network(self, until: float) -> None:
         """Looks at each run of frames that the network marks, once nothing before `until` can be added to it."""
@@ -285,7 +301,10 @@ class JoinedDetector(TransitionDetector):
             if near and (is_cut or short or peak.standing_out > ISOLATED):
                 return  # it has been decided
         start, end = self._frame(first), self._frame(last + 1)
-        if any(span.start.index <= end.index + 3 and start.index <= span.end.index + 3 for span in self._spans):
+        low, high = self._frame(first - 3).seconds, self._frame(last + 4).seconds
+        known = [(span.start.seconds, span.end.seconds) for span in self._spans]
+        known += [(span.start.seconds, span.end.seconds) for span in self.transitions[-3:]]  # already returned
+        if any(begin <= high and low <= stop for begin, stop in known):
             return
         old, new = self._frame(first - 1), self._frame(last + 2)
         if not self._differ(old, new) or self._nearby(old, new) > HALF_GONE:

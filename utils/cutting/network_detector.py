@@ -4,8 +4,9 @@ import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detector import SceneDetector
 
+from utils.cutting.network_input import CONTEXT, WINDOW
 from utils.cutting.transition_detector import Transition
-from utils.cutting.transnetv2 import BATCH, CONTEXT, WINDOW, TransNetV2, small
+from utils.cutting.transnetv2 import BATCH, TransNetV2, small
 
 STEP = WINDOW - 2 * CONTEXT  # frames of a window whose scores count
 LONGER = 3  # frames: a run of so many above the threshold in either column is a gradual transition

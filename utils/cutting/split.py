@@ -8,16 +8,24 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.cutting.clip_names import MAX_NAME_BYTES, clip_name, remove_other_clips
+from utils.cutting.clip_names import (
+    MAX_NAME_BYTES,
+    clip_name,
+    remove_other_clips,
+    remove_other_objects,
+    remove_working_copies,
+)
 from utils.cutting.clip_track import Clip, Encoding
-from utils.cutting.clip_writer import SourceIndex, decoded_times, index_source, write_clips
+from utils.cutting.clip_writer import SourceIndex, decoded_times, index_source, stored_at, write_clips
 from utils.cutting.seams import split_at_seams
 from utils.cutting.spans import ROUNDING, ClipLimits, split_shot, usable_spans
 from utils.errors import VideoError
+from utils.storage import is_url, read_whole
 from utils.video.geometry import display_size
-from utils.video.opening import decode, open_video
+from utils.video.opening import decode, open_video, writing
 from utils.video.timing import frame_rate, last_frame_length
-from utils.video_utils import content_digest, locate
+from utils.video_utils import content_digest, file_size, locate
+from utils.working_copies import local_path, remove
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +59,13 @@ def split_video(
 
     Raises: `VideoError`.
     """
-    source = read_source(locate(row["video_path"], video_folder), row.get("num_frames"))
+    path = locate(row["video_path"], video_folder)
+    with read_whole(path):
+        return _split(path, row, output_folder, limits, encoding)
+
+
+def _split(path: str, row: dict, output_folder: str, limits: ClipLimits, encoding: Encoding) -> list[dict]:
+    source = read_source(path, row.get("num_frames"))
     at_seams = limits.long_shots == "keyframe" and encoding.encoder == "smart"
     spans = frame_spans(source, row, limits, at_seams)
     if not spans:
@@ -63,29 +77,44 @@ def split_video(
         raise VideoError(f"{source.path!r} is another file than the one whose shots were found; detect its shots again")
     made_of = {
         "source": row["video_path"],
-        "bytes": os.path.getsize(source.path),
+        "bytes": file_size(source.path),
         "digest": digest,
         "encoding": [encoding.encoder, encoding.crf, encoding.preset, encoding.audio],
     }
-    clips = []
+    clips, folder = [], local_path(output_folder)
     for number, (first, stop) in enumerate(spans, 1):
         begin, end = int(source.borders[first]), int(source.borders[stop])
-        path = Path(output_folder, clip_name(row["clip_prefix"], number))
-        clips.append(Clip(path, source.times[first:stop], end, {**made_of, "span": [begin, end]}))
+        file = Path(folder, clip_name(row["clip_prefix"], number))
+        clips.append(Clip(file, source.times[first:stop], end, {**made_of, "span": [begin, end]}))
     if any(len(os.fsencode(clip.path.name)) > MAX_NAME_BYTES for clip in clips):
         raise VideoError(f"{source.path!r}: its name is too long to add a scene number to; rename it")
-    remove_other_clips(output_folder, row, keep={clip.path.name for clip in clips})
-    write_clips(source.path, clips, source.index, encoding)
-    return [
-        {
-            "video_path": clip.path.relative_to(output_folder).as_posix(),
-            "source_path": row["video_path"],
-            "source_digest": digest,
-            **clip_columns(clip, source),
-            "clip_count": len(clips),
-        }
-        for clip in clips
-    ]
+    names = {clip.path.name for clip in clips}
+    if is_url(output_folder):
+        with writing(folder):
+            left = remove_other_objects(output_folder, row, keep=names)
+        for clip in clips:
+            clip.may_exist = clip.path.relative_to(folder).as_posix() in left
+    else:
+        remove_other_clips(output_folder, row, keep=names)
+    try:
+        write_clips(source.path, clips, source.index, encoding)
+        if not is_url(source.path) and not (os.path.exists(source.path) and content_digest(source.path) == digest):
+            for clip in clips:
+                remove(clip.path)
+            raise VideoError(f"{source.path!r} was replaced or removed while it was cut; detect its shots again")
+        return [
+            {
+                "video_path": clip.path.relative_to(folder).as_posix(),
+                "source_path": row["video_path"],
+                "source_digest": digest,
+                **clip_columns(clip, source),
+                "clip_count": len(clips),
+            }
+            for clip in clips
+        ]
+    finally:
+        if is_url(output_folder):
+            remove_working_copies(output_folder, row)
 
 
 def read_source(path: str, num_frames: int | None) -> Source:
@@ -130,8 +159,14 @@ def frame_spans(source: Source, row: dict, limits: ClipLimits, at_seams: bool) -
 
 
 def clip_columns(clip: Clip, source: Source) -> dict:
-    """What the row of a written clip says of its file. Raises: `VideoError`."""
-    with open_video(str(clip.path)) as (container, stream):
+    """What the row of a written clip says of its file.
+
+    Raises: `VideoError`; `OutputError` where it is gone, which is no fault of the source.
+    """
+    place = stored_at(clip.path)
+    with writing(place):
+        size_in_bytes = file_size(place)
+    with open_video(place) as (container, stream):
         size = display_size(next(decode(container, stream)), stream)
         codec, has_audio = stream.codec_context.codec.canonical_name, bool(container.streams.audio)
     start, stop = clip.start_pts - int(source.times[0]), clip.stop_pts - int(source.times[0])
@@ -146,5 +181,5 @@ def clip_columns(clip: Clip, source: Source) -> dict:
         "has_audio": has_audio,
         **({"audio_error": clip.audio_error} if clip.audio_error else {}),
         "copied_frames": clip.copied_frames,
-        "bytes": clip.path.stat().st_size,
+        "bytes": size_in_bytes,
     }

@@ -22,7 +22,16 @@ import numpy as np
 from scenedetect import FrameTimecode
 from scenedetect.detector import SceneDetector
 
-from utils.cutting.block_matching import BLOCK, blocks_found, camera_moved, colours_lost, found_share, share_in_place
+from utils.cutting.block_matching import (
+    BLOCK,
+    blocks_found,
+    camera_moved,
+    colours_lost,
+    colours_replaced,
+    found_share,
+    share_in_place,
+    unexplained,
+)
 from utils.cutting.frame_ring import NO_PIXELS, RING, Frame, FrameRing, Span, overlap
 
 FRAME_WIDTH = 256  # pixels: what the detector is made for; 160-320 serve, scaled down by area to average noise away
@@ -32,6 +41,13 @@ MIN_CHANGE = 1.5  # levels, mean over the thumb: less is no new shot (slides cha
 PEAK = 1.25  # a cut's change against the largest within two frames: motion lasts several frames, a cut one
 LOST = 0.4  # share of structure plus share of colours lost at a cut beyond what the motion around it loses
 NEARBY = 3  # thumb pixels of the 64: farther, smooth areas (sky, soft light) are found by chance
+JUMP = 2.0  # a jump cut's change against the largest within 3 frames and 0.25 s
+UNEXPLAINED, SURPRISE = (
+    10.0,
+    1.7,
+)  # levels that no motion explains at a jump cut, and times those of the 3 frames beside it
+REARRANGED = 0.32  # of what changes at a jump cut no larger share of the colours is new: the same things are elsewhere,
+LITTLE = 0.3  # or no more of the detail than this is where it was
 SAME = 0.95  # a frame of which so much is found in place, in whatever light, shows nothing else
 IN_PLACE = 0.65  # more detail than this unchanged: something changed within the frame, a screen or a title
 STAYED = 0.7  # found share at which a frame counts as the same shot after a flash
@@ -190,7 +206,7 @@ class TransitionDetector(SceneDetector):
 
     def _on_peak(self, frame: Frame, verdict: str, standing_out: float) -> None:
         """Takes the verdict on a frame whose change is `standing_out` times that of the frames beside it."""
-        if verdict == "cut":
+        if verdict in ("cut", "jump"):
             self._cuts.append(frame)
 
     def _judge(self, at: int) -> str:
@@ -200,16 +216,31 @@ class TransitionDetector(SceneDetector):
         if min(old.contrast, new.contrast) < FLAT:
             return "flat"  # black on one side is left to the fades, even where it comes at once
         nearby = max(found_share(a.gray[live], b.gray[live], NEARBY) for a, b in ((old, new), (new, old)))
-        if nearby > SAME:
-            return "same"
         lost = 0.0 if nearby > 1 - LOST / 2 else self._lost_beyond_motion(at)
+        if lost < LOST and not self._is_jump(at):
+            return "same" if nearby > SAME else "flash" if self._is_flash(at) else "motion"
         if self._is_flash(at):
             return "flash"
         if lost < LOST:
-            return "motion"
+            return "jump"
         if share_in_place(old.gray[live], new.gray[live]) >= IN_PLACE:
             return "within"
         return "camera" if camera_moved(old.image, new.image) else "cut"
+
+    def _is_jump(self, at: int) -> bool:
+        """Whether time is skipped within one scene: things are elsewhere at once, where no motion takes them."""
+        frames, old, new = self._frames, self._frames[at - 1], self._frames[at]
+        beside = [i for i in range(at - 3, at + 4) if 1 <= i < len(frames) and i != at]
+        around = [f.change for f in frames[1:at] + frames[at + 1 :] if abs(f.seconds - new.seconds) <= FLASH_SECONDS]
+        if new.change < JUMP * max([*around, *(frames[i].change for i in beside)], default=0):
+            return False
+        in_place = share_in_place(old.gray[self._live()], new.gray[self._live()])
+        if in_place > LITTLE and colours_replaced(old.image, new.image) > REARRANGED:
+            return False  # something appears within the frame
+        left = unexplained(old.image, new.image)
+        return left >= UNEXPLAINED and all(
+            left >= SURPRISE * unexplained(frames[i - 1].image, frames[i].image) for i in beside
+        )
 
     def _is_flash(self, at: int) -> bool:
         """Whether the old shot comes back, or the new one was there just before."""

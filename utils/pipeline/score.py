@@ -3,9 +3,28 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from utils.pipeline.process import Step, Stream
+
+T = TypeVar("T")
+
+
+class OnDemand(Generic[T]):
+    """What `load()` gives, loaded at the first call and kept. Pickled, it is `load` alone: so a model is loaded in the
+    process that uses it."""
+
+    def __init__(self, load: Callable[[], T]) -> None:
+        self.load = load
+        self.loaded: list[T] = []
+
+    def __call__(self) -> T:
+        if not self.loaded:
+            self.loaded.append(self.load())
+        return self.loaded[0]
+
+    def __reduce__(self):
+        return OnDemand, (self.load,)
 
 
 @dataclass(frozen=True)

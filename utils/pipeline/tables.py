@@ -15,6 +15,7 @@ from utils.columns import COLUMNS, KEYS, Kind, check_row
 from utils.database import name, text
 from utils.errors import UsageError
 from utils.rows import dumps, part_files, rows_of
+from utils.working_copies import working_copy
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -49,7 +50,7 @@ class Table:
         required: tuple[str, ...] = (),
         kinds: Mapping[str, Kind] | None = None,
     ):
-        self.db, self.name, self.path = db, name_of_view, Path(path)
+        self.db, self.name, self.path = db, name_of_view, working_copy(path)
         self.kinds = {column: KEYS[column] for column in required if column in KEYS} | dict(kinds or {})
         self.required = required
         self.columns: list[str] = []

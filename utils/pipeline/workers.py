@@ -7,14 +7,16 @@ import errno
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.context
+import multiprocessing.util
 import os
 import signal
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,12 @@ import pebble
 from tqdm import tqdm
 
 from utils.errors import Failure, RunError, UsageError, VideoError
+from utils.storage import is_url
+from utils.video_utils import file_size
 
 PROJECT = Path(__file__).resolve().parents[2]
+LONGEST_TMPDIR = 70  # bytes: a Unix socket's path ends at 107, of which multiprocessing takes 32
+BROKEN_POOLS = 3  # in a row, without a result between them, that a run bears
 TRACEBACK_LINES = 12  # of an unexpected exception, kept in its error row
 
 
@@ -34,51 +40,86 @@ def work(
     n_jobs: int,
     seconds_allowed: Callable[[Any], float],
     patience: float | None = None,
+    shared_import: str | None = None,
 ) -> Generator[tuple[Any, Any | Failure] | None, None, None]:
     """Call `function(task)` in `n_jobs` processes and yield (task, result or `Failure`) as they come, in any order;
     None, so that the caller can go on with other work, where nothing came for `patience` seconds.
 
     A failure is a `VideoError`, a task over its time, a process that died, or an exception that nobody foresaw. What
     concerns the whole run (`UsageError`, `RunError`, a full disk) comes through. At most four tasks a process are in
-    flight or waiting to be taken, which bounds the memory.
+    flight or waiting to be taken, which bounds the memory. Several processes share one import of `shared_import`, a
+    module that takes long to import; one alone imports it when it needs it.
     """
     tasks = iter(tasks)
-    context = _worker_context()
-    pool = pebble.ProcessPool(max_workers=n_jobs, initializer=_start_worker, context=context)
+    context = _worker_context(shared_import if n_jobs > 1 else None)
+
+    def new_pool() -> pebble.ProcessPool:
+        return pebble.ProcessPool(max_workers=n_jobs, initializer=_start_worker, context=context)
+
+    pool, broken_in_a_row = new_pool(), 0
     running: dict[concurrent.futures.Future, Any] = {}
+    waiting: list[Any] = []  # what a pool that broke had not done
     try:
         while True:
-            while len(running) < 4 * n_jobs and (task := next(tasks, running)) is not running:
-                running[pool.schedule(function, args=(task,), timeout=seconds_allowed(task))] = task
-            if not running:
+            while len(running) < 4 * n_jobs and pool.active:
+                task = waiting.pop() if waiting else next(tasks, running)
+                if task is running:
+                    break
+                try:
+                    running[pool.schedule(function, args=(task,), timeout=seconds_allowed(task))] = task
+                except RuntimeError:  # pebble: "Unexpected error within the Pool"
+                    waiting.append(task)
+                    break
+            if not running and not waiting:
                 break
-            done, _ = concurrent.futures.wait(running, patience, return_when=concurrent.futures.FIRST_COMPLETED)
-            if not done:
+            done, _ = concurrent.futures.wait(
+                running if pool.active else (), patience, return_when=concurrent.futures.FIRST_COMPLETED
+            )
+            is_broken = not pool.active or any(isinstance(future.exception(), BrokenProcessPool) for future in done)
+            if not done and not is_broken:
                 yield None
             for future in done:
-                task = running.pop(future)
-                yield task, _outcome(future, seconds_allowed(task))
+                if not isinstance(future.exception(), BrokenProcessPool):
+                    task, broken_in_a_row = running.pop(future), 0
+                    yield task, _outcome(future, seconds_allowed(task))
+            if is_broken:  # a worker was killed while it held what all workers share
+                broken_in_a_row += 1
+                if broken_in_a_row > BROKEN_POOLS:
+                    raise RunError("the worker processes end as soon as they start; is there enough memory?")
+                pool.stop()
+                pool.join()
+                waiting += running.values()
+                running.clear()
+                pool = new_pool()
         pool.close()
     finally:
         pool.stop()
         pool.join()
 
 
-def _worker_context() -> multiprocessing.context.BaseContext:
+def _worker_context(shared_import: str | None) -> multiprocessing.context.BaseContext:
     """Processes forked from a server that has imported what reads videos, or, without fork, freshly started.
 
     The server is started in the project's folder: until Python 3.14 it imports what it preloads from the working
-    directory, where a user may have a `utils` of their own. The workers return to the directory of this process.
+    directory, where a user may have a `utils` of their own. The workers return to the directory of this process. Ctrl-C,
+    which a terminal sends to all of them, is for this process alone.
     """
     if not hasattr(os, "fork"):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["__main__", "utils.video.opening"])
+    context.set_forkserver_preload(["__main__", "utils.video.opening", *filter(None, [shared_import])])
+    if len(os.fsencode(tempfile.gettempdir())) > LONGEST_TMPDIR:
+        before, tempfile.tempdir = tempfile.tempdir, "/tmp"
+        multiprocessing.util.get_temp_dir()  # remembered: the sockets' folder
+        tempfile.tempdir = before
     here = os.open(".", os.O_RDONLY)
+    resource_tracker.ensure_running()  # before the next line, which it would undo
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the server's, and its workers', for good
     try:
         os.chdir(PROJECT)
         forkserver.ensure_running()
     finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         os.fchdir(here)
         os.close(here)
     return context
@@ -98,8 +139,6 @@ def _outcome(future: concurrent.futures.Future, seconds: float) -> Any:
             else f"exit code {error.exitcode}"
         )
         return Failure("ProcessDied", f"the process that read it ended with {ended}")
-    except BrokenProcessPool:
-        raise RunError("the worker processes end as soon as they start; is there enough memory?") from None
     except (UsageError, RunError):
         raise
     except Exception as error:  # one video of a new kind must not end a run of a million
@@ -131,8 +170,8 @@ def _start_worker() -> None:
 def seconds_for_file(path: str, duration: float | None, timeout_seconds: float) -> float:
     """The time limit of a video: `timeout_seconds` for each 10 MB and, where it is known, each minute of it, whichever is more."""
     try:
-        size = os.stat(path).st_size
-    except OSError:
+        size = 0 if is_url(path) and duration else file_size(path)  # of an object only where nothing else tells
+    except (OSError, VideoError):
         size = 0
     minutes = duration / 60 if isinstance(duration, (int, float)) and duration > 0 else 0
     return timeout_seconds * (1 + max(size // 10_000_000, int(minutes)))

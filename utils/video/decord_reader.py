@@ -14,6 +14,7 @@ import av
 import numpy as np
 
 from utils.errors import UsageError, VideoError
+from utils.storage import is_url, open_remote
 from utils.video.geometry import display_transform
 from utils.video.opening import decode, open_video
 from utils.video.timing import packet_times, seconds_between
@@ -64,7 +65,9 @@ def _read(path: str, codec: str, indices: list[int], count: int) -> tuple[np.nda
 
     decord.logging.set_level(decord.logging.QUIET)
     try:
-        reader = decord.VideoReader(str(Path(path).absolute()), num_threads=1, fault_tol=ANY_FAULT)
+        # Of an object decord holds all bytes in memory.
+        source = open_remote(path, by_ranges=False) if is_url(path) else str(Path(path).absolute())
+        reader = decord.VideoReader(source, num_threads=1, fault_tol=ANY_FAULT)
         if len(reader) != count:
             raise _cannot(path, f"decord counts {len(reader)} frames where {count} are shown")
         starts = reader.get_frame_timestamp([0, *indices])[:, 0]

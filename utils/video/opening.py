@@ -2,7 +2,8 @@
 
 Time is PTS, counted from the first frame shown: a frame's time is `(pts - first_pts) * time_base` seconds, whatever the
 container says of its start, so variable frame rates, edit lists and transport streams need no special case. A video is
-hostile until read: only local files, only the demuxers that hold video, a limit on pixels.
+hostile until read: only files and objects that are asked for by name, only the demuxers that hold video, a limit on
+pixels.
 """
 
 import errno
@@ -18,12 +19,16 @@ from typing import cast
 import av
 
 from utils.errors import OutputError, VideoError
+from utils.storage import RemoteFile, StorageError, is_url, open_remote
 from utils.video.damage import LOGGED, Damage
 from utils.video.geometry import pixel_aspect
 
 # Demuxers that hold video in one file. Playlists (hls, dash, concat, image2) are left out: they open other files and
 # addresses.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,ogg,h264,hevc,m4v,ivf,obu,mxf,nut,rm,dv,yuv4mpegpipe"
+BY_RANGES = (".mp4", ".m4v", ".mov", ".3gp", ".3g2")  # endings of containers with an index of every frame
+# Codecs in mp4 whose packets FFmpeg passes on as the index has them, without a look at their data.
+INDEX_TELLS = {"h264", "hevc", "av1", "mpeg4"}
 MAX_PIXELS = 8192 * 8192  # of one frame: twice 8K; a header may claim more and take all memory
 MAX_ASPECT = 32  # long side over short, as shown: what scales to a short side would make a long one of any length
 
@@ -59,15 +64,11 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
 
     One thread a process, many processes: automatic threads cost 40 % more CPU for the same frames.
 
-    Raises: `VideoError` for anything that is not a readable local video, here and while the block reads frames. What
+    Raises: `VideoError` for anything that is not a readable video, here and while the block reads frames. What
     the block writes belongs in `writing`, lest its failure be taken for the video's.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise VideoError(f"{path!r} is not a regular file")
-        options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
-        # "file:" keeps a name such as "concat:a|b" or "http:x.mp4" a name.
-        with av.open("file:" + os.path.abspath(path), options=options, metadata_errors="replace") as container:
+        with _open_container(path) as container:
             streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
             if not streams or streams[0].codec_context is None:
                 raise VideoError(f"{path!r} holds no video that can be decoded here")
@@ -83,12 +84,80 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
                 )
             stream.codec_context.thread_count = 1
             yield container, stream
+            if container.file is not None and container.file.file.failed:  # FFmpeg may have taken it for the end
+                raise container.file.file.failed
+    except StorageError as error:
+        raise VideoError(f"{path!r} cannot be read: {error.strerror}") from None
     except av.FFmpegError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutputError(f"no space left on the device for what is made of {path!r}") from None
-        raise VideoError(f"{path!r} cannot be read: {error_text(error)}; is it whole, and a video?") from None
+        text = error_text(error)
+        if "not on whitelist" in text:  # DEMUXERS, which FFmpeg then lists
+            raise VideoError(
+                f"{path!r} is of a kind that is not read, because it may refer to other files; convert it to mp4 or mkv"
+            ) from None
+        raise VideoError(f"{path!r} cannot be read: {text}; is it whole, and a video?") from None
     except OSError as error:
         raise VideoError(f"{path!r} cannot be opened: {error.strerror}") from None
+
+
+def _open_container(path: str) -> av.container.InputContainer:
+    """Raises: `OSError`, `av.FFmpegError`, `VideoError`."""
+    if is_url(path):
+        file = open_remote(path, by_ranges=path.lower().endswith(BY_RANGES))
+        return _open_object(file if has_whole_index(file) else open_remote(path, by_ranges=False))
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise VideoError(f"{path!r} is not a regular file")
+    options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
+    # "file:" keeps a name such as "concat:a|b" or "http:x.mp4" a name.
+    return av.open("file:" + os.path.abspath(path), options=options, metadata_errors="replace")
+
+
+def _open_object(file: RemoteFile, **more: str) -> av.container.InputContainer:
+    """A container that reads nothing but `file`: no protocol is allowed to it, not even that of local files. `more`:
+    further options of its demuxer.
+    """
+    options = {"protocol_whitelist": "none", "format_whitelist": DEMUXERS, **more}
+    return av.open(file, "r", options=options, metadata_errors="replace", io_open=_refuse)
+
+
+def _refuse(url: str, *_: object) -> None:
+    raise VideoError(f"a video that wants to open {url!r} beside itself is not read")
+
+
+@contextmanager
+def packets_without_data(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> Iterator[Iterator[av.Packet]]:
+    """The packets of a stream for their times and sizes. Of a remote mp4 they come from its index, and their data is
+    not fetched; of any other video they are those of the container itself, which is read to its end.
+    """
+    file = container.file.file if container.file is not None else None
+    if file is None or stream.codec_context.codec.canonical_name not in INDEX_TELLS or not has_whole_index(file):
+        yield container.demux(stream)
+        return
+    blank = file.again()
+    # The index is read when the container is open. Parsers would take flags and times from the data.
+    with _open_object(blank, fflags="+noparse+nofillin") as twin:
+        blank.blank = True
+        yield twin.demux(twin.streams[stream.index])
+
+
+def has_whole_index(file: RemoteFile) -> bool:
+    """Whether a file is an mp4 whose one index (`moov`) names all frames: the boxes of ISO/IEC 14496-12, 4.2."""
+    reader, at, found = file.again(), 0, b""
+    while at + 8 <= file.size:
+        reader.seek(at)
+        head = reader.read(16)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        size = int.from_bytes(head[8:16], "big") if size == 1 else size or file.size - at
+        if size < 8 or kind in (b"moof", b"sidx", b"styp") or (at == 0 and kind != b"ftyp"):
+            return False
+        if kind == b"moov":
+            reader.seek(at)
+            found = reader.read(size)
+        at += size
+    return bool(found) and b"mvex" not in found
 
 
 def decode(

@@ -5,7 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from utils.video.opening import packets_tell_times
+from utils.video.opening import packets_tell_times, packets_without_data
 
 
 def packet_times(
@@ -14,22 +14,23 @@ def packet_times(
     """PTS of all frames shown and of the keyframes among them (int64, rising), without decoding; None where packets do
     not tell.
 
-    Reads the whole file once (0.002 CPU-seconds per second of video) and rewinds it. Packets that an edit list discards
+    Reads the whole file once (0.002 CPU-seconds per second of video), of a remote mp4 its index, and rewinds it. Packets that an edit list discards
     are not shown, nor are VP8's and VP9's hidden frames, which others are predicted from.
     """
     shown: list[int] = []
     keyframes: list[int] = []
     if not packets_tell_times(container):
         return None
-    for packet in container.demux(stream):
-        if packet.size == 0 or packet.is_discard or is_hidden(packet, stream.codec_context.name):
-            continue
-        if packet.pts is None:
-            shown.clear()
-            break
-        shown.append(packet.pts)
-        if packet.is_keyframe:
-            keyframes.append(packet.pts)
+    with packets_without_data(container, stream) as packets:
+        for packet in packets:
+            if packet.size == 0 or packet.is_discard or is_hidden(packet, stream.codec_context.name):
+                continue
+            if packet.pts is None:
+                shown.clear()
+                break
+            shown.append(packet.pts)
+            if packet.is_keyframe:
+                keyframes.append(packet.pts)
     container.seek(0 if stream.start_time is None else stream.start_time, stream=stream, backward=True)
     return (np.unique(np.array(shown, np.int64)), np.unique(np.array(keyframes, np.int64))) if shown else None
 

@@ -15,7 +15,6 @@ import shlex
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from utils.captioning.chat import Answer, Request, messages
@@ -25,6 +24,7 @@ from utils.captioning.server import SERVERS, EngineServer
 from utils.cli import about, at_least, flag, json_object
 from utils.errors import Failure, RunError, UsageError
 from utils.pipeline.ranks import Ranks
+from utils.working_copies import local_path
 
 if TYPE_CHECKING:
     import openai
@@ -85,15 +85,17 @@ class OpenAIOptions:
         arguments = shlex.split(known_model(choice.model).get("server_args", {}).get(kind, "")) + self._server_args()
         if SERVERS[kind].chat_template and (template := choice.template_path()):
             arguments = ["--chat-template", str(template), *arguments]
-        log = Path(choice.saved_path).with_suffix(f".{kind}.log")
+        log = local_path(choice.saved_path).with_suffix(f".{kind}.log")
         with about(f"--engine_server {kind}"):
             return EngineServer(kind, folder, hub_id(choice.model, kind), log, self.server_seconds, arguments)
 
 
-def refuse_server(engine: str, engine_server: str | None) -> None:
-    """Raises: `UsageError` for a server that `engine`, another than openai, would not ask."""
-    if engine_server and engine != "openai":
-        with about(f"--engine_server {engine_server}"):
+def refuse_server(engine: str, **servers: str | None) -> None:
+    """Raises: `UsageError` for a server that `engine`, another than openai, would not ask. `servers`: by their flags."""
+    for name, server in servers.items():
+        if not server or engine == "openai":
+            continue
+        with about(f"--{name} {server}"):
             raise UsageError(f"only --captioner or --summarizer openai asks a server, not {engine}")
 
 

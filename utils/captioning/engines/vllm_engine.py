@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from utils.captioning.chat import Answer, Request, messages
 from utils.captioning.engine_choice import EngineChoice, dtype_flag, trust_remote_code_flag
 from utils.captioning.model_table import hub_id
-from utils.cli import about, at_least, flag, json_object
+from utils.cli import about, at_least, between, flag, json_object
 from utils.errors import Failure, RunError, UsageError
 from utils.models.weights import has_tokenizer
 from utils.pipeline.ranks import Ranks
@@ -37,7 +37,7 @@ class VllmOptions:
     quantization: str | None = flag(
         None, "fp8 or bitsandbytes, say; quantized weights need no flag (default: the model's)", setting=True
     )
-    gpu_memory_utilization: float = flag(0.9, "share of a GPU's memory to use", at_least(0, float))
+    gpu_memory_utilization: float = flag(0.9, "share of a GPU's memory to use", between(0, 1, float))
     engine_args: Mapping[str, Any] = flag(
         {}, "further options of vllm.LLM: '{\"max_num_seqs\": 64}'", json_object, setting=True
     )

@@ -1,0 +1,252 @@
+"""Faults of machine, disk and user: each ends in a sentence or an error row, and what was written stays readable."""
+
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, write_numbered
+
+from utils.cutting.clip_track import Clip, Encoding
+from utils.cutting.clip_writer import write_clips
+from utils.cutting.split import clip_columns, read_source
+from utils.errors import OutputError, UsageError, VideoError
+from utils.pipeline.result_file import ResultFile
+from utils.rows import read_rows, write_rows
+from utils.video.opening import open_video
+
+
+@pytest.fixture
+def dataset(tmp_path, run_script):
+    """A dataset of one source of four seconds in `data`, cut into one clip."""
+    (tmp_path / "data" / "raw" / "sub").mkdir(parents=True)
+    write_numbered(tmp_path / "data" / "raw" / "sub" / "a.mp4", 96, sound=None)
+    row = {"video_path": "sub/a.mp4", "timecode_list": [[0, 4]], "num_frames": 96, "frame_size": [192, 108]}
+    (tmp_path / "data" / "scenes.jsonl").write_text(json.dumps(row) + "\n")
+    run_script("video_splitting.py", *split_flags("data"))
+    return tmp_path / "data"
+
+
+def split_flags(folder: str | Path) -> list[str]:
+    return [
+        "--video_folder", f"{folder}/raw", "--video_metadata_path", f"{folder}/scenes.jsonl",
+        "--output_folder", f"{folder}/clips", "--saved_path", f"{folder}/clips.jsonl", "--preset", "ultrafast",
+    ]  # fmt: skip
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_dataset_that_was_moved_is_resumed(dataset, tmp_path, run_script):
+    before = contents(dataset)
+    assert str(tmp_path).encode() not in b"".join(before.values())
+    moved = tmp_path / "elsewhere" / "data"
+    shutil.copytree(dataset, moved)
+    shutil.rmtree(dataset)
+    assert "1 of 1 done before, 0 due" in run_script("video_splitting.py", *split_flags(moved)).stdout
+    assert contents(moved) == before
+
+
+def test_a_model_that_was_moved_is_the_same_and_another_of_its_name_is_not(tmp_path):
+    for folder in ("there", "here"):
+        (tmp_path / folder / "model").mkdir(parents=True)
+    rows = tmp_path / "rows.jsonl"
+    made = ResultFile(rows, {"model": str(tmp_path / "there" / "model")})
+    made.add([{"video_path": "a.mp4"}])
+    made.close()
+    now = {"model": str(tmp_path / "here" / "model")}
+    with pytest.raises(UsageError, match="was made with other settings: model was"):
+        ResultFile(rows, now)
+    os.rename(tmp_path / "there", tmp_path / "elsewhere")
+    ResultFile(rows, now).close()
+    assert read_rows(rows) == [{"video_path": "a.mp4"}]
+
+
+ROWS = ("--video_metadata_path", "rows.jsonl")
+WRONG = {
+    "cutscene_detect": {"--cutscene_threshold": ("nan", "inf", "-1")},
+    "video_splitting": {
+        "--crf": (99, -1, 1.5),
+        "--resolution_threshold": ("10x", "x10", "-5", "nan", "1e3"),
+        "--min_seconds": ("nan", "0", "inf"),
+        "--max_seconds": ("nan", "inf"),
+        "--transition_margin": ("nan", "-1", "inf"),
+        "--encoder_threads": (0, 10**6),
+        "--n_jobs": (0, 10**6, "nan"),
+        "--timeout_seconds": ("nan", "inf", -1),
+        "--saved_freq": (0, "nan"),
+        "--saved_path": (".", "", "/", "folder", "new/"),
+    },
+    "compute_motion_score": {
+        "--short_side": (1, -2, 10**6),
+        "--sampling_fps": ("nan", "inf", 0),
+        "--text_score_threshold": ("nan",),
+    },
+    "compute_text_score": {
+        "--box_threshold": (7, "nan", -0.1),
+        "--low_text": (7, "nan"),
+        "--link_threshold": (7,),
+        "--canvas_size": (1, 10**6),
+        "--num_sampled_frames": (0, 10**9),
+    },
+    "compute_video_frame_quality": {"--batch_size": (0, 10**9)},
+    "filter_videos_by_motion_score": {
+        "--min_seconds": ("nan",),
+        "--high_motion_score_threshold": ("nan",),
+        "--dropped_path": (".", "folder"),
+        "--plot": (".", "x.jpg"),
+    },
+    "export_dataset": {"--saved_path": (".", "folder")},
+    "caption_video_frame": {
+        "--temperature": ("nan", "inf", -1),
+        "--max_new_tokens": (0,),
+        "--max_pixels": (0,),
+        "--gpu_memory_utilization": (7, "nan"),
+        "--request_seconds": ("inf", "nan", 0),
+        "--base_url": ("http://127.0.0.1:9/v1",),
+    },
+    "caption_summary": {"--max_words": (0, "nan"), "--base_url": ("http://127.0.0.1:9/v1",)},
+}
+
+
+@pytest.mark.parametrize(
+    ("script", "flag", "value"),
+    [(script, flag, value) for script, flags in WRONG.items() for flag, values in flags.items() for value in values],
+)
+def test_an_absurd_value_of_a_flag_ends_with_2_before_any_work(script, flag, value, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "rows.jsonl").write_text("")
+    flags = [*ROWS, *(["--output_folder", "folder"] if script == "video_splitting" else [])]
+    monkeypatch.setattr(sys, "argv", [script, *flags, f"{flag}={value}"])
+    with pytest.raises((SystemExit, UsageError)) as ended:
+        importlib.import_module(script).main()
+    if ended.type is SystemExit:
+        assert ended.value.code == 2
+    said = capsys.readouterr().err + str(ended.value)
+    assert flag in said and str(value) in said, said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "rows.jsonl"]
+
+
+def finding_shots(tmp_path: Path) -> list[str]:
+    """A command about a folder of one short video."""
+    (tmp_path / "raw").mkdir()
+    write_numbered(tmp_path / "raw" / "a.mp4", 12)
+    flags = ["--video_folder", str(tmp_path / "raw"), "--saved_path", str(tmp_path / "scenes.jsonl"), "--overwrite"]
+    return [sys.executable, str(ROOT / "cutscene_detect.py"), *flags]
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_any_moment_of_the_start_is_a_sentence(tmp_path):
+    command = finding_shots(tmp_path)
+    for seconds in (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.1, 1.5):
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+        time.sleep(seconds)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+        output, _ = process.communicate(timeout=60)
+        assert "Traceback" not in output and (process.returncode, "interrupted" in output) in ((130, True), (0, False))
+
+
+LOSES_CTRL_C = """
+import signal, sys, threading
+sys.path.insert(0, {root!r})
+from utils.cli import run
+
+def main():
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        print("lost", flush=True)  # as an exception in a callback is
+    held = threading.Lock()
+    held.acquire()
+    try:
+        held.acquire()
+    finally:
+        print("saved", flush=True)
+
+run(main)
+"""
+
+
+def test_an_interrupt_that_was_lost_is_raised_again(tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-c", LOSES_CTRL_C.format(root=str(ROOT))], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (130, "lost\nsaved\n") and "interrupted" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "expected"),
+    [
+        ("exec >&-", 0, ""),
+        ("exec >&- 2>&- <&-", 0, ""),
+        ("export TMPDIR=$PWD/{long}; mkdir $TMPDIR", 0, "1 cut into shots"),
+        ("unset HOME", 0, "1 cut into shots"),
+        ("ulimit -n 64", 0, "1 cut into shots"),
+        ("mkdir gone; cd gone; rmdir ../gone", 2, "the working directory is no longer there"),
+        ("echo '[1]' > scenes.settings.json; : > scenes.jsonl", 0, "1 cut into shots"),
+    ],
+)
+def test_odd_surroundings_end_in_no_traceback(change, code, expected, tmp_path):
+    command = finding_shots(tmp_path)
+    script = f'{change.format(long="x" * 120)}; exec "$@"'
+    ended = subprocess.run(["bash", "-c", script, "bash", *command], capture_output=True, text=True, cwd=tmp_path)
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == code and expected in said and "Traceback" not in said, said
+    assert code or len(read_rows(tmp_path / "scenes.jsonl")) == 1
+
+
+def test_a_reader_that_ends_early_is_no_traceback(tmp_path):
+    command = finding_shots(tmp_path)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()
+    assert "Traceback" not in process.stderr.read() and process.wait() in (0, 1)
+    assert len(read_rows(tmp_path / "scenes.jsonl")) == 1
+
+
+def test_what_a_killed_run_left_is_swept_and_a_live_one_keeps_its_own(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    long_ago = time.time() - 10
+    left = {pid: tmp_path / f".rows.jsonl.{pid}.tmp" for pid in (ended.pid, os.getppid())}
+    other = tmp_path / f".more.jsonl.{ended.pid}.tmp"
+    for path in (*left.values(), other):
+        path.write_text("half a")
+        os.utime(path, (long_ago, long_ago))
+    ResultFile(tmp_path / "rows.jsonl", {}).close()
+    assert (left[ended.pid].exists(), left[os.getppid()].exists(), other.exists()) == (False, True, True)
+    os.utime(left[os.getppid()], (0, 0))  # the number of a process is given again one day
+    write_rows(tmp_path / "rows.jsonl", [])
+    assert not left[os.getppid()].exists() and other.exists()
+
+
+@pytest.mark.parametrize("encoder", ["smart", "libx264", "copy"])
+def test_an_output_that_is_gone_or_in_the_way_is_not_blamed_on_the_source(encoder, tmp_path):
+    path = str(write_numbered(tmp_path / "a.mp4", 24))
+    source = read_source(path, 24)
+    (tmp_path / "file").write_text("where a folder must be")
+    clip = Clip(tmp_path / "file" / "a.mp4", source.times, int(source.borders[-1]), {})
+    with pytest.raises(OutputError, match=r"file/a\.mp4: cannot be written"):
+        write_clips(path, [clip], source.index, Encoding(encoder, preset="ultrafast"))
+    clip = Clip(tmp_path / "out" / "a.mp4", source.times, int(source.borders[-1]), {})
+    write_clips(path, [clip], source.index, Encoding(encoder, preset="ultrafast"))
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(OutputError, match=r"out/a\.mp4: cannot be written: No such file"):
+        clip_columns(clip, source)
+
+
+def test_a_playlist_is_refused_in_a_sentence(tmp_path):
+    (tmp_path / "list.mkv").write_text("ffconcat version 1.0\nfile a.mp4\n")
+    with pytest.raises(VideoError) as refused, open_video(str(tmp_path / "list.mkv")):
+        pass
+    assert "it may refer to other files; convert it to mp4 or mkv" in str(refused.value)
+    assert "whitelist" not in str(refused.value) and len(str(refused.value)) < 300
