@@ -19,7 +19,7 @@ from utils.pipeline.process import CLIP_COLUMNS, digest
 from utils.rows import dumps, write_rows
 
 INF = float("inf")
-ORDER = ("video_path", "duration", "source_path", "start_seconds", "score", "y", "x")  # of the columns of every row
+ORDER = ("video_path", "duration", "source_path", "start_seconds", "score", "y", "x", "idx", "Score", "X")
 
 
 def plain(clips: list[dict], scores: list[dict], low: float, high: float, shortest: float) -> tuple[list, list]:
@@ -66,9 +66,15 @@ def rows(required: dict, optional: dict, size: int) -> st.SearchStrategy:
 
 
 CLIPS = rows(
-    {"duration": TIMES}, {"source_path": st.sampled_from(["s.mp4", "t é.mp4"]), "start_seconds": TIMES, "x": ANY}, 8
+    {"duration": TIMES},
+    {"source_path": st.sampled_from(["s.mp4", "t é.mp4"]), "start_seconds": TIMES, "x": ANY, "Score": ANY},
+    8,
 )
-SCORES = rows({"score": st.one_of(NUMBERS, st.lists(NUMBERS, min_size=1, max_size=4))}, {"y": ANY, "x": ANY}, 8)
+SCORES = rows(
+    {"score": st.one_of(NUMBERS, st.lists(NUMBERS, min_size=1, max_size=4))},
+    {"y": ANY, "x": ANY, "X": ANY, "idx": NUMBERS},
+    8,
+)
 
 
 def judged(
@@ -83,12 +89,23 @@ def judged(
         return list(found.kept()), list(found.dropped())
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    CLIPS, SCORES, st.lists(st.sampled_from(["same", "other", None]), min_size=8, max_size=8), NUMBERS, NUMBERS, TIMES
+    CLIPS,
+    SCORES,
+    st.lists(st.sampled_from(["same", "other", None]), min_size=8, max_size=8),
+    NUMBERS,
+    NUMBERS,
+    TIMES,
+    st.booleans(),
+    st.permutations(ORDER),
 )
-def test_duckdb_and_plain_python_agree(clips, scores, stamps, low, high, shortest):
-    clips, scores = ([{c: row[c] for c in ORDER if c in row} for row in table] for table in (clips, scores))
+def test_duckdb_and_plain_python_agree(clips, scores, stamps, low, high, shortest, in_order, order):
+    """`in_order`: all rows have their columns in the same order; else every other row has them in another one."""
+    orders = (order, order if in_order else order[::-1])
+    clips, scores = (
+        [{c: row[c] for c in orders[i % 2] if c in row} for i, row in enumerate(table)] for table in (clips, scores)
+    )
     by_path = {row["video_path"]: row for row in reversed(clips)}
     for score, stamp in zip(scores, stamps, strict=False):
         if stamp:  # of this clip, or of another of its name
@@ -197,6 +214,31 @@ def test_the_script_takes_a_condition(run_script, tmp_path):
     )
     error = run_script("filter_videos_by_motion_score.py", *flags, "nothing > 1", code=2).stderr
     assert "no column 'nothing'; the columns are video_path, duration, camera_motion" in error
+
+
+def test_columns_that_differ_only_in_case_and_one_called_idx(tmp_path):
+    clips = [{"video_path": f"{i}.mp4", "duration": 4, "idx": i, "Codec": "x", "codec": "y"} for i in range(3)]
+    scores = [{"video_path": f"{i}.mp4", "score": i} for i in range(3)]
+    for condition in ("idx = 1", "Codec = 'x' and idx = 1", "codec = 'y' and 1 = idx"):
+        kept, dropped = judged(tmp_path, clips, scores, where=condition)
+        assert [json.loads(line)["video_path"] for line in kept] == ["1.mp4"] and len(dropped) == 2, condition
+    with pytest.raises(UsageError, match="columns that differ only in case cannot both be named"):
+        judged(tmp_path, clips, scores, where="codec = 'y' and Codec = 'x'")
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = (
+        "from utils.database import connection\nimport os, signal\n"
+        "with connection() as db: os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)})
+    left = list(tmp_path.iterdir())
+    with connection():
+        now = list(tmp_path.iterdir())
+        with connection():
+            assert now[0] in tmp_path.iterdir()  # of a process that runs
+    assert len(left) == 1 and len(now) == 1 and now != left and not list(tmp_path.iterdir())
 
 
 def test_duckdb_is_imported_only_where_it_is_needed(tmp_path):

@@ -4,11 +4,12 @@ Everything that opens a connection is here. A condition that a user writes runs 
 read nothing but the one table given to it.
 """
 
+import fcntl
 import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from utils.errors import UsageError
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+PREFIX = "reelset-tables-"
 MEMORY = "1400MB"  # what exceeds it goes to a temporary folder
 # What a condition may be made of, by the parser's names: no subquery, window, parameter or lambda.
 PARTS = {
@@ -43,10 +45,15 @@ FUNCTIONS = """
 
 @contextmanager
 def connection() -> Iterator["DuckDBPyConnection"]:
-    """A connection without tables, whose memory is bounded. Its temporary files are gone when the block ends."""
+    """A connection without tables, whose memory is bounded. Its temporary files are gone when the block ends; those of a
+    killed process, when the next one begins.
+    """
     import duckdb
 
-    folder = tempfile.mkdtemp(prefix="reelset-")
+    _sweep()
+    folder = tempfile.mkdtemp(prefix=PREFIX)
+    lock = open(Path(folder, "lock"), "wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         settings: dict[str, Any] = {
             "memory_limit": MEMORY,
@@ -58,6 +65,15 @@ def connection() -> Iterator["DuckDBPyConnection"]:
             yield db
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
+
+
+def _sweep() -> None:
+    """Remove the temporary folders whose locks nobody holds."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/lock"):
+        with suppress(OSError), open(left, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent, ignore_errors=True)
 
 
 def name(column: str) -> str:
@@ -108,8 +124,11 @@ def parse_condition(condition: str, columns: list[str]) -> list[str]:
             wanted = part["column_names"][0]
             if wanted.lower() not in by_name:
                 raise UsageError(f"{lead}no column {wanted!r}{there}")
-            used.append(by_name[wanted.lower()])
-    return list(dict.fromkeys(used))
+            used.append(wanted if wanted in columns else by_name[wanted.lower()])
+    used = list(dict.fromkeys(used))
+    if len({column.lower() for column in used}) < len(used):
+        raise UsageError(f"{lead}columns that differ only in case cannot both be named{there}")
+    return used
 
 
 def _parts(tree: Any) -> Iterator[dict]:
@@ -125,8 +144,8 @@ def _parts(tree: Any) -> Iterator[dict]:
             level += item
 
 
-def passing(table_file: Path, condition: str, columns: list[str]) -> None:
-    """Evaluate a condition on the table `facts` of a database file and keep the `idx` of the rows that pass in `passing`.
+def passing(table_file: Path, condition: str, columns: list[str], number: str = "idx") -> None:
+    """Evaluate a condition on the table `facts` of a database file and keep the `idx`, there called `number`, of the rows that pass in `passing`.
 
     The connection reads no other file, loads no extension, and its settings are locked.
 
@@ -140,7 +159,7 @@ def passing(table_file: Path, condition: str, columns: list[str]) -> None:
     }  # fmt: skip
     with duckdb.connect(str(table_file), config=settings) as db:
         try:
-            db.execute(f"CREATE TABLE passing AS SELECT idx FROM facts WHERE (\n{condition}\n)")
+            db.execute(f"CREATE TABLE passing AS SELECT {number} AS idx FROM facts WHERE (\n{condition}\n)")
         except duckdb.Error as error:
             reason = str(error).strip().splitlines()[0]
             raise UsageError(f"--where {condition!r}: {reason}; the columns are {', '.join(columns)}") from None

@@ -4,6 +4,7 @@ An allow-list: a clip whose score failed, or belongs to an older cut of the same
 query of DuckDB over the list and its score files, whatever their size.
 """
 
+import itertools
 import json
 import math
 import os
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from utils.columns import PATH, SCORES
 from utils.database import connection, name, parse_condition, passing, text
 from utils.pipeline.process import CLIP_COLUMNS, digest, input_rows
-from utils.pipeline.tables import Table, as_python_writes, row_of, unlike_python
+from utils.pipeline.tables import Table, as_python_writes, name_of, row_of, unlike_python
 from utils.rows import dumps
 from utils.storage import exists
 from utils.video_utils import relative_to_folder
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Bounds = tuple[str, str, float, float]  # a score file, its column, the lowest and the highest value that passes
 SLACK = 1e-3  # seconds by which a duration may miss its bound: timecodes are written to the millisecond
+KEY, MADE_FROM = name_of("video_path"), name_of("made_from")
 SUM = "fsum" if sys.version_info >= (3, 12) else "sum"  # as Python adds the numbers of a list
 
 
@@ -100,7 +102,7 @@ class Judged:
 
     def _make_keys(self, column: str) -> int:
         """The table `keys`: of each clip, its `idx` and its path as other files name it; each path once."""
-        column = name(column if column in self.clips.columns else "video_path")
+        column = name_of(column if column in self.clips.columns else "video_path")
         odd = self.db.execute(f"SELECT DISTINCT {column} FROM clips WHERE {self._may_change(column)}")
         (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
         renamed = Path(there) / "renamed.jsonl"
@@ -149,7 +151,7 @@ class Judged:
             if table.is_repeated("video_path"):
                 self.db.execute(
                     f"CREATE TABLE {table.name}_last AS SELECT * FROM {table.name} "
-                    "QUALIFY row_number() OVER (PARTITION BY video_path ORDER BY idx DESC) = 1"
+                    f"QUALIFY row_number() OVER (PARTITION BY {KEY} ORDER BY idx DESC) = 1"
                 )
                 table.name += "_last"
 
@@ -162,7 +164,7 @@ class Judged:
         """SQL: the JSON text of a clip's column."""
         if column == "video_path":
             return "keys.key"
-        found = [f"{source}.{name(column)}" for source, columns in reversed(self._sources()) if column in columns]
+        found = [f"{source}.{name_of(column)}" for source, columns in reversed(self._sources()) if column in columns]
         if column == "pixels" and any("frame_size" in columns for _, columns in self._sources()):
             size = self._value("frame_size")
             sides = [f"({size}::{kind}[])[1] * ({size}::{kind}[])[2]" for kind in ("HUGEINT", "DOUBLE")]
@@ -173,7 +175,7 @@ class Judged:
         return f"coalesce({', '.join(found)})" if found else "NULL::VARCHAR"
 
     def _joined(self, kind: str) -> str:
-        joins = [f"{kind} JOIN {t.name} ON {t.name}.video_path = keys.key" for t in self.tables]
+        joins = [f"{kind} JOIN {t.name} ON {t.name}.{KEY} = keys.key" for t in self.tables]
         return f"keys JOIN clips ON clips.idx = keys.idx {' '.join(joins)}"
 
     def _judge(self) -> None:
@@ -183,7 +185,7 @@ class Judged:
         parts = [f"'\"{c}\": ' || {self._value(c)}" for c in CLIP_COLUMNS if c in self.columns]
         made = f"'\"' || sha256('{{' || concat_ws(', ', {', '.join(parts)}) || '}}')[1:8] || '\"'" if parts else "''"
         columns = [f"{_mean(self._found(f))} AS value{i}" for i, f in enumerate(self.filters)]
-        columns += [f"coalesce({t.name}.made_from <> {made}, false) AS stale_{t.name}" for t in stale]
+        columns += [f"coalesce({t.name}.{MADE_FROM} <> {made}, false) AS stale_{t.name}" for t in stale]
         self.db.execute(
             f"CREATE TABLE facts AS SELECT {', '.join(['keys.idx', 'keys.key', *columns])} FROM {self._joined('LEFT')}"
         )
@@ -205,7 +207,7 @@ class Judged:
         """SQL: the text that a filter looks at."""
         if not f.path:
             return self._value(f.column)
-        return next(f"{t.name}.{name(f.column)}" for t in self.tables if t.path == local_path(f.path))
+        return next(f"{t.name}.{name_of(f.column)}" for t in self.tables if t.path == local_path(f.path))
 
     def _forgive_spelling(self, table: Table) -> None:
         """Python decides whether a score is another cut's where the digest of what DuckDB read says so: it may spell a
@@ -213,7 +215,7 @@ class Judged:
         columns = [c for c in CLIP_COLUMNS if c in self.columns]
         values = "".join(f", {self._value(c)}" for c in columns)
         rows = self.db.execute(
-            f"SELECT keys.idx, {table.name}.made_from{values} FROM {self._joined('LEFT')} JOIN facts ON facts.idx = keys.idx WHERE stale_{table.name}"
+            f"SELECT keys.idx, {table.name}.{MADE_FROM}{values} FROM {self._joined('LEFT')} JOIN facts ON facts.idx = keys.idx WHERE stale_{table.name}"
         )
         same = []
         while found := rows.fetchmany(1000):
@@ -227,15 +229,16 @@ class Judged:
         """Drop the clips that pass all else and for which the condition is not true."""
         (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
         file = Path(there) / "condition.db"
-        texts = ", ".join(["keys.idx", *(f"{self._value(c)} AS {name(c)}" for c in used)])
+        texts = ", ".join(["keys.idx", *(f"{self._value(c)} AS {name_of(c)}" for c in used)])
         self.db.execute(
             f"CREATE TABLE texts AS SELECT {texts} FROM {self._joined('LEFT')} JOIN judged ON judged.idx = keys.idx WHERE step IS NULL"
         )
-        typed = ", ".join(["idx", *(f"{self._typed(c)} AS {name(c)}" for c in used)])
+        number = next(n for n in ("idx", *(f"idx{i}" for i in range(9))) if n not in [c.lower() for c in used])
+        typed = ", ".join([f"idx AS {number}", *(f"{self._typed(c)} AS {name(c)}" for c in used)])
         self.db.execute(f"ATTACH {text(str(file))} AS given")
         self.db.execute(f"CREATE TABLE given.facts AS SELECT {typed} FROM texts")
         self.db.execute("DETACH given")
-        passing(file, where, self.columns)
+        passing(file, where, self.columns, number)
         self.db.execute(f"ATTACH {text(str(file))} AS given (READ_ONLY)")
         self.db.execute(
             f"UPDATE judged SET step = {len(self.filters)}, reason = '\"where\"', value = {text(json.dumps(where, ensure_ascii=False))} "
@@ -246,7 +249,7 @@ class Judged:
     def _typed(self, column: str) -> str:
         """SQL: a column's values, for a condition: numbers, texts, true or false, lists of numbers (of scores, their
         mean), else JSON. NaN is unknown, as a missing value is."""
-        c = name(column)
+        c = name_of(column)
         number, numbers = f"try_cast({_mean(c)} AS DOUBLE)", f"try_cast({c} AS DOUBLE[])"
         is_null = f"{c} IS NULL OR {c} = '\"\U0010ffff\"'"
         tests = {
@@ -263,13 +266,16 @@ class Judged:
     def kept(self) -> Iterator[str]:
         """The rows that pass, as lines: a clip's own columns and those of its score files; on a clash its own value
         stays. `pixels`: of a frame."""
+        if any(table.is_mixed for table in (*self.tables, self.clips)):
+            yield from self._kept_in_own_order()
+            return
         pieces: list[str] = []
         before: dict[str, list[str]] = {}
         sources = self._sources()
         for source, columns in [*sources, ("", ["video_path", *(["pixels"] if "pixels" in self.columns else [])])]:
             for column in columns:
-                there = [f"{source}.{name(column)} IS NOT NULL"] if source else []
-                first = [f"{other}.{name(column)} IS NULL" for other in before.get(column, [])]
+                there = [f"{source}.{name_of(column)} IS NOT NULL"] if source else []
+                first = [f"{other}.{name_of(column)} IS NULL" for other in before.get(column, [])]
                 lead = text(json.dumps(column, ensure_ascii=False) + ": ")
                 value = self._value(column)
                 value = f"CASE WHEN {value}[1] = '[' THEN replace({value}, ',', ', ') ELSE {value} END"
@@ -277,9 +283,35 @@ class Judged:
                 if source:
                     before.setdefault(column, []).append(source)
         line = f"'{{' || concat_ws(', ', {', '.join(pieces)}) || '}}'"
-        return self._lines(
+        yield from self._lines(
             f"SELECT keys.idx, {line} AS line FROM {self._joined('LEFT')} JOIN judged ON judged.idx = keys.idx WHERE step IS NULL"
         )
+
+    def _kept_in_own_order(self) -> Iterator[str]:
+        """The same by Python, for files whose rows have their columns in different orders."""
+        tables = [*self.tables, self.clips]
+        wanted = ["keys.key"]
+        for table in tables:
+            wanted.append(f"{table.name}.layout" if table.is_mixed else "NULL")
+            wanted += [f"{table.name}.{name_of(c)}" for c in table.columns]
+        rows = self.db.execute(
+            f"SELECT {', '.join(wanted)} FROM {self._joined('LEFT')} JOIN judged ON judged.idx = keys.idx WHERE step IS NULL ORDER BY keys.idx"
+        )
+        while found := rows.fetchmany(1000):
+            for key, *cells in found:
+                merged: dict = {}
+                texts = iter(cells)
+                for table in tables:
+                    layout = next(texts)
+                    row = row_of(table.columns, tuple(itertools.islice(texts, len(table.columns))))
+                    if layout:
+                        row = {c: row[c] for c in (table.columns[i] for i in json.loads(layout))}
+                    if table is not self.clips:
+                        row.pop("made_from", None)
+                    merged |= row
+                merged |= row_of(["video_path"], (key,))
+                size = merged.get("frame_size")
+                yield dumps(merged | ({"pixels": size[0] * size[1]} if size else {})) + "\n"
 
     def passing(self) -> set[str]:
         """The paths of the clips that pass."""

@@ -4,10 +4,12 @@ DuckDB reads; what it refuses is read again by Python, which says what is wrong,
 line, a csv, a null or a name that is no UTF-8 is such a case: Python writes the rows anew in a form that DuckDB reads.
 """
 
+import itertools
 import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +32,26 @@ def unlike_python(line: str) -> str:
     """SQL: whether Python may write the values of a line of JSON in another way."""
     parts = ("\\u", "0.0000", '["', ": {", NULL)
     found = " OR ".join(f"contains({line}, {text(part)})" for part in parts)
-    return f"({found} OR regexp_matches({line}, '[0-9]e|[0-9]{{16}}|[\\x{{10dc80}}-\\x{{10dcff}}]'))"
+    return f"({found} OR regexp_matches({line}, '[0-9]e[-+]?[0-9]+[],}}]|[0-9]{{16}}|[\\x{{10dc80}}-\\x{{10dcff}}]'))"
 
 
-FILES_AT_ONCE = {"format": "'newline_delimited'", "ignore_errors": "true", "maximum_object_size": str(1 << 26)}
+def _source(reader: str, files: list[Path], more: str = "") -> str:
+    """SQL: the rows of files, by a table function of DuckDB."""
+    names = "[" + ", ".join(text(str(file)) for file in files) + "]"
+    options = "format='newline_delimited', ignore_errors=true, maximum_object_size=67108864"
+    return f"{reader}({', '.join(filter(None, (names, options, more)))})"
+
+
+def name_of(column: str) -> str:
+    """A column's name in a view: DuckDB takes `Score` and `score` for one name, and views have columns of their own."""
+    spelled = "".join("^0" if c == "\0" else f"^{c}" if c == "^" or c != c.lower() else c for c in column)
+    return name(f"~{spelled}")
 
 
 class Table:
-    """A row file and its parts as the view `name`: `idx`, which counts its rows, and `columns`.
+    """A row file and its parts as the view `name`: `idx`, which counts its rows, and `columns` under `name_of` each.
+
+    `is_mixed`: rows have their columns in different orders, which the view's column `layout` tells, as numbers of columns.
 
     Raises: `UsageError` as `rows.read_rows` does.
     """
@@ -54,29 +68,33 @@ class Table:
         self.kinds = {column: KEYS[column] for column in required if column in KEYS} | dict(kinds or {})
         self.required = required
         self.columns: list[str] = []
+        self.is_mixed = False
         files = [file for file in (self.path, *part_files(self.path)) if file.is_file()]
         if not (files and self._take(files) and self._fits()):
-            self._take([self._written_anew()])
+            self._take_anew()
 
     def _take(self, files: list[Path]) -> bool:
         """Make the view; False where the files are not what DuckDB and Python read alike."""
         if any(file.suffix.lower() != ".jsonl" or not _is_whole(file) for file in files):
             return False
         files = [file for file in files if file.stat().st_size]
-        names = "[" + ", ".join(text(str(file)) for file in files) + "]"
-        options = ", ".join(f"{key}={value}" for key, value in FILES_AT_ONCE.items())
-        layouts = self._layouts(f"read_ndjson_objects({names}, {options})") if files else []
-        columns = list(dict.fromkeys(column for layout in layouts or () for column in layout))
-        if layouts is None or any(len(set(layout)) < len(layout) or not layout for layout in layouts):
+        layouts = self._layouts(_source("read_ndjson_objects", files)) if files else []
+        columns = _in_one_order(layouts or [])
+        if layouts is None or columns is None:
             return False
-        if any("\0" in column for column in columns) or len({c.lower() for c in columns} | {"idx"}) <= len(columns):
-            raise UsageError(f"{self.path}: two columns differ only in case, or one is idx: {', '.join(columns)}")
-        self.columns = columns or list(self.required or ("video_path",))
-        kinds = ", ".join(f"{text(column)}: 'JSON'" for column in columns)
-        rows = f"read_json({names}, columns={{{kinds}}}, {options})" if columns else "range(0)"
-        values = "".join(f", {name(c) if columns else 'NULL'}::VARCHAR AS {name(c)}" for c in self.columns)
+        if any("\0" in column for column in columns) or len({c.lower() for c in columns}) < len(columns):
+            return False
+        self._make_view(files, {column: column for column in columns})
+        return all(column in layout for layout in layouts for column in self.required)
+
+    def _make_view(self, files: list[Path], keys: dict[str, str], layout: str = "") -> None:
+        """`keys`: the columns, and what each is called in the files. `layout`: SQL of a further column."""
+        self.columns = list(keys) or list(self.required or ("video_path",))
+        kinds = ", ".join(f"{text(key)}: 'JSON'" for key in (*keys.values(), *([layout] if layout else [])))
+        rows = _source("read_json", files, f"columns={{{kinds}}}") if keys else "range(0)"
+        values = "".join(f", {name(keys[c]) if keys else 'NULL'}::VARCHAR AS {name_of(c)}" for c in self.columns)
+        values += f", {layout}::VARCHAR AS layout" if layout else ""
         self.db.execute(f"CREATE OR REPLACE VIEW {self.name} AS SELECT row_number() OVER () AS idx{values} FROM {rows}")
-        return all(column in layout for layout in layouts or () for column in self.required)
 
     def _layouts(self, source: str) -> list[list[str]] | None:
         """The lists of columns that rows have; None where a row must be read by Python."""
@@ -85,29 +103,27 @@ class Table:
         try:
             found = self.db.execute(
                 "SELECT any_value(json_keys(json)), bool_or(contains(json::VARCHAR, 'null') OR json IS NULL) "
-                f"FROM {source} GROUP BY hash(json_keys(json))"
+                f"FROM {source} GROUP BY json_keys(json)::VARCHAR"
             ).fetchall()
         except duckdb.Error:
             return None
         if any(layout is None or odd for layout, odd in found):
             return None
-        # Columns come in the order of the first row, as they would from Python.
-        first = self.db.execute(f"SELECT json_keys(json) FROM {source} LIMIT 1").fetchall()
-        return [row[0] for row in first] + sorted((layout for layout, _ in found), key=len, reverse=True)
+        return [layout for layout, _ in found]
 
     def _fits(self) -> bool:
         """Whether every value is what its column must hold; Python checks the rows of which DuckDB is not sure."""
         sure = [
-            f"coalesce({kind.sure.format(name(column))}, {name(column)} IS NULL)"
+            f"coalesce({kind.sure.format(name_of(column))}, {name_of(column)} IS NULL)"
             if (kind := self.kinds.get(column) or COLUMNS.get(column)) and kind.sure
-            else f"({name(column)} IS NULL OR len({name(column)}) < 100 OR {name(column)}[1] NOT IN ('[', '{{'))"
+            else f"({name_of(column)} IS NULL OR len({name_of(column)}) < 100 OR {name_of(column)}[1] NOT IN ('[', '{{'))"
             if kind is None
-            else f"{name(column)} IS NULL"
+            else f"{name_of(column)} IS NULL"
             for column in self.columns
         ]
         if not sure:
             return True
-        names = ", ".join(map(name, self.columns))
+        names = ", ".join(map(name_of, self.columns))
         unsure = self.db.execute(f"SELECT {names} FROM {self.name} WHERE NOT ({' AND '.join(sure)})")
         try:
             while rows := unsure.fetchmany(1000):
@@ -117,18 +133,41 @@ class Table:
             return False
         return True
 
-    def _written_anew(self) -> Path:
+    def _take_anew(self) -> None:
+        """Make the view of what Python reads: each row written again, its columns called c0, c1, ..."""
         (folder,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
         path = Path(folder) / f"{self.name}.jsonl"
+        keys: dict[str, str] = {}
         with open(path, "w", encoding="utf-8") as out:
             for row in rows_of(self.path, self.required, self.kinds):
-                out.write(dumps(_mapped(row, _marked)) + "\n")
-        return path
+                marked = _mapped(row, _marked)
+                named = {keys.setdefault(column, f"c{len(keys)}"): value for column, value in marked.items()}
+                places = [int(key[1:]) for key in named]
+                self.is_mixed = self.is_mixed or places != sorted(places)
+                out.write(dumps({**named, "layout": places}) + "\n")
+        self._make_view([path], keys, "layout")
 
     def is_repeated(self, key: str) -> bool:
         """Whether a value of `key` comes twice."""
-        (twice,) = self.db.execute(f"SELECT count(DISTINCT {key}) < count(*) FROM {self.name}").fetchone() or (False,)
+        (twice,) = self.db.execute(f"SELECT count(DISTINCT {name_of(key)}) < count(*) FROM {self.name}").fetchone() or (
+            False,
+        )
         return bool(twice)
+
+
+def _in_one_order(layouts: list[list[str]]) -> list[str] | None:
+    """All columns in an order that agrees with each layout; None where there is none, or a layout is empty."""
+    if any(len(set(layout)) < len(layout) or not layout for layout in layouts):
+        return None
+    order: TopologicalSorter[str] = TopologicalSorter()
+    for layout in layouts:
+        order.add(layout[0])
+        for before, column in itertools.pairwise(layout):
+            order.add(column, before)
+    try:
+        return list(order.static_order())
+    except CycleError:
+        return None
 
 
 def _is_whole(file: Path) -> bool:
