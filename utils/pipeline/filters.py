@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Bounds = tuple[str, str, float, float]  # a score file, its column, the lowest and the highest value that passes
 SLACK = 1e-3  # seconds by which a duration may miss its bound: timecodes are written to the millisecond
+RANGE = 500_000  # rows of the list that are written at once
 KEY, MADE_FROM = name_of("video_path"), name_of("made_from")
 SUM = "fsum" if sys.version_info >= (3, 12) else "sum"  # as Python adds the numbers of a list
 
@@ -42,20 +43,16 @@ class Filter:
     high: float
     path: str = ""  # of the score file; "" for a column of the clip's own row
 
-    def failure(self, value: str) -> str:
-        """SQL: why the JSON text `value` does not pass, as JSON text; NULL where it passes."""
+    def reasons(self) -> tuple[str, str, str]:
+        """Why a clip does not pass, by the number that `failure` gives."""
+        return f"no {self.column}", f"{self.column} below {self.low:g}", f"{self.column} above {self.high:g}"
+
+    def failure(self, value: str, first: int) -> str:
+        """SQL: which reason, counted from `first`, the JSON text `value` gives not to pass; NULL where it passes."""
         number, low, high = f"{value}::DOUBLE", f"'{self.low!r}'::DOUBLE", f"'{self.high!r}'::DOUBLE"
-        missing, below, above = (
-            text(json.dumps(reason, ensure_ascii=False))
-            for reason in (
-                f"no {self.column}",
-                f"{self.column} below {self.low:g}",
-                f"{self.column} above {self.high:g}",
-            )
-        )
         return (  # NaN is above everything to DuckDB, and passes no bound
-            f"CASE WHEN {value} IS NULL THEN {missing} WHEN {number} < {low} THEN {below} "
-            f"WHEN {number} > {high} OR isnan({number}) THEN {above} END"
+            f"CASE WHEN {value} IS NULL THEN {first} WHEN {number} < {low} THEN {first + 1} "
+            f"WHEN {number} > {high} OR isnan({number}) THEN {first + 2} END"
         )
 
 
@@ -81,12 +78,18 @@ class Judged:
             kinds = dict.fromkeys((f.column for f in scores if f.path == path), SCORES)
             self.tables.append(Table(db, f"score{len(self.tables)}", path, ("video_path", *kinds), kinds))
         self.clips = self._listed(*listed)
-        self.count = self._make_keys(listed[2])
-        self._only_last_rows()
         self.columns = list(dict.fromkeys(c for table, columns in self._sources() for c in columns))
         if "frame_size" in self.columns and "pixels" not in self.columns:
             self.columns.append("pixels")
         used = parse_condition(where, self.columns) if where is not None else []
+        looked_at = list(dict.fromkeys([*used, *CLIP_COLUMNS, *(f.column for f in own)]))
+        if "pixels" in looked_at:
+            looked_at.append("frame_size")
+        self.count = self._make_keys(listed[2], looked_at)
+        for table in self.tables:
+            filtered = [f.column for f in scores if local_path(f.path) == table.path]
+            wanted = list(dict.fromkeys([*looked_at, *filtered, "made_from"]))
+            table.load(wanted, "keys.idx", f"LEFT JOIN keys ON keys.key = {table.name}.{KEY}")
         self._judge()
         if where is not None:
             self._apply(where, used)
@@ -100,10 +103,12 @@ class Judged:
             out.writelines(dumps(row) + "\n" for row in input_rows(folder, path, column))
         return Table(self.db, "clips", found)
 
-    def _make_keys(self, column: str) -> int:
+    def _make_keys(self, column: str, looked_at: list[str]) -> int:
         """The table `keys`: of each clip, its `idx` and its path as other files name it; each path once."""
-        column = name_of(column if column in self.clips.columns else "video_path")
-        odd = self.db.execute(f"SELECT DISTINCT {column} FROM clips WHERE {self._may_change(column)}")
+        path = column if column in self.clips.columns else "video_path"
+        self.clips.load(list(dict.fromkeys([path, *looked_at])), "clips.idx")
+        column = name_of(path)
+        odd = self.db.execute(f"SELECT DISTINCT {column} FROM clips_facts WHERE {self._may_change(column)}")
         (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
         renamed = Path(there) / "renamed.jsonl"
         with open(renamed, "w", encoding="utf-8") as out:
@@ -116,11 +121,13 @@ class Judged:
         if renamed.stat().st_size:
             new = f"SELECT path::VARCHAR AS path, key::VARCHAR AS key FROM read_json({text(str(renamed))}, format='newline_delimited', columns={{path: 'JSON', key: 'JSON'}})"
             self.db.execute(
-                f"CREATE TABLE keys AS SELECT idx, coalesce(key, {column}) AS key FROM clips LEFT JOIN ({new}) ON path = {column} ORDER BY idx"
+                f"CREATE TABLE keys AS SELECT idx, coalesce(key, {column}) AS key FROM clips_facts LEFT JOIN ({new}) ON path = {column} ORDER BY idx"
             )
         else:
-            self.db.execute(f"CREATE TABLE keys AS SELECT idx, {column} AS key FROM clips")
-        count, unique = self.db.execute("SELECT count(*), count(DISTINCT key) FROM keys").fetchone() or (0, 0)
+            self.db.execute(f"CREATE TABLE keys AS SELECT idx, {column} AS key FROM clips_facts")
+        count, unique = self.db.execute("SELECT count(*), count(DISTINCT hash(key)) FROM keys").fetchone() or (0, 0)
+        if unique < count:
+            (unique,) = self.db.execute("SELECT count(DISTINCT key) FROM keys").fetchone() or (0,)
         if unique < count:
             self.db.execute(
                 "CREATE OR REPLACE TABLE keys AS SELECT min(idx) AS idx, key FROM keys GROUP BY key ORDER BY idx"
@@ -145,16 +152,6 @@ class Judged:
             else "true"
         )
 
-    def _only_last_rows(self) -> None:
-        """Of rows of one clip in a score file, the last counts."""
-        for table in self.tables:
-            if table.is_repeated("video_path"):
-                self.db.execute(
-                    f"CREATE TABLE {table.name}_last AS SELECT * FROM {table.name} "
-                    f"QUALIFY row_number() OVER (PARTITION BY {KEY} ORDER BY idx DESC) = 1"
-                )
-                table.name += "_last"
-
     def _sources(self) -> list[tuple[str, list[str]]]:
         """Where a clip's columns come from: its score files, then its own row, which wins."""
         sources = [(table.name, [c for c in table.columns if c != "made_from"]) for table in self.tables]
@@ -174,9 +171,10 @@ class Judged:
             )
         return f"coalesce({', '.join(found)})" if found else "NULL::VARCHAR"
 
-    def _joined(self, kind: str) -> str:
-        joins = [f"{kind} JOIN {t.name} ON {t.name}.{KEY} = keys.key" for t in self.tables]
-        return f"keys JOIN clips ON clips.idx = keys.idx {' '.join(joins)}"
+    def _joined(self, kind: str = "facts") -> str:
+        """SQL: all clips with what is loaded of them, or those that pass with all their columns, where `kind` is "wide"."""
+        joins = [f"LEFT JOIN {t.name}_{kind} AS {t.name} ON {t.name}.clip = clips.clip" for t in self.tables]
+        return f"clips_{kind} AS clips JOIN keys ON keys.idx = clips.clip {' '.join(joins)}"
 
     def _judge(self) -> None:
         """The table `facts`: of each clip, the text of what each filter is held against, and the table `judged`: why it
@@ -184,23 +182,22 @@ class Judged:
         stale = [t for t in self.tables if "made_from" in t.columns]
         parts = [f"'\"{c}\": ' || {self._value(c)}" for c in CLIP_COLUMNS if c in self.columns]
         made = f"'\"' || sha256('{{' || concat_ws(', ', {', '.join(parts)}) || '}}')[1:8] || '\"'" if parts else "''"
-        columns = [f"{_mean(self._found(f))} AS value{i}" for i, f in enumerate(self.filters)]
+        columns = [f"{t.name}.idx AS row_of_{t.name}" for t in self.tables]
+        columns += [f"{_mean(self._found(f))} AS value{i}" for i, f in enumerate(self.filters)]
         columns += [f"coalesce({t.name}.{MADE_FROM} <> {made}, false) AS stale_{t.name}" for t in stale]
-        self.db.execute(
-            f"CREATE TABLE facts AS SELECT {', '.join(['keys.idx', 'keys.key', *columns])} FROM {self._joined('LEFT')}"
-        )
+        self.db.execute(f"CREATE TABLE facts AS SELECT {', '.join(['keys.idx', *columns])} FROM {self._joined()}")
         for table in stale:
             self._forgive_spelling(table)
         values = []
         for i, f in enumerate(self.filters):
             table_name = next((t.name for t in stale if f.path and t.path == local_path(f.path)), None)
             values.append(f"CASE WHEN stale_{table_name} THEN NULL ELSE value{i} END" if table_name else f"value{i}")
-        failures = [f.failure(value) for f, value in zip(self.filters, values, strict=True)]
-        step = " ".join(f"WHEN ({failure}) IS NOT NULL THEN {i}" for i, failure in enumerate(failures))
-        reason = ", ".join(failures)
-        value = " ".join(f"WHEN ({failure}) IS NOT NULL THEN {v}" for failure, v in zip(failures, values, strict=True))
+        self.reasons = [reason for f in self.filters for reason in f.reasons()]
+        failures = [f.failure(value, 3 * i) for i, (f, value) in enumerate(zip(self.filters, values, strict=True))]
+        value = " ".join(f"WHEN {i} THEN {v}" for i, v in enumerate(values))
         self.db.execute(
-            f"CREATE TABLE judged AS SELECT idx, key, CASE {step} END AS step, coalesce({reason}) AS reason, CASE {value} END AS value FROM facts"
+            f"CREATE TABLE judged AS SELECT idx, code, CASE code // 3 {value} END AS value "
+            f"FROM (SELECT *, (coalesce({', '.join(failures)}))::SMALLINT AS code FROM facts)"
         )
 
     def _found(self, f: Filter) -> str:
@@ -212,10 +209,12 @@ class Judged:
     def _forgive_spelling(self, table: Table) -> None:
         """Python decides whether a score is another cut's where the digest of what DuckDB read says so: it may spell a
         number in another way."""
+        if not self.db.execute(f"SELECT 1 FROM facts WHERE stale_{table.name} LIMIT 1").fetchone():
+            return
         columns = [c for c in CLIP_COLUMNS if c in self.columns]
         values = "".join(f", {self._value(c)}" for c in columns)
         rows = self.db.execute(
-            f"SELECT keys.idx, {table.name}.{MADE_FROM}{values} FROM {self._joined('LEFT')} JOIN facts ON facts.idx = keys.idx WHERE stale_{table.name}"
+            f"SELECT keys.idx, {table.name}.{MADE_FROM}{values} FROM {self._joined()} JOIN facts ON facts.idx = keys.idx WHERE stale_{table.name}"
         )
         same = []
         while found := rows.fetchmany(1000):
@@ -231,7 +230,7 @@ class Judged:
         file = Path(there) / "condition.db"
         texts = ", ".join(["keys.idx", *(f"{self._value(c)} AS {name_of(c)}" for c in used)])
         self.db.execute(
-            f"CREATE TABLE texts AS SELECT {texts} FROM {self._joined('LEFT')} JOIN judged ON judged.idx = keys.idx WHERE step IS NULL"
+            f"CREATE TABLE texts AS SELECT {texts} FROM {self._joined()} JOIN judged ON judged.idx = keys.idx WHERE code IS NULL"
         )
         number = next(n for n in ("idx", *(f"idx{i}" for i in range(9))) if n not in [c.lower() for c in used])
         typed = ", ".join([f"idx AS {number}", *(f"{self._typed(c)} AS {name(c)}" for c in used)])
@@ -241,10 +240,11 @@ class Judged:
         passing(file, where, self.columns, number)
         self.db.execute(f"ATTACH {text(str(file))} AS given (READ_ONLY)")
         self.db.execute(
-            f"UPDATE judged SET step = {len(self.filters)}, reason = '\"where\"', value = {text(json.dumps(where, ensure_ascii=False))} "
-            "WHERE step IS NULL AND idx NOT IN (SELECT idx FROM given.passing)"
+            f"UPDATE judged SET code = {3 * len(self.filters)}, value = {text(json.dumps(where, ensure_ascii=False))} "
+            "WHERE code IS NULL AND idx NOT IN (SELECT idx FROM given.passing)"
         )
         self.db.execute("DETACH given")
+        self.reasons.append("where")
 
     def _typed(self, column: str) -> str:
         """SQL: a column's values, for a condition: numbers, texts, true or false, lists of numbers (of scores, their
@@ -266,6 +266,7 @@ class Judged:
     def kept(self) -> Iterator[str]:
         """The rows that pass, as lines: a clip's own columns and those of its score files; on a clash its own value
         stays. `pixels`: of a frame."""
+        self._load_kept()
         if any(table.is_mixed for table in (*self.tables, self.clips)):
             yield from self._kept_in_own_order()
             return
@@ -283,9 +284,25 @@ class Judged:
                 if source:
                     before.setdefault(column, []).append(source)
         line = f"'{{' || concat_ws(', ', {', '.join(pieces)}) || '}}'"
-        yield from self._lines(
-            f"SELECT keys.idx, {line} AS line FROM {self._joined('LEFT')} JOIN judged ON judged.idx = keys.idx WHERE step IS NULL"
+        yield from self._lines(line, self._joined("wide"), "clips.clip")
+
+    def _load_kept(self) -> None:
+        """The tables `{name}_wide`: all columns of the clips that pass, and `clip`."""
+        rows = ", ".join(["facts.idx", "facts.idx AS row_of_clips", *(f"row_of_{t.name}" for t in self.tables)])
+        self.db.execute(
+            f"CREATE OR REPLACE TABLE kept AS SELECT {rows} FROM facts JOIN judged ON judged.idx = facts.idx WHERE code IS NULL"
         )
+        for t in (*self.tables, self.clips):
+            columns = ", ".join(
+                [
+                    "kept.idx AS clip",
+                    *(f"{t.name}.{name_of(c)}" for c in t.columns),
+                    *(["layout"] if t.is_mixed else []),
+                ]
+            )
+            self.db.execute(
+                f"CREATE OR REPLACE TABLE {t.name}_wide AS SELECT {columns} FROM {t.name} JOIN kept ON row_of_{t.name} = {t.name}.idx"
+            )
 
     def _kept_in_own_order(self) -> Iterator[str]:
         """The same by Python, for files whose rows have their columns in different orders."""
@@ -294,9 +311,7 @@ class Judged:
         for table in tables:
             wanted.append(f"{table.name}.layout" if table.is_mixed else "NULL")
             wanted += [f"{table.name}.{name_of(c)}" for c in table.columns]
-        rows = self.db.execute(
-            f"SELECT {', '.join(wanted)} FROM {self._joined('LEFT')} JOIN judged ON judged.idx = keys.idx WHERE step IS NULL ORDER BY keys.idx"
-        )
+        rows = self.db.execute(f"SELECT {', '.join(wanted)} FROM {self._joined('wide')} ORDER BY keys.idx")
         while found := rows.fetchmany(1000):
             for key, *cells in found:
                 merged: dict = {}
@@ -316,21 +331,30 @@ class Judged:
     def passing(self) -> set[str]:
         """The paths of the clips that pass."""
         found: set[str] = set()
-        rows = self.db.execute("SELECT key FROM judged WHERE step IS NULL")
+        rows = self.db.execute("SELECT key FROM judged JOIN keys ON keys.idx = judged.idx WHERE code IS NULL")
         while some := rows.fetchmany(10_000):
             found.update(row_of(["path"], row)["path"] for row in some)
         return found
 
     def dropped(self) -> Iterator[str]:
         """The others, as lines: video_path, reason, value."""
-        line = "'{\"video_path\": ' || key || ', \"reason\": ' || reason || ', \"value\": ' || coalesce(value, 'null') || '}'"
-        return self._lines(f"SELECT idx, {line} AS line FROM judged WHERE step IS NOT NULL")
+        reason = (
+            "[" + ", ".join(text(json.dumps(reason, ensure_ascii=False)) for reason in self.reasons) + "][code + 1]"
+        )
+        line = f"""'{{"video_path": ' || key || ', "reason": ' || {reason} || ', "value": ' || coalesce(value, 'null') || '}}'"""
+        return self._lines(line, "judged JOIN keys ON keys.idx = judged.idx", "judged.idx", "code IS NOT NULL")
 
-    def _lines(self, query: str) -> Iterator[str]:
-        rows = self.db.execute(f"SELECT line, {unlike_python('line')} FROM ({query}) ORDER BY idx")
-        while found := rows.fetchmany(10_000):
-            for line, differs in found:
-                yield (as_python_writes(line) if differs else line) + "\n"
+    def _lines(self, line: str, source: str, idx: str, which: str = "true") -> Iterator[str]:
+        """SQL: a line, where from, the number of its clip. In ranges, so that no sort exceeds the memory."""
+        (last,) = self.db.execute("SELECT max(idx) FROM keys").fetchone() or (0,)
+        for begin in range(0, (last or 0) + 1, RANGE):
+            rows = self.db.execute(
+                f"SELECT line, {unlike_python('line')} FROM (SELECT {idx} AS number, {line} AS line FROM {source} "
+                f"WHERE {which} AND {idx} BETWEEN {begin} AND {begin + RANGE - 1}) ORDER BY number"
+            )
+            while found := rows.fetchmany(10_000):
+                for written, differs in found:
+                    yield (as_python_writes(written) if differs else written) + "\n"
 
     def values(self, f: Filter) -> list[float]:
         """A filter's numbers over all clips, also those that another filter drops; NaN and infinity left out."""
@@ -348,7 +372,7 @@ class Judged:
 
     def drops(self) -> list[tuple[str, int]]:
         """Each filter's column, and how many clips it drops of those that reach it."""
-        counts = dict(self.db.execute("SELECT step, count(*) FROM judged GROUP BY step").fetchall())
+        counts = dict(self.db.execute("SELECT code // 3, count(*) FROM judged GROUP BY ALL").fetchall())
         names = [f.column for f in self.filters] + (["where"] if self.where is not None else [])
         return [(column, counts.get(i, 0)) for i, column in enumerate(names)]
 

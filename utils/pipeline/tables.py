@@ -70,7 +70,8 @@ class Table:
         self.columns: list[str] = []
         self.is_mixed = False
         files = [file for file in (self.path, *part_files(self.path)) if file.is_file()]
-        if not (files and self._take(files) and self._fits()):
+        self.is_anew = not (files and self._take(files))
+        if self.is_anew:
             self._take_anew()
 
     def _take(self, files: list[Path]) -> bool:
@@ -111,20 +112,54 @@ class Table:
             return None
         return [layout for layout, _ in found]
 
+    def load(self, columns: list[str], clip: str, joined: str = "") -> None:
+        """Make the table `{name}_facts`: of each row its `idx`, `clip`, which is SQL, and some columns. What Python has not
+        read is checked on the way.
+
+        Raises: `UsageError` where a column does not hold what it must.
+        """
+        present = "".join(f", {self.name}.{name_of(c)}" for c in columns if c in self.columns)
+        unsure = "false" if self.is_anew else f"NOT ({' AND '.join(self._sure()) or 'true'})"
+        self.db.execute(
+            f"CREATE OR REPLACE TABLE {self.name}_facts AS SELECT {self.name}.idx, {clip} AS clip, {unsure} AS unsure{present} "
+            f"FROM {self.name} {joined} WHERE clip IS NOT NULL OR unsure"
+        )
+        if not self.is_anew and not self._fits():
+            self.is_anew = True
+            self._take_anew()
+            self.load(columns, clip, joined)
+        (twice,) = self.db.execute(f"SELECT count(DISTINCT clip) < count(clip) FROM {self.name}_facts").fetchone() or (
+            0,
+        )
+        if twice:
+            self.db.execute(
+                f"CREATE OR REPLACE TABLE {self.name}_facts AS SELECT * FROM {self.name}_facts "
+                "QUALIFY row_number() OVER (PARTITION BY clip ORDER BY idx DESC) = 1"
+            )
+
+    def _sure(self) -> list[str]:
+        """SQL: what is true only where every value is what its column must hold."""
+        sure = []
+        for column in self.columns:
+            value = f"{self.name}.{name_of(column)}"
+            kind = self.kinds.get(column) or COLUMNS.get(column)
+            if kind is None:
+                sure.append(f"({value} IS NULL OR len({value}) < 100 OR {value}[1] NOT IN ('[', '{{'))")
+            else:
+                sure.append(
+                    f"coalesce({kind.sure.format(value)}, {value} IS NULL)" if kind.sure else f"{value} IS NULL"
+                )
+        return sure
+
     def _fits(self) -> bool:
-        """Whether every value is what its column must hold; Python checks the rows of which DuckDB is not sure."""
-        sure = [
-            f"coalesce({kind.sure.format(name_of(column))}, {name_of(column)} IS NULL)"
-            if (kind := self.kinds.get(column) or COLUMNS.get(column)) and kind.sure
-            else f"({name_of(column)} IS NULL OR len({name_of(column)}) < 100 OR {name_of(column)}[1] NOT IN ('[', '{{'))"
-            if kind is None
-            else f"{name_of(column)} IS NULL"
-            for column in self.columns
-        ]
-        if not sure:
+        """Whether Python accepts the rows of which DuckDB is not sure."""
+        any_unsure = self.db.execute(f"SELECT 1 FROM {self.name}_facts WHERE unsure LIMIT 1").fetchone()
+        if not any_unsure:
             return True
         names = ", ".join(map(name_of, self.columns))
-        unsure = self.db.execute(f"SELECT {names} FROM {self.name} WHERE NOT ({' AND '.join(sure)})")
+        unsure = self.db.execute(
+            f"SELECT {names} FROM {self.name} WHERE idx IN (SELECT idx FROM {self.name}_facts WHERE unsure)"
+        )
         try:
             while rows := unsure.fetchmany(1000):
                 for row in rows:
@@ -146,13 +181,6 @@ class Table:
                 self.is_mixed = self.is_mixed or places != sorted(places)
                 out.write(dumps({**named, "layout": places}) + "\n")
         self._make_view([path], keys, "layout")
-
-    def is_repeated(self, key: str) -> bool:
-        """Whether a value of `key` comes twice."""
-        (twice,) = self.db.execute(f"SELECT count(DISTINCT {name_of(key)}) < count(*) FROM {self.name}").fetchone() or (
-            False,
-        )
-        return bool(twice)
 
 
 def _in_one_order(layouts: list[list[str]]) -> list[str] | None:
