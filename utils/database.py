@@ -6,6 +6,7 @@ read nothing but the one table given to it.
 
 import fcntl
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -59,8 +60,11 @@ def connection() -> Iterator["DuckDBPyConnection"]:
             "memory_limit": MEMORY,
             "temp_directory": folder,
             "autoinstall_known_extensions": False,
+            "threads": min(2, len(os.sched_getaffinity(0))),  # each has buffers of its own
         }
         with duckdb.connect(":memory:", config=settings) as db:
+            # Joins as they are written: it cannot know how many rows a file has, and would hold whole files in memory.
+            db.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
             db.execute("CREATE TABLE folder AS SELECT ?::VARCHAR AS path", [folder])
             yield db
     finally:

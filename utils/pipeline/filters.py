@@ -184,8 +184,13 @@ class Judged:
         made = f"'\"' || sha256('{{' || concat_ws(', ', {', '.join(parts)}) || '}}')[1:8] || '\"'" if parts else "''"
         columns = [f"{t.name}.idx AS row_of_{t.name}" for t in self.tables]
         columns += [f"{_mean(self._found(f))} AS value{i}" for i, f in enumerate(self.filters)]
-        columns += [f"coalesce({t.name}.{MADE_FROM} <> {made}, false) AS stale_{t.name}" for t in stale]
-        self.db.execute(f"CREATE TABLE facts AS SELECT {', '.join(['keys.idx', *columns])} FROM {self._joined()}")
+        columns += [f"{t.name}.{MADE_FROM} AS made_{t.name}" for t in stale]
+        not_needed = ", ".join(["made", *(f"made_{t.name}" for t in stale)])
+        differs = "".join(f", coalesce(made_{t.name} <> made, false) AS stale_{t.name}" for t in stale)
+        self.db.execute(
+            f"CREATE TABLE facts AS SELECT * EXCLUDE ({not_needed}){differs} "
+            f"FROM (SELECT {', '.join(['keys.idx', *columns])}, {made} AS made FROM {self._joined()})"
+        )
         for table in stale:
             self._forgive_spelling(table)
         values = []
