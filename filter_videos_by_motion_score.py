@@ -30,6 +30,7 @@ from utils.cli import (
 )
 from utils.database import connection
 from utils.errors import UsageError
+from utils.pipeline.filtered_rows import dropped_lines, kept_lines
 from utils.pipeline.filters import SLACK, Filter, Judged
 from utils.rows import refuse_overwriting, write_lines
 from utils.working_copies import local_path, upload
@@ -119,7 +120,7 @@ def main() -> None:
             raise UsageError(
                 "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
             )
-        for path, lines in ((saved_path, judged.kept()), (dropped_path, judged.dropped())):
+        for path, lines in ((saved_path, kept_lines(judged)), (dropped_path, dropped_lines(judged))):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_lines(path, lines)
         if args.plot:

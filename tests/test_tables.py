@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from utils.database import connection, parse_condition
 from utils.errors import UsageError
+from utils.pipeline.filtered_rows import dropped_lines, kept_lines
 from utils.pipeline.filters import Filter, Judged
 from utils.pipeline.process import CLIP_COLUMNS, digest
 from utils.rows import dumps, write_rows
@@ -86,7 +87,7 @@ def judged(
         own = [Filter("duration", shortest, INF)]
         bounds = [(str(folder / "score.jsonl"), "score", low, high)]
         found = Judged(db, (None, str(folder / "clips.jsonl"), "video_path"), own, bounds, where)
-        return list(found.kept()), list(found.dropped())
+        return list(kept_lines(found)), list(dropped_lines(found))
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))

@@ -4,12 +4,11 @@ An allow-list: a clip whose score failed, or belongs to an older cut of the same
 query of DuckDB over the list and its score files, whatever their size.
 """
 
-import itertools
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING
 from utils.columns import PATH, SCORES
 from utils.database import connection, name, parse_condition, passing, text
 from utils.pipeline.process import CLIP_COLUMNS, digest, input_rows
-from utils.pipeline.tables import Table, as_python_writes, name_of, row_of, unlike_python
+from utils.pipeline.tables import Table, name_of, row_of
 from utils.rows import dumps
 from utils.storage import exists
 from utils.video_utils import relative_to_folder
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 Bounds = tuple[str, str, float, float]  # a score file, its column, the lowest and the highest value that passes
 SLACK = 1e-3  # seconds by which a duration may miss its bound: timecodes are written to the millisecond
-RANGE = 500_000  # rows of the list that are written at once
 KEY, MADE_FROM = name_of("video_path"), name_of("made_from")
 SUM = "fsum" if sys.version_info >= (3, 12) else "sum"  # as Python adds the numbers of a list
 
@@ -78,7 +76,7 @@ class Judged:
             kinds = dict.fromkeys((f.column for f in scores if f.path == path), SCORES)
             self.tables.append(Table(db, f"score{len(self.tables)}", path, ("video_path", *kinds), kinds))
         self.clips = self._listed(*listed)
-        self.columns = list(dict.fromkeys(c for table, columns in self._sources() for c in columns))
+        self.columns = list(dict.fromkeys(c for table, columns in self.sources() for c in columns))
         if "frame_size" in self.columns and "pixels" not in self.columns:
             self.columns.append("pixels")
         used = parse_condition(where, self.columns) if where is not None else []
@@ -152,18 +150,18 @@ class Judged:
             else "true"
         )
 
-    def _sources(self) -> list[tuple[str, list[str]]]:
+    def sources(self) -> list[tuple[str, list[str]]]:
         """Where a clip's columns come from: its score files, then its own row, which wins."""
         sources = [(table.name, [c for c in table.columns if c != "made_from"]) for table in self.tables]
         return [*sources, ("clips", self.clips.columns)]
 
-    def _value(self, column: str) -> str:
+    def value(self, column: str) -> str:
         """SQL: the JSON text of a clip's column."""
         if column == "video_path":
             return "keys.key"
-        found = [f"{source}.{name_of(column)}" for source, columns in reversed(self._sources()) if column in columns]
-        if column == "pixels" and any("frame_size" in columns for _, columns in self._sources()):
-            size = self._value("frame_size")
+        found = [f"{source}.{name_of(column)}" for source, columns in reversed(self.sources()) if column in columns]
+        if column == "pixels" and any("frame_size" in columns for _, columns in self.sources()):
+            size = self.value("frame_size")
             sides = [f"({size}::{kind}[])[1] * ({size}::{kind}[])[2]" for kind in ("HUGEINT", "DOUBLE")]
             found.insert(
                 0,
@@ -171,7 +169,7 @@ class Judged:
             )
         return f"coalesce({', '.join(found)})" if found else "NULL::VARCHAR"
 
-    def _joined(self, kind: str = "facts") -> str:
+    def joined(self, kind: str = "facts") -> str:
         """SQL: all clips with what is loaded of them, or those that pass with all their columns, where `kind` is "wide"."""
         joins = [f"LEFT JOIN {t.name}_{kind} AS {t.name} ON {t.name}.clip = clips.clip" for t in self.tables]
         return f"clips_{kind} AS clips JOIN keys ON keys.idx = clips.clip {' '.join(joins)}"
@@ -180,7 +178,7 @@ class Judged:
         """The table `facts`: of each clip, the text of what each filter is held against, and the table `judged`: why it
         is dropped, and the value; NULL where it is kept."""
         stale = [t for t in self.tables if "made_from" in t.columns]
-        parts = [f"'\"{c}\": ' || {self._value(c)}" for c in CLIP_COLUMNS if c in self.columns]
+        parts = [f"'\"{c}\": ' || {self.value(c)}" for c in CLIP_COLUMNS if c in self.columns]
         made = f"'\"' || sha256('{{' || concat_ws(', ', {', '.join(parts)}) || '}}')[1:8] || '\"'" if parts else "''"
         columns = [f"{t.name}.idx AS row_of_{t.name}" for t in self.tables]
         columns += [f"{_mean(self._found(f))} AS value{i}" for i, f in enumerate(self.filters)]
@@ -189,7 +187,7 @@ class Judged:
         differs = "".join(f", coalesce(made_{t.name} <> made, false) AS stale_{t.name}" for t in stale)
         self.db.execute(
             f"CREATE TABLE facts AS SELECT * EXCLUDE ({not_needed}){differs} "
-            f"FROM (SELECT {', '.join(['keys.idx', *columns])}, {made} AS made FROM {self._joined()})"
+            f"FROM (SELECT {', '.join(['keys.idx', *columns])}, {made} AS made FROM {self.joined()})"
         )
         for table in stale:
             self._forgive_spelling(table)
@@ -208,7 +206,7 @@ class Judged:
     def _found(self, f: Filter) -> str:
         """SQL: the text that a filter looks at."""
         if not f.path:
-            return self._value(f.column)
+            return self.value(f.column)
         return next(f"{t.name}.{name_of(f.column)}" for t in self.tables if t.path == local_path(f.path))
 
     def _forgive_spelling(self, table: Table) -> None:
@@ -217,9 +215,9 @@ class Judged:
         if not self.db.execute(f"SELECT 1 FROM facts WHERE stale_{table.name} LIMIT 1").fetchone():
             return
         columns = [c for c in CLIP_COLUMNS if c in self.columns]
-        values = "".join(f", {self._value(c)}" for c in columns)
+        values = "".join(f", {self.value(c)}" for c in columns)
         rows = self.db.execute(
-            f"SELECT keys.idx, {table.name}.{MADE_FROM}{values} FROM {self._joined()} JOIN facts ON facts.idx = keys.idx WHERE stale_{table.name}"
+            f"SELECT keys.idx, {table.name}.{MADE_FROM}{values} FROM {self.joined()} JOIN facts ON facts.idx = keys.idx WHERE stale_{table.name}"
         )
         same = []
         while found := rows.fetchmany(1000):
@@ -233,9 +231,9 @@ class Judged:
         """Drop the clips that pass all else and for which the condition is not true."""
         (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
         file = Path(there) / "condition.db"
-        texts = ", ".join(["keys.idx", *(f"{self._value(c)} AS {name_of(c)}" for c in used)])
+        texts = ", ".join(["keys.idx", *(f"{self.value(c)} AS {name_of(c)}" for c in used)])
         self.db.execute(
-            f"CREATE TABLE texts AS SELECT {texts} FROM {self._joined()} JOIN judged ON judged.idx = keys.idx WHERE code IS NULL"
+            f"CREATE TABLE texts AS SELECT {texts} FROM {self.joined()} JOIN judged ON judged.idx = keys.idx WHERE code IS NULL"
         )
         number = next(n for n in ("idx", *(f"idx{i}" for i in range(9))) if n not in [c.lower() for c in used])
         typed = ", ".join([f"idx AS {number}", *(f"{self._typed(c)} AS {name(c)}" for c in used)])
@@ -268,71 +266,6 @@ class Judged:
         value = next((value for value, fit in zip(tests, found, strict=True) if fit is not False), f"{c}::JSON")
         return f"CASE WHEN {is_null} THEN NULL ELSE {value} END"
 
-    def kept(self) -> Iterator[str]:
-        """The rows that pass, as lines: a clip's own columns and those of its score files; on a clash its own value
-        stays. `pixels`: of a frame."""
-        self._load_kept()
-        if any(table.is_mixed for table in (*self.tables, self.clips)):
-            yield from self._kept_in_own_order()
-            return
-        pieces: list[str] = []
-        before: dict[str, list[str]] = {}
-        sources = self._sources()
-        for source, columns in [*sources, ("", ["video_path", *(["pixels"] if "pixels" in self.columns else [])])]:
-            for column in columns:
-                there = [f"{source}.{name_of(column)} IS NOT NULL"] if source else []
-                first = [f"{other}.{name_of(column)} IS NULL" for other in before.get(column, [])]
-                lead = text(json.dumps(column, ensure_ascii=False) + ": ")
-                value = self._value(column)
-                value = f"CASE WHEN {value}[1] = '[' THEN replace({value}, ',', ', ') ELSE {value} END"
-                pieces.append(f"CASE WHEN {' AND '.join(there + first) or 'true'} THEN {lead} || {value} END")
-                if source:
-                    before.setdefault(column, []).append(source)
-        line = f"'{{' || concat_ws(', ', {', '.join(pieces)}) || '}}'"
-        yield from self._lines(line, self._joined("wide"), "clips.clip")
-
-    def _load_kept(self) -> None:
-        """The tables `{name}_wide`: all columns of the clips that pass, and `clip`."""
-        rows = ", ".join(["facts.idx", "facts.idx AS row_of_clips", *(f"row_of_{t.name}" for t in self.tables)])
-        self.db.execute(
-            f"CREATE OR REPLACE TABLE kept AS SELECT {rows} FROM facts JOIN judged ON judged.idx = facts.idx WHERE code IS NULL"
-        )
-        for t in (*self.tables, self.clips):
-            columns = ", ".join(
-                [
-                    "kept.idx AS clip",
-                    *(f"{t.name}.{name_of(c)}" for c in t.columns),
-                    *(["layout"] if t.is_mixed else []),
-                ]
-            )
-            self.db.execute(
-                f"CREATE OR REPLACE TABLE {t.name}_wide AS SELECT {columns} FROM {t.name} JOIN kept ON row_of_{t.name} = {t.name}.idx"
-            )
-
-    def _kept_in_own_order(self) -> Iterator[str]:
-        """The same by Python, for files whose rows have their columns in different orders."""
-        tables = [*self.tables, self.clips]
-        wanted = ["keys.key"]
-        for table in tables:
-            wanted.append(f"{table.name}.layout" if table.is_mixed else "NULL")
-            wanted += [f"{table.name}.{name_of(c)}" for c in table.columns]
-        rows = self.db.execute(f"SELECT {', '.join(wanted)} FROM {self._joined('wide')} ORDER BY keys.idx")
-        while found := rows.fetchmany(1000):
-            for key, *cells in found:
-                merged: dict = {}
-                texts = iter(cells)
-                for table in tables:
-                    layout = next(texts)
-                    row = row_of(table.columns, tuple(itertools.islice(texts, len(table.columns))))
-                    if layout:
-                        row = {c: row[c] for c in (table.columns[i] for i in json.loads(layout))}
-                    if table is not self.clips:
-                        row.pop("made_from", None)
-                    merged |= row
-                merged |= row_of(["video_path"], (key,))
-                size = merged.get("frame_size")
-                yield dumps(merged | ({"pixels": size[0] * size[1]} if size else {})) + "\n"
-
     def passing(self) -> set[str]:
         """The paths of the clips that pass."""
         found: set[str] = set()
@@ -340,26 +273,6 @@ class Judged:
         while some := rows.fetchmany(10_000):
             found.update(row_of(["path"], row)["path"] for row in some)
         return found
-
-    def dropped(self) -> Iterator[str]:
-        """The others, as lines: video_path, reason, value."""
-        reason = (
-            "[" + ", ".join(text(json.dumps(reason, ensure_ascii=False)) for reason in self.reasons) + "][code + 1]"
-        )
-        line = f"""'{{"video_path": ' || key || ', "reason": ' || {reason} || ', "value": ' || coalesce(value, 'null') || '}}'"""
-        return self._lines(line, "judged JOIN keys ON keys.idx = judged.idx", "judged.idx", "code IS NOT NULL")
-
-    def _lines(self, line: str, source: str, idx: str, which: str = "true") -> Iterator[str]:
-        """SQL: a line, where from, the number of its clip. In ranges, so that no sort exceeds the memory."""
-        (last,) = self.db.execute("SELECT max(idx) FROM keys").fetchone() or (0,)
-        for begin in range(0, (last or 0) + 1, RANGE):
-            rows = self.db.execute(
-                f"SELECT line, {unlike_python('line')} FROM (SELECT {idx} AS number, {line} AS line FROM {source} "
-                f"WHERE {which} AND {idx} BETWEEN {begin} AND {begin + RANGE - 1}) ORDER BY number"
-            )
-            while found := rows.fetchmany(10_000):
-                for written, differs in found:
-                    yield (as_python_writes(written) if differs else written) + "\n"
 
     def values(self, f: Filter) -> list[float]:
         """A filter's numbers over all clips, also those that another filter drops; NaN and infinity left out."""
