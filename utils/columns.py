@@ -73,7 +73,7 @@ SURE_PIXELS = "regexp_full_match({0}, '\\[[1-9][0-9]{{0,8}},[1-9][0-9]{{0,8}}\\]
 PATH = Kind(
     "a path",
     is_path,
-    """starts_with({0}, '"') AND len({0}) > 2 AND NOT contains({0}, '\\') AND right({0}, 2) NOT IN ('/"', '."')""",
+    """starts_with({0}, '"') AND strlen({0}) > 2 AND NOT contains({0}, '\\') AND right({0}, 2) NOT IN ('/"', '."')""",
 )
 TEXT = Kind("a text", is_text, "starts_with({0}, '\"')")
 COUNT = Kind(

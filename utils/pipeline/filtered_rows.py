@@ -34,6 +34,8 @@ def kept_lines(judged: Judged) -> Iterator[str]:
                 before.setdefault(column, []).append(source)
     line = f"'{{' || concat_ws(', ', {', '.join(pieces)}) || '}}'"
     yield from _lines(judged, line, judged.joined("wide"), "clips.clip")
+    for t in (*judged.tables, judged.clips):
+        judged.db.execute(f"DROP TABLE {t.name}_wide")
 
 
 def _load_kept(judged: Judged) -> None:
@@ -42,6 +44,8 @@ def _load_kept(judged: Judged) -> None:
     judged.db.execute(
         f"CREATE OR REPLACE TABLE kept AS SELECT {rows} FROM facts JOIN judged ON judged.idx = facts.idx WHERE code IS NULL"
     )
+    for t in (*judged.tables, judged.clips):
+        judged.db.execute(f"DROP TABLE IF EXISTS {t.name}_facts")  # memory
     for t in (*judged.tables, judged.clips):
         columns = ", ".join(
             [

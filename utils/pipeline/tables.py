@@ -144,7 +144,7 @@ class Table:
             value = f"{self.name}.{name_of(column)}"
             kind = self.kinds.get(column) or COLUMNS.get(column)
             if kind is None:
-                sure.append(f"({value} IS NULL OR len({value}) < 100 OR {value}[1] NOT IN ('[', '{{'))")
+                sure.append(f"({value} IS NULL OR strlen({value}) < 100 OR {value}[1] NOT IN ('[', '{{'))")
             else:
                 sure.append(
                     f"coalesce({kind.sure.format(value)}, {value} IS NULL)" if kind.sure else f"{value} IS NULL"
