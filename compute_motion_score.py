@@ -42,7 +42,7 @@ from utils.cli import (
 from utils.cutting.block_matching import picture_replaced
 from utils.cutting.detectors import NETWORK
 from utils.errors import VideoError
-from utils.pipeline.filters import first_failure, load_filters
+from utils.pipeline.filters import passes_filters
 from utils.pipeline.process import RunOptions, input_rows, process_rows
 from utils.pipeline.result_file import settings_of
 from utils.pipeline.score import Column, Score
@@ -242,16 +242,15 @@ def main() -> None:
     elif args.cut_inside is None:  # a dataset goes on as it was begun
         before = {} if args.overwrite else settings_of(args.saved_path)
         args.cut_inside = before.get("cut_inside", "flow" if before else "auto")
-    filters = load_filters(filter_bounds(args))
-    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    listed = (args.video_folder, args.video_metadata_path, args.video_path_column)
+    passes = passes_filters(listed, filter_bounds(args))
+    rows = input_rows(*listed)
     choices = {"estimator": args.motion_estimator, "short_side": args.short_side, "sampling_fps": args.sampling_fps}
     if args.cut_inside != "flow":  # which files made before there was a choice do not name
         choices["cut_inside"] = args.cut_inside
     read = partial(motion_columns, video_folder=args.video_folder, **choices)
     shared_import = NETWORK if any(asks_network(row, args.cut_inside) for row in rows) else None
-    step = SCORE.step(
-        read, choices, passes=lambda row: first_failure(filters, row) is None, shared_import=shared_import
-    )
+    step = SCORE.step(read, choices, passes=passes, shared_import=shared_import)
     process_rows(step, rows, from_flags(RunOptions, args))
 
 

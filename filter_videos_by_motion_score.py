@@ -18,8 +18,6 @@ import math
 import os
 from pathlib import Path
 
-import pandas as pd
-
 from utils.cli import (
     add_filter_arguments,
     add_input_arguments,
@@ -30,36 +28,28 @@ from utils.cli import (
     run,
     script_parser,
 )
+from utils.database import connection
 from utils.errors import UsageError
-from utils.pipeline.filters import SLACK, Filter, first_failure, load_filters
-from utils.pipeline.process import input_rows
-from utils.rows import refuse_overwriting, write_rows
+from utils.pipeline.filtered_rows import dropped_lines, kept_lines
+from utils.pipeline.filters import SLACK, Filter, Judged
+from utils.rows import refuse_overwriting, write_lines
 from utils.working_copies import local_path, upload
 
 
-def with_scores(row: dict, filters: list[Filter]) -> dict:
-    """The clip's row and the columns of its score files; on a clash the clip's own value stays. `pixels`: of a frame."""
-    scores: dict = {}
-    for f in filters:
-        scores |= (f.rows or {}).get(row["video_path"], {})
-    scores.pop("made_from", None)
-    merged = {**scores, **row}
-    size = merged.get("frame_size")
-    return merged | ({"pixels": size[0] * size[1]} if size else {})
-
-
-def funnel(filters: list[Filter], rows: list[dict]) -> str:
+def funnel(drops: list[tuple[str, int]], clips: int) -> str:
     """A table: each filter, the clips that reach it, those it drops, and their share."""
-    steps, left = [], rows
-    for f in filters:
-        kept = [row for row in left if not f.failure(row)]
-        steps.append((f.column, len(left), len(left) - len(kept), 1 - len(kept) / max(len(left), 1)))
-        left = kept
-    width = max((len(f.column) for f in filters), default=0)
-    table = pd.DataFrame(steps, columns=["filter".ljust(width), "in", "dropped", "share"])
-    formats = [lambda name: name.ljust(width), "{:,}".format, "{:,}".format, "{:.1%}".format]
-    kept_line = f"kept {len(left):,} of {len(rows):,} ({len(left) / max(len(rows), 1):.1%})"
-    return f"{table.to_string(index=False, formatters=formats)}\n{kept_line}"
+    steps, left = [], clips
+    for column, dropped in drops:
+        steps.append((column, left, dropped, 1 - (left - dropped) / max(left, 1)))
+        left -= dropped
+    width = max((len(column) for column, _ in drops), default=0)
+    lines = [("filter".ljust(width), "in", "dropped", "share")]
+    lines += [
+        (column.ljust(width), f"{there:,}", f"{dropped:,}", f"{share:.1%}") for column, there, dropped, share in steps
+    ]
+    widths = [max(len(line[i]) for line in lines) for i in range(4)]
+    table = [" ".join(cell.rjust(w) for cell, w in zip(line, widths, strict=True)) for line in lines]
+    return "\n".join([*table, f"kept {left:,} of {clips:,} ({left / max(clips, 1):.1%})"])
 
 
 def png(text: str) -> Path:
@@ -69,14 +59,14 @@ def png(text: str) -> Path:
     return local_path(text)
 
 
-def plot(path: Path, filters: list[Filter], rows: list[dict]) -> None:
+def plot(path: Path, judged: Judged) -> None:
     """Draw each filter's column over all clips, also those that another filter drops. NaN and infinity count as missing."""
     from utils.scoring.histograms import Histogram, draw_histograms  # matplotlib takes half a second
 
     histograms = []
-    for f in filters:
-        values = [value for row in rows if (value := f.value(row)) is not None and math.isfinite(value)]
-        histograms.append(Histogram(f.column, values, f.low, f.high, missing=len(rows) - len(values)))
+    for f in judged.filters:
+        values = judged.values(f)
+        histograms.append(Histogram(f.column, values, f.low, f.high, missing=judged.count - len(values)))
     path.parent.mkdir(parents=True, exist_ok=True)
     draw_histograms(histograms).savefig(path)
     upload(path)
@@ -104,6 +94,11 @@ def main() -> None:
     parser.add_argument(
         "--resolution_threshold", type=pixels, default=0, help="minimum pixels of a frame (or WIDTHxHEIGHT)"
     )
+    parser.add_argument(
+        "--where",
+        metavar="CONDITION",
+        help="keep only clips for which this SQL condition over all columns is true (\"technical_score > 5 and camera_motion like 'pan%%'\")",
+    )
     parser.add_argument("--plot", type=png, metavar="FILE.png", help="the histograms, with the thresholds")
     args = parser.parse_args()
     saved_path = local_path(args.saved_path)
@@ -116,33 +111,25 @@ def main() -> None:
     }
     read = {"--video_metadata_path": args.video_metadata_path, **{f"the scores {path}": path for path, *_ in bounds}}
     refuse_overwriting(written, read)
-    filters = load_filters(bounds)
-    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
-    rows = [with_scores(row, filters) for row in rows]
-    if rows and not any("duration" in row for row in rows):
-        raise UsageError(
-            "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
-        )
     length = Filter("duration", args.min_seconds - SLACK, args.max_seconds + SLACK)
     size = [Filter("pixels", args.resolution_threshold, math.inf)] if args.resolution_threshold else []
-    filters = [length, *size, *filters]
-
-    kept, dropped = [], []
-    for row in rows:
-        failure = first_failure(filters, row)
-        if failure is None:
-            kept.append(row)
-        else:
-            dropped.append({"video_path": row["video_path"], "reason": failure[0], "value": failure[1]})
-    for path in (saved_path, dropped_path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_rows(saved_path, kept)
-    write_rows(dropped_path, dropped)
-    if args.plot:
-        plot(args.plot, filters, rows)
-    print(funnel(filters, rows))
+    listed = (args.video_folder, args.video_metadata_path, args.video_path_column)
+    with connection() as db:
+        judged = Judged(db, listed, [length, *size], bounds, args.where)
+        if judged.count and not judged.has_value(length):
+            raise UsageError(
+                "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
+            )
+        for path, lines in ((saved_path, kept_lines(judged)), (dropped_path, dropped_lines(judged))):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_lines(path, lines)
+        if args.plot:
+            plot(args.plot, judged)
+        drops = judged.drops()
+    dropped = sum(count for _, count in drops)
+    print(funnel(drops, judged.count))
     print(
-        f"filter: {len(rows):,} rows in = {len(kept):,} kept + 0 errors + {len(dropped):,} filtered -> {args.saved_path}"
+        f"filter: {judged.count:,} rows in = {judged.count - dropped:,} kept + 0 errors + {dropped:,} filtered -> {args.saved_path}"
     )
 
 

@@ -21,6 +21,7 @@ SMOKE = {
     "cut_inside": ("--smoke --only cut", "| jump cut | 1 | "),
     "cuts": ("{videos} --labels {labels} --scores --cost", "lost at other peaks: []"),
     "memory": ("{video} --minutes 0.1 0.12", "| compute_motion_score.py, the uncut video |"),
+    "metadata": ("--rows 20", "| 20 | 0 | filter | "),
     "motion": ("{videos} --runs 1", "| bare Farneback at native size, in memory |"),
     "pipeline": ("--rows 8 --n_jobs 1 --frame_size 64 36 --saved_path {out}/rows.jsonl", "8 rows in = 8 "),
     "reading": ("{dataset}/train --runs 1", "| 4 frames (quality) |"),

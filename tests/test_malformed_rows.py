@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from utils.errors import UsageError
-from utils.pipeline.filters import load_filters
+from utils.pipeline.filters import passes_filters
 from utils.pipeline.result_file import ResultFile
 from utils.rows import read_rows
 
@@ -141,8 +141,11 @@ def test_the_column_of_the_paths_is_checked_under_its_own_name(tmp_path, monkeyp
 @pytest.mark.parametrize("value", ["high", None, [], [[1]], HUGE, True, {}])
 def test_a_score_that_is_no_number(value, tmp_path):
     (tmp_path / "score.jsonl").write_text(json.dumps({"video_path": "a.mp4", "mine": value}) + "\n")
+    (tmp_path / "list.jsonl").write_text('{"video_path": "a.mp4"}\n')
     with pytest.raises(UsageError, match=r"line 1: mine is .*, not a number or a list of numbers"):
-        load_filters([(str(tmp_path / "score.jsonl"), "mine", 0, 1)])
+        passes_filters(
+            (None, str(tmp_path / "list.jsonl"), "video_path"), [(str(tmp_path / "score.jsonl"), "mine", 0, 1)]
+        )
 
 
 def test_result_files_that_are_resumed_are_checked_too(tmp_path):

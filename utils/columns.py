@@ -16,10 +16,13 @@ CAMERA = re.compile(rf"static|handheld|{MOVE}( and {MOVE})*|")
 
 
 class Kind(NamedTuple):
-    """`meaning` completes the sentence "... is 'x', not ..."."""
+    """`meaning` completes the sentence "... is 'x', not ...". `sure`: SQL on the JSON text {0} that is true only where
+    the value fits; where it is not, or there is none, `fits` decides.
+    """
 
     meaning: str
     fits: Callable[[Any], bool]
+    sure: str = ""
 
 
 def is_text(value: Any) -> bool:
@@ -65,17 +68,36 @@ def is_attributes(value: Any) -> bool:
     )
 
 
-PATH = Kind("a path", is_path)
-TEXT = Kind("a text", is_text)
-COUNT = Kind("a whole number from 0 to 1e15", partial(is_number, low=0, whole=True))
-SECONDS = Kind("a number of seconds from 0 to 1e15", partial(is_number, low=0))
-SCORE = Kind("a number", is_score)
+SURE_NUMBER = "try_cast({0} AS DOUBLE) BETWEEN -1e15 AND 1e15"
+SURE_PIXELS = "regexp_full_match({0}, '\\[[1-9][0-9]{{0,8}},[1-9][0-9]{{0,8}}\\]')"
+PATH = Kind(
+    "a path",
+    is_path,
+    """starts_with({0}, '"') AND strlen({0}) > 2 AND NOT contains({0}, '\\') AND right({0}, 2) NOT IN ('/"', '."')""",
+)
+TEXT = Kind("a text", is_text, "starts_with({0}, '\"')")
+COUNT = Kind(
+    "a whole number from 0 to 1e15",
+    partial(is_number, low=0, whole=True),
+    "try_cast({0} AS DOUBLE) BETWEEN 0 AND 1e15 AND NOT regexp_matches({0}, '[.e]')",
+)
+SECONDS = Kind(
+    "a number of seconds from 0 to 1e15", partial(is_number, low=0), "try_cast({0} AS DOUBLE) BETWEEN 0 AND 1e15"
+)
+SCORE = Kind("a number", is_score, SURE_NUMBER)
 SCORES = Kind(
     "a number or a list of numbers",
     lambda value: is_score(value) or (is_list(value, is_score) and len(value) > 0),
+    f"({SURE_NUMBER} OR regexp_full_match({{0}}, '\\[-?[0-9]{{{{1,9}}}}(\\.[0-9]+)?(,-?[0-9]{{{{1,9}}}}(\\.[0-9]+)?)*\\]'))",
 )
-INDICES = Kind("a list of whole numbers, 0 or more", lambda value: is_list(value, COUNT.fits))
-SIZE = Kind("[width, height] in pixels", lambda value: is_list(value, *[partial(is_number, low=1, whole=True)] * 2))
+INDICES = Kind(
+    "a list of whole numbers, 0 or more",
+    lambda value: is_list(value, COUNT.fits),
+    "regexp_full_match({0}, '\\[[0-9]{{1,9}}(,[0-9]{{1,9}})*\\]')",
+)
+SIZE = Kind(
+    "[width, height] in pixels", lambda value: is_list(value, *[partial(is_number, low=1, whole=True)] * 2), SURE_PIXELS
+)
 SPANS = Kind(
     "[[start, end], ...] in seconds or HH:MM:SS.mmm",
     lambda value: is_list(value, lambda span: is_list(span, is_time, is_time)),
@@ -87,12 +109,17 @@ NAMED_SPANS = Kind(
 CAMERA_WORDS = Kind(
     'one or two of pan left/right, tilt up/down, zoom in/out, roll clockwise/counterclockwise, joined by "and"; or static; or handheld',
     lambda value: value is None or (isinstance(value, str) and bool(CAMERA.fullmatch(value))),
+    f"""regexp_full_match({{0}}, '"(static|handheld|{MOVE}( and {MOVE})?)"')""",
 )
 KEYS = dict.fromkeys(("video_path", "source_path"), PATH)  # where a script needs them: rows are found by them
 COLUMNS = {
     **dict.fromkeys(("made_from", "source_digest"), TEXT),
     **dict.fromkeys(("num_frames", "bytes", "copied_frames"), COUNT),
-    "clip_count": Kind("a whole number, 1 or more", partial(is_number, low=1, whole=True)),
+    "clip_count": COUNT._replace(
+        meaning="a whole number, 1 or more",
+        fits=partial(is_number, low=1, whole=True),
+        sure=COUNT.sure.replace("0 AND", "1 AND"),
+    ),
     **dict.fromkeys(("duration", "start_seconds", "end_seconds"), SECONDS),
     **dict.fromkeys(("motion_score", "text_score", "brightness"), SCORE),
     "aesthetic_score": SCORES,

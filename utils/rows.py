@@ -15,7 +15,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -54,25 +54,34 @@ def read_rows(
     Raises: `UsageError` with a sentence when the file is missing, is no row file, holds a malformed row, or lacks a
     column in `required`.
     """
+    return list(rows_of(path, required, kinds, resumed))
+
+
+def rows_of(
+    path: str | os.PathLike,
+    required: Sequence[str] = (),
+    kinds: Mapping[str, Kind] | None = None,
+    resumed: bool = False,
+) -> Iterator[dict]:
+    """The rows of `read_rows`, one at a time. That a column is missing is raised after the last row."""
     path = working_copy(path)
     files = [f for f in (path, *part_files(path)) if f.is_file()]
     if not files:
         raise UsageError(f"{path}: no such file")
     may_be_torn = resumed or path.with_suffix(".settings.json").is_file()  # ours: a kill may leave nothing but a part
     kinds = {column: KEYS[column] for column in required if column in KEYS} | dict(kinds or {})
-    rows = []
+    number, lacking = 0, ""
     for file in files:
-        read = _read_csv if file.suffix.lower() == ".csv" else partial(_read_jsonl, resumed=resumed, ours=may_be_torn)
+        read = READERS.get(file.suffix.lower()) or partial(_read_jsonl, resumed=resumed, ours=may_be_torn)
         for where, row in read(file):
+            number += 1
             check_row(row, where, kinds)
-            rows.append(row)
-    for number, row in enumerate(rows, 1):
-        missing = [column for column in required if column not in row]
-        if missing:
-            raise UsageError(
-                f"{path}: row {number} has no column {missing[0]!r}; it has {', '.join(map(repr, row)) or 'none'}"
-            )
-    return rows
+            if not lacking and (missing := [column for column in required if column not in row]):
+                has = ", ".join(map(repr, row)) or "none"
+                lacking = f"{path}: row {number} has no column {missing[0]!r}; it has {has}"
+            yield row
+    if lacking:
+        raise UsageError(lacking)
 
 
 def _read_jsonl(path: Path, resumed: bool, ours: bool) -> Iterator[tuple[str, dict]]:
@@ -215,6 +224,15 @@ def write_rows(path: str | os.PathLike, rows: Iterable[dict]) -> None:
                 out.writelines(dumps(row) + "\n" for row in rows)
 
 
+def write_lines(path: str | os.PathLike, lines: Iterable[str]) -> None:
+    """`write_rows` of rows that are lines of JSON already."""
+    if Path(path).suffix.lower() == ".jsonl":
+        with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as out:
+            out.writelines(lines)
+    else:
+        write_rows(path, map(json.loads, lines))
+
+
 def _write_csv(path: Path, rows: list[dict]) -> None:
     columns = list(dict.fromkeys(column for row in rows for column in row)) or ["video_path"]
     with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
@@ -229,6 +247,9 @@ def _write_csv(path: Path, rows: list[dict]) -> None:
 
 def _to_cell(value) -> str:
     return "" if value is None else value if isinstance(value, str) else dumps(value)
+
+
+READERS: dict[str, Callable[[Path], Iterator[tuple[str, dict]]]] = {".csv": _read_csv}
 
 
 def part_files(path: Path) -> list[Path]:

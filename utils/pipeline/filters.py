@@ -1,59 +1,315 @@
 """Filters over stored scores: a clip passes with a row in every score file named and every value within its bounds.
 
-An allow-list: a clip whose score failed, or belongs to an older cut of the same name, does not pass.
+An allow-list: a clip whose score failed, or belongs to an older cut of the same name, does not pass. The rule is one
+query of DuckDB over the list and its score files, whatever their size.
 """
 
-from collections.abc import Iterable
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from utils.columns import SCORES
-from utils.pipeline.process import CLIP_COLUMNS, digest
-from utils.rows import read_rows
+from utils.columns import PATH, SCORES
+from utils.database import connection, name, parse_condition, passing, text
+from utils.pipeline.process import CLIP_COLUMNS, digest, input_rows
+from utils.pipeline.tables import Table, name_of, row_of
+from utils.rows import dumps
+from utils.storage import exists
+from utils.video_utils import relative_to_folder
+from utils.working_copies import local_path
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 Bounds = tuple[str, str, float, float]  # a score file, its column, the lowest and the highest value that passes
 SLACK = 1e-3  # seconds by which a duration may miss its bound: timecodes are written to the millisecond
+KEY, MADE_FROM = name_of("video_path"), name_of("made_from")
+SUM = "fsum" if sys.version_info >= (3, 12) else "sum"  # as Python adds the numbers of a list
 
 
-@dataclass
+@dataclass(frozen=True)
 class Filter:
     """A column and the bounds [low, high] that its value must lie in; of a list of numbers, their mean."""
 
     column: str
     low: float
     high: float
-    rows: dict[str, dict] | None = None  # of the score file, by video_path; None for a column of the clip's own row
+    path: str = ""  # of the score file; "" for a column of the clip's own row
 
-    def value(self, row: dict) -> float | None:
-        """What the bounds are held against, or None where the clip has no score or that of another cut."""
-        found = row if self.rows is None else self.rows.get(row["video_path"], {})
-        value = found.get(self.column)
-        other_clip = self.rows is not None and found.get("made_from") not in (None, digest(row, CLIP_COLUMNS))
-        if value is None or other_clip:
-            return None
-        return sum(value) / len(value) if isinstance(value, list) else value
+    def reasons(self) -> tuple[str, str, str]:
+        """Why a clip does not pass, by the number that `failure` gives."""
+        return f"no {self.column}", f"{self.column} below {self.low:g}", f"{self.column} above {self.high:g}"
 
-    def failure(self, row: dict) -> tuple[str, object] | None:
-        """Why a clip does not pass, as (reason, value), or None when it does."""
-        value = self.value(row)
-        if value is None:
-            return f"no {self.column}", None
-        if not self.low <= value <= self.high:  # also NaN
-            bound = f"below {self.low:g}" if value < self.low else f"above {self.high:g}"
-            return f"{self.column} {bound}", value
-        return None
+    def failure(self, value: str, first: int) -> str:
+        """SQL: which reason, counted from `first`, the JSON text `value` gives not to pass; NULL where it passes."""
+        number, low, high = f"{value}::DOUBLE", f"'{self.low!r}'::DOUBLE", f"'{self.high!r}'::DOUBLE"
+        return (  # NaN is above everything to DuckDB, and passes no bound
+            f"CASE WHEN {value} IS NULL THEN {first} WHEN {number} < {low} THEN {first + 1} "
+            f"WHEN {number} > {high} OR isnan({number}) THEN {first + 2} END"
+        )
 
 
-def first_failure(filters: list[Filter], row: dict) -> tuple[str, object] | None:
-    return next((failure for f in filters if (failure := f.failure(row))), None)
+class Judged:
+    """The clips of a list held against filters, in the order of the list.
 
-
-def load_filters(bounds: Iterable[Bounds]) -> list[Filter]:
-    """The filters with the scores that they are held against.
-
-    Raises: `UsageError` for a file that is missing or lacks its column, or a value that is no number.
+    Raises: `UsageError` for a file that is missing or lacks its column, a malformed row, or a wrong `where`.
     """
-    filters = []
-    for path, column, low, high in bounds:
-        rows = read_rows(path, ("video_path", column), {column: SCORES})
-        filters.append(Filter(column, low, high, {row["video_path"]: row for row in rows}))
-    return filters
+
+    def __init__(
+        self,
+        db: "DuckDBPyConnection",
+        listed: tuple[str | None, str | None, str],
+        own: Sequence[Filter],
+        bounds: Iterable[Bounds],
+        where: str | None = None,
+    ):
+        self.db, self.where, self.folder = db, where, listed[0]
+        scores = [Filter(column, low, high, path) for path, column, low, high in bounds]
+        self.filters = [*own, *scores]
+        self.tables: list[Table] = []  # the score files, in the order of their filters
+        for path in dict.fromkeys(f.path for f in scores):
+            kinds = dict.fromkeys((f.column for f in scores if f.path == path), SCORES)
+            self.tables.append(Table(db, f"score{len(self.tables)}", path, ("video_path", *kinds), kinds))
+        self.clips = self._listed(*listed)
+        self.columns = list(dict.fromkeys(c for table, columns in self.sources() for c in columns))
+        if "frame_size" in self.columns and "pixels" not in self.columns:
+            self.columns.append("pixels")
+        used = parse_condition(where, self.columns) if where is not None else []
+        looked_at = list(dict.fromkeys([*used, *CLIP_COLUMNS, *(f.column for f in own)]))
+        if "pixels" in looked_at:
+            looked_at.append("frame_size")
+        self.count = self._make_keys(listed[2], looked_at)
+        for table in self.tables:
+            filtered = [f.column for f in scores if local_path(f.path) == table.path]
+            wanted = list(dict.fromkeys([*looked_at, *filtered, "made_from"]))
+            table.load(wanted, "keys.idx", f"LEFT JOIN keys ON keys.key = {table.name}.{KEY}")
+        self._judge()
+        if where is not None:
+            self._apply(where, used)
+
+    def _listed(self, folder: str | None, path: str | None, column: str) -> Table:
+        if path and not path.lower().endswith(".txt") and (not folder or exists(folder)):
+            return Table(self.db, "clips", path, (column,), {column: PATH})
+        (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
+        found = Path(there) / "listed.jsonl"
+        with open(found, "w", encoding="utf-8") as out:
+            out.writelines(dumps(row) + "\n" for row in input_rows(folder, path, column))
+        return Table(self.db, "clips", found)
+
+    def _make_keys(self, column: str, looked_at: list[str]) -> int:
+        """The table `keys`: of each clip, its `idx` and its path as other files name it; each path once."""
+        path = column if column in self.clips.columns else "video_path"
+        self.clips.load(list(dict.fromkeys([path, *looked_at])), "clips.idx")
+        column = name_of(path)
+        odd = self.db.execute(f"SELECT DISTINCT {column} FROM clips_facts WHERE {self._may_change(column)}")
+        (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
+        renamed = Path(there) / "renamed.jsonl"
+        with open(renamed, "w", encoding="utf-8") as out:
+            while rows := odd.fetchmany(1000):
+                for (path,) in rows:
+                    row = row_of(["path"], (path,))
+                    marked = {"path": json.loads(path), "key": relative_to_folder(row["path"], self.folder)}
+                    if marked["key"] != row["path"]:
+                        out.write(json.dumps(marked) + "\n")
+        if renamed.stat().st_size:
+            new = f"SELECT path::VARCHAR AS path, key::VARCHAR AS key FROM read_json({text(str(renamed))}, format='newline_delimited', columns={{path: 'JSON', key: 'JSON'}})"
+            self.db.execute(
+                f"CREATE TABLE keys AS SELECT idx, coalesce(key, {column}) AS key FROM clips_facts LEFT JOIN ({new}) ON path = {column} ORDER BY idx"
+            )
+        else:
+            self.db.execute(f"CREATE TABLE keys AS SELECT idx, {column} AS key FROM clips_facts")
+        count, unique = self.db.execute("SELECT count(*), count(DISTINCT hash(key)) FROM keys").fetchone() or (0, 0)
+        if unique < count:
+            (unique,) = self.db.execute("SELECT count(DISTINCT key) FROM keys").fetchone() or (0,)
+        if unique < count:
+            self.db.execute(
+                "CREATE OR REPLACE TABLE keys AS SELECT min(idx) AS idx, key FROM keys GROUP BY key ORDER BY idx"
+            )
+            print(f"{self.clips.path}: {count - unique:,} rows repeat a path and are skipped")
+        return unique
+
+    def _may_change(self, column: str) -> str:
+        """SQL: whether `relative_to_folder` may change a path; it is asked about such paths alone."""
+        odd = rf"""regexp_matches({column}, '\\|^"/|//|(^"|/)\.\.?(/|"$)|/"$')"""
+        if not self.folder:
+            return odd
+        inside = os.path.relpath(os.path.abspath(self.folder))
+        if inside == "." or not (inside == ".." or inside.startswith("../")):
+            start = "" if inside == "." else f"{inside}/"
+            return (
+                f"{odd} OR starts_with({column}, {text(json.dumps(start, ensure_ascii=False)[:-1])})" if start else odd
+            )
+        return (
+            odd
+            if os.path.commonpath([os.getcwd(), os.path.abspath(self.folder)]) != os.path.abspath(self.folder)
+            else "true"
+        )
+
+    def sources(self) -> list[tuple[str, list[str]]]:
+        """Where a clip's columns come from: its score files, then its own row, which wins."""
+        sources = [(table.name, [c for c in table.columns if c != "made_from"]) for table in self.tables]
+        return [*sources, ("clips", self.clips.columns)]
+
+    def value(self, column: str) -> str:
+        """SQL: the JSON text of a clip's column."""
+        if column == "video_path":
+            return "keys.key"
+        found = [f"{source}.{name_of(column)}" for source, columns in reversed(self.sources()) if column in columns]
+        if column == "pixels" and any("frame_size" in columns for _, columns in self.sources()):
+            size = self.value("frame_size")
+            sides = [f"({size}::{kind}[])[1] * ({size}::{kind}[])[2]" for kind in ("HUGEINT", "DOUBLE")]
+            found.insert(
+                0,
+                f"CASE WHEN regexp_matches({size}, '[.e]') THEN ({sides[1]})::VARCHAR ELSE ({sides[0]})::VARCHAR END",
+            )
+        return f"coalesce({', '.join(found)})" if found else "NULL::VARCHAR"
+
+    def joined(self, kind: str = "facts") -> str:
+        """SQL: all clips with what is loaded of them, or those that pass with all their columns, where `kind` is "wide"."""
+        joins = [f"LEFT JOIN {t.name}_{kind} AS {t.name} ON {t.name}.clip = clips.clip" for t in self.tables]
+        return f"clips_{kind} AS clips JOIN keys ON keys.idx = clips.clip {' '.join(joins)}"
+
+    def _judge(self) -> None:
+        """The table `facts`: of each clip, the text of what each filter is held against, and the table `judged`: why it
+        is dropped, and the value; NULL where it is kept."""
+        stale = [t for t in self.tables if "made_from" in t.columns]
+        parts = [f"'\"{c}\": ' || {self.value(c)}" for c in CLIP_COLUMNS if c in self.columns]
+        made = f"'\"' || sha256('{{' || concat_ws(', ', {', '.join(parts)}) || '}}')[1:8] || '\"'" if parts else "''"
+        columns = [f"{t.name}.idx AS row_of_{t.name}" for t in self.tables]
+        columns += [f"{_mean(self._found(f))} AS value{i}" for i, f in enumerate(self.filters)]
+        columns += [f"{t.name}.{MADE_FROM} AS made_{t.name}" for t in stale]
+        not_needed = ", ".join(["made", *(f"made_{t.name}" for t in stale)])
+        differs = "".join(f", coalesce(made_{t.name} <> made, false) AS stale_{t.name}" for t in stale)
+        self.db.execute(
+            f"CREATE TABLE facts AS SELECT * EXCLUDE ({not_needed}){differs} "
+            f"FROM (SELECT {', '.join(['keys.idx', *columns])}, {made} AS made FROM {self.joined()})"
+        )
+        for table in stale:
+            self._forgive_spelling(table)
+        values = []
+        for i, f in enumerate(self.filters):
+            table_name = next((t.name for t in stale if f.path and t.path == local_path(f.path)), None)
+            values.append(f"CASE WHEN stale_{table_name} THEN NULL ELSE value{i} END" if table_name else f"value{i}")
+        self.reasons = [reason for f in self.filters for reason in f.reasons()]
+        failures = [f.failure(value, 3 * i) for i, (f, value) in enumerate(zip(self.filters, values, strict=True))]
+        value = " ".join(f"WHEN {i} THEN {v}" for i, v in enumerate(values))
+        self.db.execute(
+            f"CREATE TABLE judged AS SELECT idx, code, CASE code // 3 {value} END AS value "
+            f"FROM (SELECT *, (coalesce({', '.join(failures)}))::SMALLINT AS code FROM facts)"
+        )
+
+    def _found(self, f: Filter) -> str:
+        """SQL: the text that a filter looks at."""
+        if not f.path:
+            return self.value(f.column)
+        return next(f"{t.name}.{name_of(f.column)}" for t in self.tables if t.path == local_path(f.path))
+
+    def _forgive_spelling(self, table: Table) -> None:
+        """Python decides whether a score is another cut's where the digest of what DuckDB read says so: it may spell a
+        number in another way."""
+        if not self.db.execute(f"SELECT 1 FROM facts WHERE stale_{table.name} LIMIT 1").fetchone():
+            return
+        columns = [c for c in CLIP_COLUMNS if c in self.columns]
+        values = "".join(f", {self.value(c)}" for c in columns)
+        rows = self.db.execute(
+            f"SELECT keys.idx, {table.name}.{MADE_FROM}{values} FROM {self.joined()} JOIN facts ON facts.idx = keys.idx WHERE stale_{table.name}"
+        )
+        same = []
+        while found := rows.fetchmany(1000):
+            for idx, made_from, *texts in found:
+                if json.loads(made_from) == digest(row_of(columns, tuple(texts)), CLIP_COLUMNS):
+                    same.append(idx)
+        if same:
+            self.db.execute(f"UPDATE facts SET stale_{table.name} = false WHERE idx IN (SELECT unnest(?))", [same])
+
+    def _apply(self, where: str, used: list[str]) -> None:
+        """Drop the clips that pass all else and for which the condition is not true."""
+        (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
+        file = Path(there) / "condition.db"
+        texts = ", ".join(["keys.idx", *(f"{self.value(c)} AS {name_of(c)}" for c in used)])
+        self.db.execute(
+            f"CREATE TABLE texts AS SELECT {texts} FROM {self.joined()} JOIN judged ON judged.idx = keys.idx WHERE code IS NULL"
+        )
+        number = next(n for n in ("idx", *(f"idx{i}" for i in range(9))) if n not in [c.lower() for c in used])
+        typed = ", ".join([f"idx AS {number}", *(f"{self._typed(c)} AS {name(c)}" for c in used)])
+        self.db.execute(f"ATTACH {text(str(file))} AS given")
+        self.db.execute(f"CREATE TABLE given.facts AS SELECT {typed} FROM texts")
+        self.db.execute("DETACH given")
+        passing(file, where, self.columns, number)
+        self.db.execute(f"ATTACH {text(str(file))} AS given (READ_ONLY)")
+        self.db.execute(
+            f"UPDATE judged SET code = {3 * len(self.filters)}, value = {text(json.dumps(where, ensure_ascii=False))} "
+            "WHERE code IS NULL AND idx NOT IN (SELECT idx FROM given.passing)"
+        )
+        self.db.execute("DETACH given")
+        self.reasons.append("where")
+
+    def _typed(self, column: str) -> str:
+        """SQL: a column's values, for a condition: numbers, texts, true or false, lists of numbers (of scores, their
+        mean), else JSON. NaN is unknown, as a missing value is."""
+        c = name_of(column)
+        number, numbers = f"try_cast({_mean(c)} AS DOUBLE)", f"try_cast({c} AS DOUBLE[])"
+        is_null = f"{c} IS NULL OR {c} = '\"\U0010ffff\"'"
+        tests = {
+            f"CASE WHEN isnan({number}) THEN NULL ELSE {number} END": f"{number} IS NOT NULL AND ({c}[1] <> '[' OR {column.endswith('score')})",
+            f"({c} = 'true')": f"{c} IN ('true', 'false')",
+            f"({c}::JSON ->> '$')": f"{c}[1] = '\"'",
+            numbers: f"{c}[1] = '[' AND {numbers} IS NOT NULL",
+        }
+        fits = ", ".join(f"bool_and({is_null} OR ({test}))" for test in tests.values())
+        found = self.db.execute(f"SELECT {fits} FROM texts").fetchone() or ()
+        value = next((value for value, fit in zip(tests, found, strict=True) if fit is not False), f"{c}::JSON")
+        return f"CASE WHEN {is_null} THEN NULL ELSE {value} END"
+
+    def passing(self) -> set[str]:
+        """The paths of the clips that pass."""
+        found: set[str] = set()
+        rows = self.db.execute("SELECT key FROM judged JOIN keys ON keys.idx = judged.idx WHERE code IS NULL")
+        while some := rows.fetchmany(10_000):
+            found.update(row_of(["path"], row)["path"] for row in some)
+        return found
+
+    def values(self, f: Filter) -> list[float]:
+        """A filter's numbers over all clips, also those that another filter drops; NaN and infinity left out."""
+        column = f"value{self.filters.index(f)}::DOUBLE"
+        return [
+            v
+            for (v,) in self.db.execute(f"SELECT {column} FROM facts WHERE {column} IS NOT NULL").fetchall()
+            if math.isfinite(v)
+        ]
+
+    def has_value(self, f: Filter) -> bool:
+        """Whether any clip has the filter's column."""
+        (count,) = self.db.execute(f"SELECT count(value{self.filters.index(f)}) FROM facts").fetchone() or (0,)
+        return count > 0
+
+    def drops(self) -> list[tuple[str, int]]:
+        """Each filter's column, and how many clips it drops of those that reach it."""
+        counts = dict(self.db.execute("SELECT code // 3, count(*) FROM judged GROUP BY ALL").fetchall())
+        names = [f.column for f in self.filters] + (["where"] if self.where is not None else [])
+        return [(column, counts.get(i, 0)) for i, column in enumerate(names)]
+
+
+def _mean(value: str) -> str:
+    """SQL: the JSON text of a number, or that of a list's mean."""
+    numbers = f"try_cast({value} AS DOUBLE[])"
+    count = f"(strlen({value}) - strlen(replace({value}, ',', '')) + 1)"  # cheaper than to read the list again
+    mean = f"replace((list_aggregate({numbers}, '{SUM}') / {count})::VARCHAR, 'nan', 'NaN')"
+    return f"CASE WHEN {value}[1] = '[' THEN {mean} ELSE {value} END"
+
+
+def passes_filters(listed: tuple[str | None, str | None, str], bounds: Sequence[Bounds]) -> Callable[[dict], bool]:
+    """Whether a row of a list passes, for a script that works on those that do.
+
+    Raises: `UsageError` as `Judged` does.
+    """
+    if not bounds:
+        return lambda row: True
+    with connection() as db, redirect_stdout(None):  # what is to be said about the list, its reader says
+        rows = Judged(db, listed, [], bounds).passing()
+    return lambda row: row["video_path"] in rows

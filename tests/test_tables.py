@@ -1,0 +1,254 @@
+"""Filters by DuckDB drop what ten lines of plain Python drop, and a condition can do nothing but compare columns."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from utils.database import connection, parse_condition
+from utils.errors import UsageError
+from utils.pipeline.filtered_rows import dropped_lines, kept_lines
+from utils.pipeline.filters import Filter, Judged
+from utils.pipeline.process import CLIP_COLUMNS, digest
+from utils.rows import dumps, write_rows
+
+INF = float("inf")
+ORDER = ("video_path", "duration", "source_path", "start_seconds", "score", "y", "x", "idx", "Score", "X")
+
+
+def plain(clips: list[dict], scores: list[dict], low: float, high: float, shortest: float) -> tuple[list, list]:
+    """The rule, row by row: the rows kept, and (reason, value) of the others."""
+    kept, dropped, by_path = [], [], {row["video_path"]: row for row in scores}
+    first: dict[str, dict] = {}
+    for row in clips:
+        first.setdefault(row["video_path"], row)
+    for clip in first.values():
+        score = by_path.get(clip["video_path"], {})
+        row = {**{k: v for k, v in score.items() if k != "made_from"}, **clip}
+        value = score.get("score") if score.get("made_from") in (None, digest(row, CLIP_COLUMNS)) else None
+        value = sum(value) / len(value) if isinstance(value, list) else value
+        checks = (("duration", row.get("duration"), shortest, INF), ("score", value, low, high))
+        for column, v, at_least, at_most in checks:
+            if v is None or not at_least <= v <= at_most:
+                bound = f"below {at_least:g}" if v is not None and v < at_least else f"above {at_most:g}"
+                reason = f"no {column}" if v is None else f"{column} {bound}"
+                dropped.append({"video_path": clip["video_path"], "reason": reason, "value": v})
+                break
+        else:
+            kept.append(row)
+    return kept, dropped
+
+
+NUMBERS = st.one_of(
+    st.integers(-3, 12), st.floats(-3, 12), st.sampled_from([float("nan"), 1e-5, 0.1, 5, 5.0, -0.0, 1e14, 1e-320])
+)
+PATHS = st.sampled_from(
+    ["a.mp4", "sub/b ü影.mp4", 'it\'s "c".mp4', os.fsdecode(b"lat\xe91.mp4"), "d\n.mp4", "é.mp4", "f.mp4"]
+)
+TIMES = st.one_of(st.integers(0, 9), st.floats(0, 1e6), st.sampled_from([0.00001, 1e-7, 12.5]))
+ANY = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.text(max_size=3).filter(lambda s: s.isprintable()),
+    st.lists(NUMBERS, max_size=3),
+    NUMBERS,
+)
+
+
+def rows(required: dict, optional: dict, size: int) -> st.SearchStrategy:
+    return st.lists(st.fixed_dictionaries({"video_path": PATHS, **required}, optional=optional), max_size=size)
+
+
+CLIPS = rows(
+    {"duration": TIMES},
+    {"source_path": st.sampled_from(["s.mp4", "t é.mp4"]), "start_seconds": TIMES, "x": ANY, "Score": ANY},
+    8,
+)
+SCORES = rows(
+    {"score": st.one_of(NUMBERS, st.lists(NUMBERS, min_size=1, max_size=4))},
+    {"y": ANY, "x": ANY, "X": ANY, "idx": NUMBERS},
+    8,
+)
+
+
+def judged(
+    folder: Path, clips: list[dict], scores: list[dict], low=-INF, high=INF, shortest=0.0, where=None
+) -> tuple[list[str], list[str]]:
+    for name, table in (("clips", clips), ("score", scores)):
+        (folder / f"{name}.jsonl").write_text("".join(dumps(row) + "\n" for row in table), encoding="utf-8")
+    with connection() as db:
+        own = [Filter("duration", shortest, INF)]
+        bounds = [(str(folder / "score.jsonl"), "score", low, high)]
+        found = Judged(db, (None, str(folder / "clips.jsonl"), "video_path"), own, bounds, where)
+        return list(kept_lines(found)), list(dropped_lines(found))
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    CLIPS,
+    SCORES,
+    st.lists(st.sampled_from(["same", "other", None]), min_size=8, max_size=8),
+    NUMBERS,
+    NUMBERS,
+    TIMES,
+    st.booleans(),
+    st.permutations(ORDER),
+)
+def test_duckdb_and_plain_python_agree(clips, scores, stamps, low, high, shortest, in_order, order):
+    """`in_order`: all rows have their columns in the same order; else every other row has them in another one."""
+    orders = (order, order if in_order else order[::-1])
+    clips, scores = (
+        [{c: row[c] for c in orders[i % 2] if c in row} for i, row in enumerate(table)] for table in (clips, scores)
+    )
+    by_path = {row["video_path"]: row for row in reversed(clips)}
+    for score, stamp in zip(scores, stamps, strict=False):
+        if stamp:  # of this clip, or of another of its name
+            merged = {**score, **by_path.get(score["video_path"], {})}
+            score["made_from"] = (digest(merged, CLIP_COLUMNS) if stamp == "same" else None) or "0badc0de"
+    kept, dropped = plain(clips, scores, low, high, shortest)
+    with tempfile.TemporaryDirectory() as folder:
+        lines = judged(Path(folder), clips, scores, low, high, shortest)
+    assert lines == ([dumps(row) + "\n" for row in kept], [dumps(row) + "\n" for row in dropped])
+
+
+CLIPS_OF_THREE = [
+    {"video_path": "a.mp4", "duration": 4, "camera_motion": "pan left", "frame_size": [1920, 1080], "codec": "h264"},
+    {"video_path": "b.mp4", "duration": 5.5, "camera_motion": "static", "frame_size": [640, 360], "codec": "av1"},
+    {"video_path": "c.mp4", "duration": 6, "camera_motion": "pan right", "has_audio": True},
+]
+SCORES_OF_THREE = [
+    {"video_path": "a.mp4", "score": [4, 8]},
+    {"video_path": "b.mp4", "score": 7},
+    {"video_path": "c.mp4", "score": float("nan")},
+]
+
+
+@pytest.mark.parametrize(
+    ("condition", "kept"),
+    [
+        ("score > 5 and camera_motion like 'pan%'", "a"),
+        ("score = 6", "a"),
+        ("duration between 5 and 6", "b"),
+        ("not score > 6.5", "a"),
+        ("frame_size[1] >= 1000 or codec in ('av1')", "ab"),
+        ("pixels < 500000", "b"),
+        ("codec is not null and lower(video_path) = 'b.mp4'", "b"),
+        ("has_audio", ""),
+        ("1 = 1 -- all", "ab"),
+        ("CODEC = 'av1' /* twice */", "b"),
+        ("abs(duration - 4.25) < 1 and regexp_matches(codec, '26[45]')", "a"),
+    ],
+)
+def test_conditions(condition, kept, tmp_path):
+    there, dropped = judged(tmp_path, CLIPS_OF_THREE, SCORES_OF_THREE, where=condition)
+    assert [json.loads(line)["video_path"][0] for line in there] == list(kept)
+    reasons = {row["video_path"][0]: (row["reason"], row["value"]) for row in map(json.loads, dropped)}
+    assert reasons["c"][0] == "score above inf" and set(reasons) == set("abc") - set(kept)
+    assert all(reasons[name] == ("where", condition) for name in set("ab") - set(kept))
+
+
+COLUMNS = ["video_path", "score", "codec"]
+HOSTILE = [
+    "exists (select 1 from read_text('/etc/hostname'))", "score > (select 5)", "read_text('/etc/hostname') = 'x'",
+    "(from read_csv('/etc/hostname')) is not null", "score in (select 1)", "getenv('HOME') = 'x'", "glob('*') = 'x'",
+    "1 = 1; copy facts to 'stolen.csv'", "1 = 1); drop table facts; --", "1) from read_text('/etc/hostname') --", "1) union select (1",
+    "1) where (1", "current_setting('temp_directory') = 'x'", "set_config('x', 'y')", "query('select 1')", "query_table('facts')",
+    "pragma version", "install httpfs", "load httpfs", "set memory_limit = '1GB'", "nextval('x') = 1", "score = $1",
+    "row_number() over () = 1", "sum(score) > 1", "list_transform([1], x -> x)", "columns(*) > 1", "*", "", " ", "score >",
+    "nothing > 1", "file.path = 'x'", "codec = 'x", "error('x')", "parse_path('x')[1] = 'x'", "which_secret('s3://x', 's3') is null",
+    "repeat('x', 1000000000) = codec", "read_blob('/etc/hostname') is null", "unnest([1]) = 1", "\0", "codec = '\udcff'",
+    "'/etc/hostname' in (from glob('/etc/*'))", "facts.idx in (select idx from facts)", "today() > score", "random() > 0.5",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("condition", HOSTILE)
+def test_a_condition_compares_columns_and_does_nothing_else(condition):
+    with pytest.raises(UsageError, match=r"^--where ") as refused:
+        parse_condition(condition, COLUMNS)
+    said = str(refused.value)
+    assert said.endswith("; the columns are video_path, score, codec") and "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "condition", ["codec > 5 and duration", "codec::DOUBLE > 5", "video_path + 1 > 2", "attach 'x.db'"]
+)
+def test_types_that_do_not_fit_are_a_sentence(condition, tmp_path):
+    with pytest.raises(UsageError, match=r"^--where .*; the columns are video_path, score, duration"):
+        judged(tmp_path, CLIPS_OF_THREE, SCORES_OF_THREE, where=condition)
+
+
+def test_the_connection_of_a_condition_is_locked(tmp_path, monkeypatch):
+    """Even what the parser would let through reads no file and changes no setting."""
+    import duckdb
+
+    from utils import database
+
+    with duckdb.connect(str(tmp_path / "given.db")) as db:
+        db.execute("CREATE TABLE facts AS SELECT 1 AS idx")
+    for condition in (
+        "exists (select 1 from read_text('/etc/hostname'))", f"exists (select 1 from '{tmp_path}/x.csv')", "getenv('HOME') = 'x'",
+        "exists (from read_csv('/etc/hostname'))", "1); SET enable_external_access = true; --", "1); INSTALL httpfs; --",
+        "1); LOAD httpfs; --", "1); SET memory_limit = '9GB'; --", f"1); COPY facts TO '{tmp_path}/x.csv'; --", f"1); ATTACH '{tmp_path}/y.db'; --",
+    ):  # fmt: skip
+        with pytest.raises(UsageError, match=r"^--where "):
+            database.passing(tmp_path / "given.db", condition, ["idx"])
+        with duckdb.connect(str(tmp_path / "given.db")) as db:
+            db.execute("DROP TABLE IF EXISTS passing")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given.db"]
+
+
+def test_the_script_takes_a_condition(run_script, tmp_path):
+    write_rows(tmp_path / "clips.jsonl", CLIPS_OF_THREE)
+    flags = ["--video_metadata_path", "clips.jsonl", "--where"]
+    printed = run_script("filter_videos_by_motion_score.py", *flags, "camera_motion like 'pan%'").stdout
+    assert (
+        "where     3       1 33.3%" in printed
+        and "kept 2 of 3" in printed
+        and "2 kept + 0 errors + 1 filtered" in printed
+    )
+    error = run_script("filter_videos_by_motion_score.py", *flags, "nothing > 1", code=2).stderr
+    assert "no column 'nothing'; the columns are video_path, duration, camera_motion" in error
+
+
+def test_columns_that_differ_only_in_case_and_one_called_idx(tmp_path):
+    clips = [{"video_path": f"{i}.mp4", "duration": 4, "idx": i, "Codec": "x", "codec": "y"} for i in range(3)]
+    scores = [{"video_path": f"{i}.mp4", "score": i} for i in range(3)]
+    for condition in ("idx = 1", "Codec = 'x' and idx = 1", "codec = 'y' and 1 = idx"):
+        kept, dropped = judged(tmp_path, clips, scores, where=condition)
+        assert [json.loads(line)["video_path"] for line in kept] == ["1.mp4"] and len(dropped) == 2, condition
+    with pytest.raises(UsageError, match="columns that differ only in case cannot both be named"):
+        judged(tmp_path, clips, scores, where="codec = 'y' and Codec = 'x'")
+
+
+def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    script = (
+        "from utils.database import connection\nimport os, signal\n"
+        "with connection() as db: os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)})
+    left = list(tmp_path.iterdir())
+    with connection():
+        now = list(tmp_path.iterdir())
+        with connection():
+            assert now[0] in tmp_path.iterdir()  # of a process that runs
+    assert len(left) == 1 and len(now) == 1 and now != left and not list(tmp_path.iterdir())
+
+
+def test_duckdb_is_imported_only_where_it_is_needed(tmp_path):
+    write_rows(tmp_path / "clips.jsonl", CLIPS_OF_THREE)
+    script = (
+        "import runpy, sys; sys.argv = ['x', '--video_metadata_path', 'clips.jsonl', '--video_folder', '.', '--n_jobs', '1']\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        f"try: runpy.run_path({str(ROOT / 'compute_motion_score.py')!r}, run_name='__main__')\n"
+        "except SystemExit: pass\nprint('duckdb' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert ran.stdout.endswith("False\n"), ran.stdout + ran.stderr

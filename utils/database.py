@@ -1,0 +1,169 @@
+"""The embedded analytical engine, DuckDB, for what handles a table as a whole; imported only where it is needed.
+
+Everything that opens a connection is here. A condition that a user writes runs in a connection of its own, which can
+read nothing but the one table given to it.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from utils.errors import UsageError
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+PREFIX = "reelset-tables-"
+MEMORY = "1400MB"  # what exceeds it goes to a temporary folder
+# What a condition may be made of, by the parser's names: no subquery, window, parameter or lambda.
+PARTS = {
+    "COLUMN_REF",
+    "CONSTANT",
+    "COMPARISON",
+    "CONJUNCTION",
+    "FUNCTION",
+    "OPERATOR",
+    "CASE",
+    "CAST",
+    "BETWEEN",
+    "TYPE",
+}
+FUNCTIONS = """
+    + - * / // % ** ^ & | ~ << >> || ~~ !~~ ~~* !~~* ~~~ like_escape not_like_escape ilike_escape not_ilike_escape
+    abs ceil ceiling floor round sign sqrt ln log log2 log10 exp pow power mod greatest least isnan isinf isfinite
+    lower upper length len trim ltrim rtrim left right substring substr replace concat starts_with ends_with prefix suffix
+    contains regexp_matches regexp_full_match position strpos split_part string_split list_contains array_contains list_has
+    array_extract list_extract array_slice list_min list_max list_sum list_avg list_median array_length coalesce nullif
+    ifnull if
+"""
+
+
+@contextmanager
+def connection() -> Iterator["DuckDBPyConnection"]:
+    """A connection without tables, whose memory is bounded. Its temporary files are gone when the block ends; those of a
+    killed process, when the next one begins.
+    """
+    import duckdb
+
+    _sweep()
+    folder = tempfile.mkdtemp(prefix=PREFIX)
+    lock = open(Path(folder, "lock"), "wb")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
+        settings: dict[str, Any] = {
+            "memory_limit": MEMORY,
+            "temp_directory": folder,
+            "autoinstall_known_extensions": False,
+            "threads": min(2, len(os.sched_getaffinity(0))),  # each has buffers of its own
+        }
+        with duckdb.connect(":memory:", config=settings) as db:
+            # Joins as they are written: it cannot know how many rows a file has, and would hold whole files in memory.
+            db.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+            db.execute("CREATE TABLE folder AS SELECT ?::VARCHAR AS path", [folder])
+            yield db
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        lock.close()
+
+
+def _sweep() -> None:
+    """Remove the temporary folders whose locks nobody holds."""
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/lock"):
+        with suppress(OSError), open(left, "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent, ignore_errors=True)
+
+
+def name(column: str) -> str:
+    """A column's name as SQL."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def text(value: str) -> str:
+    """A text as SQL."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def parse_condition(condition: str, columns: list[str]) -> list[str]:
+    """Those of `columns` that a condition names.
+
+    Raises: `UsageError` for what is no single expression over the columns.
+    """
+    import duckdb
+
+    lead = f"--where {condition!r}: "
+    there = f"; the columns are {', '.join(columns) or 'none'}"
+    if "\0" in condition or not condition.strip():
+        raise UsageError(f"{lead}this is no condition{there}")
+    with duckdb.connect(":memory:") as db:
+        try:
+            found = db.execute("SELECT json_serialize_sql(?)", [f"SELECT (\n{condition}\n)"]).fetchall()
+        except (duckdb.Error, UnicodeEncodeError) as error:
+            raise UsageError(f"{lead}{str(error).splitlines()[0]}{there}") from None
+    tree = json.loads(found[0][0])
+    if tree["error"]:
+        raise UsageError(f"{lead}{tree['error_message'].splitlines()[0]}{there}")
+    node = tree["statements"][0]["node"] if len(tree["statements"]) == 1 else {}
+    selected = node.get("select_list", [])
+    empty = ("where_clause", "having", "qualify", "sample", "group_expressions", "modifiers")
+    plain = node.get("type") == "SELECT_NODE" and node["from_table"]["type"] == "EMPTY" and not node["cte_map"]["map"]
+    if not plain or len(selected) != 1 or any(node.get(key) for key in empty):
+        raise UsageError(f"{lead}it must be one condition, without clauses or further statements{there}")
+    by_name = {column.lower(): column for column in columns}
+    used = []
+    for part in _parts(selected[0]):
+        if part["class"] == "FUNCTION" and part["function_name"].lower() not in FUNCTIONS.split():
+            raise UsageError(f"{lead}the function {part['function_name']} is not allowed{there}")
+        if part["class"] not in PARTS:
+            raise UsageError(
+                f"{lead}{part['class'].lower()} is not allowed, only an expression over the columns{there}"
+            )
+        if part["class"] == "COLUMN_REF":
+            wanted = part["column_names"][0]
+            if wanted.lower() not in by_name:
+                raise UsageError(f"{lead}no column {wanted!r}{there}")
+            used.append(wanted if wanted in columns else by_name[wanted.lower()])
+    used = list(dict.fromkeys(used))
+    if len({column.lower() for column in used}) < len(used):
+        raise UsageError(f"{lead}columns that differ only in case cannot both be named{there}")
+    return used
+
+
+def _parts(tree: Any) -> Iterator[dict]:
+    """Every expression of a parse tree."""
+    level = [tree]
+    while level:
+        item = level.pop()
+        if isinstance(item, dict):
+            if "class" in item:
+                yield item
+            level += item.values()
+        elif isinstance(item, list):
+            level += item
+
+
+def passing(table_file: Path, condition: str, columns: list[str], number: str = "idx") -> None:
+    """Evaluate a condition on the table `facts` of a database file and keep the `idx`, there called `number`, of the rows that pass in `passing`.
+
+    The connection reads no other file, loads no extension, and its settings are locked.
+
+    Raises: `UsageError` where types do not fit.
+    """
+    import duckdb
+
+    settings: dict[str, Any] = {
+        "enable_external_access": False, "autoinstall_known_extensions": False, "autoload_known_extensions": False,
+        "allow_community_extensions": False, "memory_limit": MEMORY, "lock_configuration": True,
+    }  # fmt: skip
+    with duckdb.connect(str(table_file), config=settings) as db:
+        try:
+            db.execute(f"CREATE TABLE passing AS SELECT {number} AS idx FROM facts WHERE (\n{condition}\n)")
+        except duckdb.Error as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(f"--where {condition!r}: {reason}; the columns are {', '.join(columns)}") from None
