@@ -153,9 +153,9 @@ def main() -> None:
     ):
         group.add_argument(flag, type=kind, default=argparse.SUPPRESS, help=text)
     args = parser.parse_args()
-    for detector, flags in FLAGS.items():
-        if detector != args.text_detector and (foreign := [name for name in flags if name in args]):
-            raise UsageError(f"--{foreign[0]} is a flag of --text_detector {detector}")
+    for owner, flags in FLAGS.items():
+        if owner != args.text_detector and (foreign := [name for name in flags if name in args]):
+            raise UsageError(f"--{foreign[0]} is a flag of --text_detector {owner}")
     rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     sampling, load = from_flags(FrameSampling, args), OnDemand(partial(DETECTORS[args.text_detector], args))
     detector = load()
