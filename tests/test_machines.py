@@ -95,9 +95,11 @@ def ends(processes: list[subprocess.Popen], dataset: Path, names, seconds: float
 
 
 def results(dataset: Path) -> dict[str, list[dict]]:
-    """The rows of each file, but for what no two encodings share (`bytes`) and what is made from it."""
+    """The rows of each file, but for what no two encodings share (`bytes`), what is made from it, and messages, which
+    name the folder.
+    """
     rows = {file.name: read_rows(file) for file in sorted(dataset.glob("*.jsonl"))}
-    drop = ("bytes", "made_from")
+    drop = ("bytes", "made_from", "message")
     return {name: [{k: v for k, v in row.items() if k not in drop} for row in found] for name, found in rows.items()}
 
 
