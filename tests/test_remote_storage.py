@@ -143,7 +143,7 @@ def test_a_playlist_opens_nothing(bucket, proxy, tmp_path, text):
     for other in (str(local), f"file:{local}", f"{proxy.address}/films/other.mp4", f"{bucket}/other.mp4", "other.mp4"):
         put(f"{bucket}/list.mp4", text.format(other=other).encode())
         proxy.requests.clear()
-        with pytest.raises(VideoError, match="cannot be read|is not read"), open_video(f"{bucket}/list.mp4"):
+        with pytest.raises(VideoError, match=r"cannot be read|is not read"), open_video(f"{bucket}/list.mp4"):
             pass
         assert not [line for line in proxy.requests if "other.mp4" in line]
 
