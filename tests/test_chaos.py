@@ -52,7 +52,9 @@ SCRIPTS: dict[str, tuple] = {  # their flags; every file that they write is in o
 LAUNCHERS: dict[str, tuple] = {
     "none": (sys.executable,),
     "torchrun": (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"),
-}
+    "accelerate": (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no",
+                   "--num_processes", "2", "--num_machines", "1", "--main_process_port", "0"),
+}  # fmt: skip
 READERS = tuple(name for name in SCRIPTS if name != "filter_videos_by_motion_score")  # they have workers and ranks
 
 

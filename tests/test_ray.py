@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SCRIPT_VARIABLES
+from conftest import ROOT, SCRIPT_VARIABLES, write_numbered
 
 from tools.sample_video import SHOTS, make_sample_video
 from utils.rows import read_rows

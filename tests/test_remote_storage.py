@@ -16,7 +16,7 @@ from utils.pipeline.result_file import ResultFile
 from utils.rows import read_rows, write_rows
 from utils.video.opening import open_video
 from utils.video.sampling import FrameSampling
-from utils.video_utils import content_digest, get_video_path_list, locate, relative_to_folder
+from utils.video_utils import content_digest, file_size, get_video_path_list, locate, relative_to_folder
 
 ThreadedMotoServer = pytest.importorskip("moto.server").ThreadedMotoServer
 
@@ -131,6 +131,15 @@ def test_a_folder_is_listed_in_natural_order(bucket):
     assert relative_to_folder("s3://other/a.mp4", bucket) == "s3://other/a.mp4" == locate("s3://other/a.mp4", bucket)
     with pytest.raises(UsageError, match="no such folder"):
         get_video_path_list(f"{bucket}/nothing")
+
+
+def test_the_size_of_a_video_is_asked_for_without_fetching_it(bucket, proxy):
+    put(f"{bucket}/a.mp4", b"12345")
+    proxy.requests.clear()
+    assert file_size(f"{bucket}/a.mp4") == 5
+    assert not [line for line in proxy.requests if line.startswith("GET") and "a.mp4" in line]
+    with pytest.raises(VideoError, match="no such object"):
+        file_size(f"{bucket}/missing.mp4")
 
 
 @pytest.mark.parametrize("text", [

@@ -11,7 +11,7 @@ from typing import IO
 from utils.columns import PATH, check_row
 from utils.errors import UsageError, VideoError
 from utils.rows import check_encoding, read_rows
-from utils.storage import RemoteFile, StorageError, check_url, exists, find, is_url, open_remote
+from utils.storage import RemoteFile, StorageError, check_url, exists, find, info, is_url, open_remote
 from utils.working_copies import working_copy
 
 VIDEO_EXTENSIONS = {
@@ -107,11 +107,16 @@ def content_digest(path: str) -> str:
 
 
 def file_size(path: str) -> int:
-    """In bytes. Raises: as `content_digest`."""
+    """In bytes; of an object as its storage says, without fetching it. Raises: as `content_digest`."""
     if not is_url(path):
         return os.stat(path).st_size
-    with _open(path) as file:
-        return file.seek(0, os.SEEK_END)
+    try:
+        found = info(path)
+    except StorageError as error:
+        raise VideoError(f"{path!r} cannot be read: {error.strerror}") from None
+    if found is None:
+        raise VideoError(f"{path!r} cannot be read: no such object")
+    return found["size"]
 
 
 @contextmanager
