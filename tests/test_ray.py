@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, SCRIPT_VARIABLES, write_numbered
+from conftest import ROOT, SCRIPT_VARIABLES
 
 from tools.sample_video import SHOTS, make_sample_video
 from utils.rows import read_rows

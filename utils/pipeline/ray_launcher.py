@@ -41,8 +41,6 @@ class Job:
         Raises: `UsageError` where this machine lacks the script or the directory.
         """
         try:
-            import utils.startup  # noqa: F401 (while the main module is Ray's: its signals stay as Ray has them)
-
             os.chdir(self.folder)
             if getattr(sys.modules["__main__"], "__file__", None) != self.script:
                 spec = importlib.util.spec_from_file_location("__mp_main__", self.script)
