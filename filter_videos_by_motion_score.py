@@ -79,7 +79,7 @@ def main() -> None:
         "--saved_path",
         type=file_to_write,
         default="train.jsonl",
-        help="the clips that pass (jsonl or csv), written whole",
+        help="the clips that pass (jsonl, csv or parquet), written whole",
     )
     parser.add_argument(
         "--dropped_path",

@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     "utils.errors utils.startup",
     "utils.columns utils.storage",
+    "utils.parquet",
     "utils.database utils.working_copies",
     "utils.rows utils.video",
     "utils.cli utils.video_utils",

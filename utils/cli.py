@@ -190,7 +190,8 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder (or URL, s3://bucket/folder) of the videos, searched in all its depth; or one video",
     )
     group.add_argument(
-        "--video_metadata_path", help="list of the videos (txt, csv, jsonl), its paths relative to --video_folder"
+        "--video_metadata_path",
+        help="list of the videos (txt, csv, jsonl, parquet), its paths relative to --video_folder",
     )
     group.add_argument("--video_path_column", default="video_path", help="column of the list that holds the paths")
 
@@ -201,7 +202,7 @@ def add_output_arguments(parser: argparse.ArgumentParser, saved_path: str) -> No
         "--saved_path",
         type=file_to_write,
         default=saved_path,
-        help="result file (jsonl or csv), or its URL; a rerun resumes it",
+        help="result file (jsonl, csv or parquet), or its URL; a rerun resumes it",
     )
     group.add_argument(
         "--saved_freq",

@@ -34,6 +34,15 @@ def is_text(value: Any) -> bool:
     return True
 
 
+def is_utf8(text: str) -> bool:
+    """Whether it holds no byte of a file name that is no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_path(value: Any) -> bool:
     return is_text(value) and "\0" not in value and os.path.basename(os.path.normpath(value)) not in ("", ".", "..")
 

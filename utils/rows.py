@@ -1,4 +1,4 @@
-"""Rows and their files: one JSON object a line (or csv, by the file's ending), grown by appending, never torn, resumed
+"""Rows and their files: one JSON object a line (or csv or parquet, by the file's ending), grown by appending, never torn, resumed
 by key.
 
 A result file `scores.jsonl` has up to three companions: `scores.errors.jsonl` (`video_path`, `error`, `message` of what
@@ -19,8 +19,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from utils.columns import KEYS, Kind, check_row, is_text
+from utils.columns import KEYS, Kind, check_row, is_text, is_utf8
 from utils.errors import UsageError
+from utils.parquet import read_parquet, write_parquet
 from utils.working_copies import local_path, shown, upload, url_of, working_copy
 
 # Columns of csv files that are text even where they look like a number; so is every `*path` and `*model`.
@@ -31,11 +32,7 @@ csv.field_size_limit(sys.maxsize)  # a caption or a list of boxes may exceed the
 def dumps(row: dict) -> str:
     """A row as one line of JSON: readable UTF-8, escaped only where a file name is no UTF-8."""
     line = json.dumps(row, ensure_ascii=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        return json.dumps(row)
-    return line
+    return line if is_utf8(line) else json.dumps(row)
 
 
 def read_rows(
@@ -44,7 +41,7 @@ def read_rows(
     kinds: Mapping[str, Kind] | None = None,
     resumed: bool = False,
 ) -> list[dict]:
-    """All rows of a jsonl or csv file, or URL, and of its parts, every column that has a name in `columns.COLUMNS`, or in
+    """All rows of a jsonl, csv or parquet file, or URL, and of its parts, every column that has a name in `columns.COLUMNS`, or in
     `kinds`, checked.
 
     A truncated last line, left by a kill, is ignored: without a word where a result file is `resumed`, else with a line
@@ -215,10 +212,11 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[dict]) -> None:
-    """Write a whole jsonl or csv file atomically."""
+    """Write a whole jsonl, csv or parquet file atomically."""
+    write = WRITERS.get(Path(path).suffix.lower())
     with atomic_write(path) as temporary:
-        if Path(path).suffix.lower() == ".csv":
-            _write_csv(temporary, list(rows))
+        if write:
+            write(temporary, list(rows))
         else:
             with open(temporary, "w", encoding="utf-8") as out:
                 out.writelines(dumps(row) + "\n" for row in rows)
@@ -249,7 +247,9 @@ def _to_cell(value) -> str:
     return "" if value is None else value if isinstance(value, str) else dumps(value)
 
 
-READERS: dict[str, Callable[[Path], Iterator[tuple[str, dict]]]] = {".csv": _read_csv}
+# By the file's ending; every other file is jsonl. A file that has a writer is not appended to, but written whole.
+READERS: dict[str, Callable[[Path], Iterator[tuple[str, dict]]]] = {".csv": _read_csv, ".parquet": read_parquet}
+WRITERS: dict[str, Callable[[Path, list[dict]], None]] = {".csv": _write_csv, ".parquet": write_parquet}
 
 
 def part_files(path: Path) -> list[Path]:

@@ -32,7 +32,7 @@ def get_video_path_list(
 ) -> list[str]:
     """Paths of all videos, relative to `video_folder` with `/` between parts, in natural order.
 
-    The source is a folder (searched in all its depth), one file, or a list: txt (a path a line), csv or jsonl
+    The source is a folder (searched in all its depth), one file, or a list: txt (a path a line), csv, jsonl or parquet
     (`video_path_column`). A list keeps its own order. Each path comes once.
 
     Raises: `UsageError` with a sentence for a missing file or column, or when neither source is given.

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from utils.errors import Failure, UsageError
-from utils.rows import atomic_write, dumps, part_files, read_rows, sweep, write_rows
+from utils.rows import WRITERS, atomic_write, dumps, part_files, read_rows, sweep, write_rows
 from utils.working_copies import local_path, remove, sync, upload, working_copy
 
 PLACES = {"output_folder"}  # where clips are stored is no setting; versions before 0.3 wrote it down
@@ -157,8 +157,8 @@ class ResultFile:
                 self.keep_only_errors([])
                 remove(self.errors_path)
             self._take_lock()
-        # One process appends to the file itself, so that it can be watched; ranks, and csv, need parts.
-        direct = world == 1 and self.path.suffix.lower() != ".csv"
+        # One process appends to the file itself, so that it can be watched; ranks, and csv or parquet, need parts.
+        direct = world == 1 and self.path.suffix.lower() not in WRITERS
         self.rows = Appender(self.path if direct else self._part(self.path), saved_freq)
         self.errors = Appender(self.errors_path if world == 1 else self._part(self.errors_path), saved_freq)
 
