@@ -27,7 +27,7 @@ from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.prompts import prompt_text
 from utils.cli import about, add_flags, add_sampling_arguments, at_least, from_flags, row_parser, run
-from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, Stream, input_rows, prefetch, process_rows
+from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, Stream, lazy_input_rows, prefetch, process_rows
 from utils.pipeline.ranks import Ranks
 from utils.pipeline.score import OnDemand
 from utils.video.geometry import frame_to_array
@@ -148,7 +148,7 @@ def main() -> None:
     if args.output_dir:
         print("--output_dir is ignored: --saved_path records which clips are done")
     name = args.image_caption_model_name
-    rows, ranks = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), None
+    rows, ranks = lazy_input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), None
     frame_sampling = from_flags(FrameSampling, args)
     caption_step = partial(Step, "caption", depends_on=(*CLIP_COLUMNS, *MEASURED), done_word="captioned")
     if args.captioner == "attributes":

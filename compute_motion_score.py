@@ -25,6 +25,7 @@ import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the other
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from math import floor, inf, isfinite
 from typing import Any
 
@@ -43,7 +44,7 @@ from utils.cutting.block_matching import picture_replaced
 from utils.cutting.detectors import NETWORK
 from utils.errors import VideoError
 from utils.pipeline.filters import passes_filters
-from utils.pipeline.process import RunOptions, input_rows, process_rows
+from utils.pipeline.process import RunOptions, lazy_input_rows, process_rows
 from utils.pipeline.result_file import settings_of
 from utils.pipeline.score import Column, Score
 from utils.scoring.optical_flow import SAMPLING_FPS, SHORT_SIDE, camera_name, farneback_score, measure_motion, prepare
@@ -244,12 +245,12 @@ def main() -> None:
         args.cut_inside = before.get("cut_inside", "flow" if before else "auto")
     listed = (args.video_folder, args.video_metadata_path, args.video_path_column)
     passes = passes_filters(listed, filter_bounds(args))
-    rows = input_rows(*listed)
+    rows = lazy_input_rows(*listed)
     choices = {"estimator": args.motion_estimator, "short_side": args.short_side, "sampling_fps": args.sampling_fps}
     if args.cut_inside != "flow":  # which files made before there was a choice do not name
         choices["cut_inside"] = args.cut_inside
     read = partial(motion_columns, video_folder=args.video_folder, **choices)
-    shared_import = NETWORK if any(asks_network(row, args.cut_inside) for row in rows) else None
+    shared_import = NETWORK if any(asks_network(row, args.cut_inside) for row in islice(rows, 10_000)) else None
     step = SCORE.step(read, choices, passes=passes, shared_import=shared_import)
     process_rows(step, rows, from_flags(RunOptions, args))
 

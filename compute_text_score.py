@@ -22,7 +22,7 @@ import numpy as np
 
 from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError
-from utils.pipeline.process import RunOptions, in_batches, input_rows, process_rows
+from utils.pipeline.process import RunOptions, in_batches, lazy_input_rows, process_rows
 from utils.pipeline.result_file import settings_of
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.scoring.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
@@ -156,7 +156,7 @@ def main() -> None:
     for owner, flags in FLAGS.items():
         if owner != args.text_detector and (foreign := [name for name in flags if name in args]):
             raise UsageError(f"--{foreign[0]} is a flag of --text_detector {owner}")
-    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    rows = lazy_input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     sampling, load = from_flags(FrameSampling, args), OnDemand(partial(DETECTORS[args.text_detector], args))
     detector = load()
     read = partial(

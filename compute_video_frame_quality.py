@@ -29,9 +29,10 @@ import numpy as np
 from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError, VideoError
 from utils.models.image_transform import ImageTransform
-from utils.pipeline.process import RunOptions, digest, in_batches, input_rows, process_rows
+from utils.pipeline.process import RunOptions, in_batches, lazy_input_rows, process_rows
 from utils.pipeline.ranks import Ranks
 from utils.pipeline.score import Column, OnDemand, Score
+from utils.rows import digest
 from utils.scoring.technical import BLOCK, technical_columns
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
@@ -278,7 +279,7 @@ def main() -> None:
     metrics = [name for name in METRICS if name in args.metrics]
     sampling = from_flags(FrameSampling, args)
     settings = {"metrics": " ".join(metrics), **sampling.settings}
-    rows, ranks = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), Ranks()
+    rows, ranks = lazy_input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), Ranks()
     captions: dict[str, str | None] = {}
     for name in metrics:
         if METRICS[name].captions:
@@ -306,15 +307,17 @@ def main() -> None:
         transforms=transforms,
         caption=args.caption_column,
     )
+
+    def has_its_caption(results: list[dict]) -> bool:
+        found = {row["video_path"]: row.get("caption_made_from") for row in results}
+        return all(made_from == captions.get(path, made_from) for path, made_from in found.items())
+
     score = partial(score_with, load=load, metrics=metrics, batch_size=args.batch_size)
     step = SCORE.step(
         read,
         settings,
         in_batches(score, max(1, args.batch_size // args.num_sampled_frames)) if models else None,
-        is_whole=lambda results: all(
-            row.get("caption_made_from") == captions.get(row["video_path"], row.get("caption_made_from"))
-            for row in results
-        ),
+        is_whole=has_its_caption if captions else None,
     )
     process_rows(step, rows, from_flags(RunOptions, args), ranks)
 

@@ -47,7 +47,9 @@ from utils.working_copies import local_path
 def parse_flags() -> argparse.Namespace:
     parser = script_parser(__doc__)
     group = parser.add_argument_group("input")
-    group.add_argument("--video_metadata_path", required=True, help="rows of cutscene_detect.py (jsonl, csv or parquet)")
+    group.add_argument(
+        "--video_metadata_path", required=True, help="rows of cutscene_detect.py (jsonl, csv or parquet)"
+    )
     group.add_argument("--video_folder", help="folder that the rows' paths are relative to")
     group.add_argument("--video_path_column", default="video_path", help="column of the paths")
     add_output_arguments(parser, saved_path="clips.jsonl")

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.measure import Usage, measure, table
-from utils.pipeline.process import CLIP_COLUMNS, digest
-from utils.rows import dumps
+from utils.pipeline.process import CLIP_COLUMNS
+from utils.rows import digest, dumps
 
 BOUNDS = {
     "motion": (3, 25),

@@ -14,8 +14,7 @@ from utils.cutting import split
 from utils.cutting.clip_track import Encoding
 from utils.cutting.spans import ClipLimits
 from utils.errors import UsageError, VideoError
-from utils.pipeline.process import digest
-from utils.rows import read_rows
+from utils.rows import digest, read_rows
 from utils.video_utils import content_digest, is_clip
 
 SPLIT = ("--output_folder", "in/data/train", "--min_seconds", 1, "--preset", "ultrafast", "--n_jobs", 2)

@@ -16,8 +16,8 @@ from utils.database import connection, parse_condition
 from utils.errors import UsageError
 from utils.pipeline.filtered_rows import dropped_lines, kept_lines
 from utils.pipeline.filters import Filter, Judged
-from utils.pipeline.process import CLIP_COLUMNS, digest
-from utils.rows import dumps, write_rows
+from utils.pipeline.process import CLIP_COLUMNS
+from utils.rows import digest, dumps, write_rows
 
 INF = float("inf")
 ORDER = ("video_path", "duration", "source_path", "start_seconds", "score", "y", "x", "idx", "Score", "X")
@@ -49,6 +49,7 @@ def plain(clips: list[dict], scores: list[dict], low: float, high: float, shorte
 NUMBERS = st.one_of(
     st.integers(-3, 12), st.floats(-3, 12), st.sampled_from([float("nan"), 1e-5, 0.1, 5, 5.0, -0.0, 1e14, 1e-320])
 )
+BOUNDS = NUMBERS.filter(lambda number: number == number)
 PATHS = st.sampled_from(
     ["a.mp4", "sub/b ü影.mp4", 'it\'s "c".mp4', os.fsdecode(b"lat\xe91.mp4"), "d\n.mp4", "é.mp4", "f.mp4"]
 )
@@ -95,8 +96,8 @@ def judged(
     CLIPS,
     SCORES,
     st.lists(st.sampled_from(["same", "other", None]), min_size=8, max_size=8),
-    NUMBERS,
-    NUMBERS,
+    BOUNDS,
+    BOUNDS,
     TIMES,
     st.booleans(),
     st.permutations(ORDER),
@@ -252,3 +253,12 @@ def test_duckdb_is_imported_only_where_it_is_needed(tmp_path):
     )
     ran = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert ran.stdout.endswith("False\n"), ran.stdout + ran.stderr
+
+
+def test_a_path_spelled_in_another_way_finds_its_score(run_script, tmp_path):
+    write_rows(tmp_path / "list.jsonl", [{"video_path": path, "duration": 5} for path in ("./a.mp4", "b.mp4")])
+    write_rows(tmp_path / "s.jsonl", [{"video_path": path, "x": 1} for path in ("a.mp4", "b.mp4")])
+    ran = run_script(
+        "filter_videos_by_motion_score.py", "--video_metadata_path", "list.jsonl", "--filter", "s.jsonl", "x", "0", "2"
+    )
+    assert "kept 2 of 2" in ran.stdout

@@ -45,7 +45,7 @@ FUNCTIONS = """
 
 
 @contextmanager
-def connection() -> Iterator["DuckDBPyConnection"]:
+def connection(memory: str = MEMORY) -> Iterator["DuckDBPyConnection"]:
     """A connection without tables, whose memory is bounded. Its temporary files are gone when the block ends; those of a
     killed process, when the next one begins.
     """
@@ -57,7 +57,7 @@ def connection() -> Iterator["DuckDBPyConnection"]:
     fcntl.flock(lock, fcntl.LOCK_EX)
     try:
         settings: dict[str, Any] = {
-            "memory_limit": MEMORY,
+            "memory_limit": memory,
             "temp_directory": folder,
             "autoinstall_known_extensions": False,
             "threads": min(2, len(os.sched_getaffinity(0))),  # each has buffers of its own

@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import csv
 import glob
+import hashlib
 import itertools
 import json
 import os
@@ -33,6 +34,12 @@ def dumps(row: dict) -> str:
     """A row as one line of JSON: readable UTF-8, escaped only where a file name is no UTF-8."""
     line = json.dumps(row, ensure_ascii=False)
     return line if is_utf8(line) else json.dumps(row)
+
+
+def digest(row: dict, columns: Sequence[str]) -> str | None:
+    """Eight hex digits over those of `columns` that the row has; None when it has none."""
+    present = {column: row[column] for column in columns if column in row}
+    return hashlib.sha256(dumps(present).encode()).hexdigest()[:8] if present else None
 
 
 def read_rows(

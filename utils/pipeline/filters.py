@@ -6,7 +6,6 @@ query of DuckDB over the list and its score files, whatever their size.
 
 import json
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
@@ -16,11 +15,10 @@ from typing import TYPE_CHECKING
 
 from utils.columns import PATH, SCORES
 from utils.database import connection, name, parse_condition, passing, text
-from utils.pipeline.process import CLIP_COLUMNS, digest, input_rows
-from utils.pipeline.tables import Table, name_of, row_of
-from utils.rows import dumps
+from utils.pipeline.process import CLIP_COLUMNS, input_rows
+from utils.pipeline.tables import Table, make_keys, name_of, row_of, sql_digest
+from utils.rows import digest, dumps
 from utils.storage import exists
-from utils.video_utils import relative_to_folder
 from utils.working_copies import local_path
 
 if TYPE_CHECKING:
@@ -83,7 +81,9 @@ class Judged:
         looked_at = list(dict.fromkeys([*used, *CLIP_COLUMNS, *(f.column for f in own)]))
         if "pixels" in looked_at:
             looked_at.append("frame_size")
-        self.count = self._make_keys(listed[2], looked_at)
+        path = listed[2] if listed[2] in self.clips.columns else "video_path"
+        self.clips.load(list(dict.fromkeys([path, *looked_at])), "clips.idx")
+        self.count = make_keys(self.clips, path, self.folder)
         for table in self.tables:
             filtered = [f.column for f in scores if local_path(f.path) == table.path]
             wanted = list(dict.fromkeys([*looked_at, *filtered, "made_from"]))
@@ -100,55 +100,6 @@ class Judged:
         with open(found, "w", encoding="utf-8") as out:
             out.writelines(dumps(row) + "\n" for row in input_rows(folder, path, column))
         return Table(self.db, "clips", found)
-
-    def _make_keys(self, column: str, looked_at: list[str]) -> int:
-        """The table `keys`: of each clip, its `idx` and its path as other files name it; each path once."""
-        path = column if column in self.clips.columns else "video_path"
-        self.clips.load(list(dict.fromkeys([path, *looked_at])), "clips.idx")
-        column = name_of(path)
-        odd = self.db.execute(f"SELECT DISTINCT {column} FROM clips_facts WHERE {self._may_change(column)}")
-        (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
-        renamed = Path(there) / "renamed.jsonl"
-        with open(renamed, "w", encoding="utf-8") as out:
-            while rows := odd.fetchmany(1000):
-                for (path,) in rows:
-                    row = row_of(["path"], (path,))
-                    marked = {"path": json.loads(path), "key": relative_to_folder(row["path"], self.folder)}
-                    if marked["key"] != row["path"]:
-                        out.write(json.dumps(marked) + "\n")
-        if renamed.stat().st_size:
-            new = f"SELECT path::VARCHAR AS path, key::VARCHAR AS key FROM read_json({text(str(renamed))}, format='newline_delimited', columns={{path: 'JSON', key: 'JSON'}})"
-            self.db.execute(
-                f"CREATE TABLE keys AS SELECT idx, coalesce(key, {column}) AS key FROM clips_facts LEFT JOIN ({new}) ON path = {column} ORDER BY idx"
-            )
-        else:
-            self.db.execute(f"CREATE TABLE keys AS SELECT idx, {column} AS key FROM clips_facts")
-        count, unique = self.db.execute("SELECT count(*), count(DISTINCT hash(key)) FROM keys").fetchone() or (0, 0)
-        if unique < count:
-            (unique,) = self.db.execute("SELECT count(DISTINCT key) FROM keys").fetchone() or (0,)
-        if unique < count:
-            self.db.execute(
-                "CREATE OR REPLACE TABLE keys AS SELECT min(idx) AS idx, key FROM keys GROUP BY key ORDER BY idx"
-            )
-            print(f"{self.clips.path}: {count - unique:,} rows repeat a path and are skipped")
-        return unique
-
-    def _may_change(self, column: str) -> str:
-        """SQL: whether `relative_to_folder` may change a path; it is asked about such paths alone."""
-        odd = rf"""regexp_matches({column}, '\\|^"/|//|(^"|/)\.\.?(/|"$)|/"$')"""
-        if not self.folder:
-            return odd
-        inside = os.path.relpath(os.path.abspath(self.folder))
-        if inside == "." or not (inside == ".." or inside.startswith("../")):
-            start = "" if inside == "." else f"{inside}/"
-            return (
-                f"{odd} OR starts_with({column}, {text(json.dumps(start, ensure_ascii=False)[:-1])})" if start else odd
-            )
-        return (
-            odd
-            if os.path.commonpath([os.getcwd(), os.path.abspath(self.folder)]) != os.path.abspath(self.folder)
-            else "true"
-        )
 
     def sources(self) -> list[tuple[str, list[str]]]:
         """Where a clip's columns come from: its score files, then its own row, which wins."""
@@ -178,8 +129,7 @@ class Judged:
         """The table `facts`: of each clip, the text of what each filter is held against, and the table `judged`: why it
         is dropped, and the value; NULL where it is kept."""
         stale = [t for t in self.tables if "made_from" in t.columns]
-        parts = [f"'\"{c}\": ' || {self.value(c)}" for c in CLIP_COLUMNS if c in self.columns]
-        made = f"'\"' || sha256('{{' || concat_ws(', ', {', '.join(parts)}) || '}}')[1:8] || '\"'" if parts else "''"
+        made = sql_digest({c: self.value(c) for c in CLIP_COLUMNS if c in self.columns})
         columns = [f"{t.name}.idx AS row_of_{t.name}" for t in self.tables]
         columns += [f"{_mean(self._found(f))} AS value{i}" for i, f in enumerate(self.filters)]
         columns += [f"{t.name}.{MADE_FROM} AS made_{t.name}" for t in stale]
@@ -303,13 +253,15 @@ def _mean(value: str) -> str:
     return f"CASE WHEN {value}[1] = '[' THEN {mean} ELSE {value} END"
 
 
-def passes_filters(listed: tuple[str | None, str | None, str], bounds: Sequence[Bounds]) -> Callable[[dict], bool]:
-    """Whether a row of a list passes, for a script that works on those that do.
+def passes_filters(
+    listed: tuple[str | None, str | None, str], bounds: Sequence[Bounds]
+) -> Callable[[dict], bool] | None:
+    """Whether a row of a list passes, for a script that works on those that do; None where there is no bound.
 
     Raises: `UsageError` as `Judged` does.
     """
     if not bounds:
-        return lambda row: True
+        return None
     with connection() as db, redirect_stdout(None):  # what is to be said about the list, its reader says
         rows = Judged(db, listed, [], bounds).passing()
     return lambda row: row["video_path"] in rows

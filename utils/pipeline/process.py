@@ -6,7 +6,6 @@ where there is a model, `score`, which runs beside the model on the stream of wh
 once: resume, errors, ranks, progress and the closing line.
 """
 
-import hashlib
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -16,17 +15,21 @@ from functools import partial
 from typing import Any
 
 from utils.columns import PATH, Kind
+from utils.database import connection
 from utils.errors import Failure, RunError, UsageError
+from utils.pipeline.large_list import LARGE, LargeList, NotAlike, Standing
 from utils.pipeline.ranks import Ranks
 from utils.pipeline.ray_launcher import rows_by_ray
 from utils.pipeline.result_file import ResultFile
 from utils.pipeline.workers import progress, seconds_for_file, work
-from utils.rows import dumps, read_rows, refuse_overwriting
+from utils.rows import digest, part_files, read_rows, refuse_overwriting
 from utils.storage import exists, is_folder
 from utils.video_utils import get_video_path_list, is_clip, locate, relative_to_folder
+from utils.working_copies import working_copy
 
 # What distinguishes a clip from another one cut later under the same name: a score of one must not pass for the other's.
 CLIP_COLUMNS = ("source_path", "source_digest", "start_seconds", "end_seconds", "bytes")
+LARGE_LIST_MEMORY = "900MB"  # of DuckDB
 FIRST_ROWS, LAST_ROWS, LARGEST_SHARE = 20, 200, 0.1  # when unexpected errors are the rule: see `UnexpectedErrors`
 
 # What `score` takes and gives: of each row, what was read of it, or its columns; or a `Failure` instead; None
@@ -59,8 +62,8 @@ class Step:
     - `settings`: the choices that change the results; a file made with others is not added to.
     - `score(stream)`, where there is a model, takes and gives a `Stream`, in any order; `in_batches` makes one of a
       function of a batch. With `patience`, its stream also holds None where nothing was read for so many seconds.
-    - `passes(row)` is false for rows that are filtered out.
-    - A result is due again when the input columns `depends_on` have changed since, or when `is_whole` is false, which
+    - `passes(row)`, where it is given, is false for rows that are filtered out.
+    - A result is due again when the input columns `depends_on` have changed since, or when `is_whole` is false, which, where there is one,
       is given all result rows of one input row (also of one that is not in this run's input); `discard(rows)` is given
       such results.
     - `shared_import`: a module that takes long to import; worker processes share one import of it.
@@ -72,10 +75,10 @@ class Step:
     settings: dict
     score: Callable[[Stream], Stream] | None = None
     patience: float | None = None
-    passes: Callable[[dict], bool] = lambda row: True
+    passes: Callable[[dict], bool] | None = None
     depends_on: Sequence[str] = CLIP_COLUMNS
     key: str = "video_path"
-    is_whole: Callable[[list[dict]], bool] = lambda results: True
+    is_whole: Callable[[list[dict]], bool] | None = None
     discard: Callable[[list[dict]], object] = lambda rows: None
     done_word: str = "scored"
     shared_import: str | None = None
@@ -117,10 +120,17 @@ def input_rows(
     return list(by_path.values())
 
 
-def digest(row: dict, columns: Sequence[str]) -> str | None:
-    """Eight hex digits over those of `columns` that the row has; None when it has none."""
-    present = {column: row[column] for column in columns if column in row}
-    return hashlib.sha256(dumps(present).encode()).hexdigest()[:8] if present else None
+def lazy_input_rows(
+    video_folder: str | None, video_metadata_path: str | None, video_path_column: str = "video_path"
+) -> Sequence[dict]:
+    """`input_rows` for a script that passes them on as they are: those of a large list are read where they are asked for, a
+    path may come twice among them, and `process_rows` checks them.
+    """
+    if video_metadata_path and video_metadata_path.lower().endswith(".jsonl"):
+        path = working_copy(video_metadata_path)
+        if path.is_file() and path.stat().st_size >= LARGE and not part_files(path):
+            return LargeList(path, video_path_column, video_folder)
+    return input_rows(video_folder, video_metadata_path, video_path_column)
 
 
 def in_batches(score: Callable[[list], list[dict]], batch_size: int = 1) -> Callable[[Stream], Stream]:
@@ -151,7 +161,7 @@ def prefetch(items: Stream) -> Stream:
     return itertools.chain([next(items, None)], items)
 
 
-def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks | None = None) -> None:
+def process_rows(step: Step, rows: Sequence[dict], options: RunOptions, ranks: Ranks | None = None) -> None:
     """Bring `options.saved_path` up to date with `rows` and print the closing line.
 
     `ranks` is given by a script that needed it before.
@@ -165,6 +175,21 @@ def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks
         options.saved_path, step.settings, key=step.key, overwrite=options.overwrite, retry_errors=options.retry_errors,
         saved_freq=options.saved_freq, rank=ranks.rank, world=ranks.world,
     )  # fmt: skip
+    if isinstance(rows, LargeList):
+        if results.path.suffix.lower() == ".jsonl" and not (step.passes or step.is_whole) and step.key == "video_path":
+            try:
+                with connection(LARGE_LIST_MEMORY) as db:
+                    _process_large(step, Standing(db, rows, results, step.depends_on), results, options, ranks)
+                return
+            except NotAlike:
+                pass
+        rows = input_rows(rows.folder, str(rows.path), rows.column)
+    _process_in_memory(step, rows, results, options, ranks)
+
+
+def _process_in_memory(
+    step: Step, rows: Sequence[dict], results: ResultFile, options: RunOptions, ranks: Ranks
+) -> None:
     made_from = {row["video_path"]: digest(row, step.depends_on) for row in rows}
     if ranks.rank == 0:
         _drop_outdated(step, results, made_from)
@@ -172,30 +197,64 @@ def process_rows(step: Step, rows: list[dict], options: RunOptions, ranks: Ranks
 
     there, errors = results.load()
     done = {row[step.key] for row in there} | set(errors)
-    due = {row["video_path"] for row in rows if row["video_path"] not in done and step.passes(row)}
-    if done & set(made_from) and ranks.rank == 0:
-        print(f"{step.name}: {len(done & set(made_from)):,} of {len(rows):,} done before, {len(due):,} due")
+    filtered = [row for row in rows if step.passes and not step.passes(row)]
+    due = {row["video_path"] for row in rows} - done - {row["video_path"] for row in filtered}
+    _say_what_is_due(step, len(done & set(made_from)), len(rows), len(due), ranks)
 
     # Shard first, then skip finished rows: the other order would write rows twice.
     tasks = (row for chunk in ranks.share(rows) for row in chunk if row["video_path"] in due)
     try:
-        _do(step, tasks, len(due), results, made_from, options, ranks)
+        _do(step, tasks, len(due), results, options, ranks)
     finally:
         results.finish_writing()
     if ranks.all_ended():
         results.merge([row["video_path"] for row in rows])
         there, errors = results.load()
-        filtered = [row for row in rows if not step.passes(row)]
         print(closing_line(step, rows, filtered, there, errors, options.saved_path))
         failed = {row["video_path"] for row in rows} - {row["video_path"] for row in filtered}
         if failed and failed <= set(errors) - {row[step.key] for row in there}:
-            reasons = [str(errors[path].get("message")).partition("\n")[0] for path in errors if path in failed]
-            raise RunError(
-                "\n  ".join(
-                    [f"all {len(failed):,} rows of {step.name} failed (--retry_errors tries again):", *reasons[:3]]
-                )
-            )
+            _all_failed(step, len(failed), [errors[path] for path in errors if path in failed])
         ranks.release()
+
+
+def _process_large(step: Step, standing: Standing, results: ResultFile, options: RunOptions, ranks: Ranks) -> None:
+    """The same for a list that is not in memory."""
+    if ranks.rank == 0:
+        step.discard(results.overwritten)
+        _say_what_is_outdated(step, standing.drop_outdated())
+        standing.drop_outdated_errors()
+    ranks.agree_on([standing.rows.digest()] if ranks.world > 1 else [])
+
+    standing.look()
+    _say_what_is_due(step, standing.finished + standing.failed, standing.total, standing.due_count, ranks)
+    tasks = standing.due(ranks.share(range(len(standing.rows))))
+    try:
+        _do(step, tasks, standing.due_count, results, options, ranks)
+    finally:
+        results.finish_writing()
+    if ranks.all_ended():
+        standing.merge()
+        standing.look()
+        assert not standing.due_count, f"{step.name}: {standing.due_count} rows were lost"
+        print(_closing_line(step, standing.total, standing.finished, "", standing.errors, 0, options.saved_path))
+        if standing.total and standing.failed == standing.total:
+            _all_failed(step, standing.failed, standing.errors)
+        ranks.release()
+
+
+def _say_what_is_due(step: Step, done: int, count: int, due: int, ranks: Ranks) -> None:
+    if done and ranks.rank == 0:
+        print(f"{step.name}: {done:,} of {count:,} done before, {due:,} due")
+
+
+def _say_what_is_outdated(step: Step, count: int) -> None:
+    if count:
+        print(f"{step.name}: {count:,} results no longer fit their input or are incomplete, and are made again")
+
+
+def _all_failed(step: Step, count: int, errors: Sequence[dict]) -> None:
+    reasons = [str(error.get("message")).partition("\n")[0] for error in errors[:3]]
+    raise RunError("\n  ".join([f"all {count:,} rows of {step.name} failed (--retry_errors tries again):", *reasons]))
 
 
 def _drop_outdated(step: Step, results: ResultFile, made_from: dict[str, str | None]) -> None:
@@ -204,7 +263,7 @@ def _drop_outdated(step: Step, results: ResultFile, made_from: dict[str, str | N
     def is_valid(group: list[dict]) -> bool:
         source = group[0][step.key]
         unchanged = all(row.get("made_from") == made_from.get(source, row.get("made_from")) for row in group)
-        return unchanged and step.is_whole(group)
+        return unchanged and (step.is_whole is None or step.is_whole(group))
 
     step.discard(results.overwritten)
     there, errors = results.load()
@@ -217,7 +276,7 @@ def _drop_outdated(step: Step, results: ResultFile, made_from: dict[str, str | N
         still_there = {row["video_path"] for row in kept}
         step.discard([row for row in there if row.get(step.key) in stale and row["video_path"] not in still_there])
         results.keep_only(kept)
-        print(f"{step.name}: {len(stale):,} results no longer fit their input or are incomplete, and are made again")
+    _say_what_is_outdated(step, len(stale))
     outdated = {k for k, e in errors.items() if e.get("made_from") != made_from.get(k, e.get("made_from"))}
     if outdated:
         results.keep_only_errors([error for k, error in errors.items() if k not in outdated])
@@ -228,7 +287,6 @@ def _do(
     tasks: Iterator[dict],
     due: int,
     results: ResultFile,
-    made_from: dict[str, str | None],
     options: RunOptions,
     ranks: Ranks,
 ) -> None:
@@ -250,7 +308,8 @@ def _do(
         for row, made in filter(None, scored):
             bar.update()
             path = row["video_path"]
-            stamp = {"made_from": made_from[path]} if made_from[path] else {}
+            made_from = digest(row, step.depends_on)
+            stamp = {"made_from": made_from} if made_from else {}
             if isinstance(made, Failure):
                 results.add_error(path, made, stamp)
             else:
@@ -287,7 +346,12 @@ def _seconds_for_row(row: dict, video_folder: str | None, timeout_seconds: float
 
 
 def closing_line(
-    step: Step, rows: list[dict], filtered_rows: list[dict], there: list[dict], errors: dict[str, dict], saved_path: str
+    step: Step,
+    rows: Sequence[dict],
+    filtered_rows: list[dict],
+    there: list[dict],
+    errors: dict[str, dict],
+    saved_path: str,
 ) -> str:
     """Where every input row has gone. That the numbers add up is checked here, at every run of every script."""
     keys = {row["video_path"] for row in rows}
@@ -297,9 +361,17 @@ def closing_line(
     lost = len(keys - finished - failed - filtered)
     assert not lost, f"{step.name}: {lost} rows were lost"
     clips = "" if step.key == "video_path" else f" into {sum(row[step.key] in finished for row in there):,} clips"
-    unexpected = sum(bool(errors[path].get("unexpected")) for path in failed)
+    return _closing_line(
+        step, len(keys), len(finished), clips, [errors[path] for path in failed], len(filtered), saved_path
+    )
+
+
+def _closing_line(
+    step: Step, count: int, finished: int, clips: str, failed: Sequence[dict], filtered: int, saved_path: str
+) -> str:
+    unexpected = sum(bool(error.get("unexpected")) for error in failed)
     report = f" ({unexpected:,} unexpected: please report)" if unexpected else ""
     return (
-        f"{step.name}: {len(keys):,} rows in = {len(finished):,} {step.done_word}{clips} + {len(failed):,} errors{report} "
-        f"+ {len(filtered):,} filtered -> {saved_path}"
+        f"{step.name}: {count:,} rows in = {finished:,} {step.done_word}{clips} + {len(failed):,} errors{report} "
+        f"+ {filtered:,} filtered -> {saved_path}"
     )

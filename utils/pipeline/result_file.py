@@ -167,15 +167,29 @@ class ResultFile:
         if self._lock is None:
             self._take_lock()
         sync(self.path)
-        rows = self._read(self.path, self.key)
-        errors = self._read(self.errors_path, "video_path")
-        return unique(rows, self.key), {row["video_path"]: row for row in errors}
+        return unique(self._read(self.path, self.key), self.key), self.load_errors()
+
+    def load_errors(self) -> dict[str, dict]:
+        """The error rows by key."""
+        return {row["video_path"]: row for row in self._read(self.errors_path, "video_path")}
+
+    def row_files(self) -> list[Path]:
+        """The file of the results, where it is there, and its parts."""
+        return [file for file in (self.path, *part_files(self.path)) if file.is_file()]
+
+    def mend(self) -> None:
+        """Cut off what a kill left torn at the end of the files."""
+        for file in self.row_files():
+            open_for_append(file).close()
+
+    def remove_parts(self) -> None:
+        for part in part_files(self.path):
+            remove(part)
 
     def keep_only(self, rows: list[dict]) -> None:
         """Replace what the file holds; used to drop outdated rows, such as scores of a clip that was cut again."""
         write_rows(self.path, rows)
-        for part in part_files(self.path):
-            remove(part)
+        self.remove_parts()
 
     def keep_only_errors(self, rows: list[dict]) -> None:
         """The same for the errors: of an input that has changed since."""

@@ -17,6 +17,7 @@ from utils.columns import COLUMNS, KEYS, Kind, check_row
 from utils.database import name, text
 from utils.errors import UsageError
 from utils.rows import dumps, part_files, rows_of
+from utils.video_utils import relative_to_folder
 from utils.working_copies import working_copy
 
 if TYPE_CHECKING:
@@ -181,6 +182,55 @@ class Table:
                 self.is_mixed = self.is_mixed or places != sorted(places)
                 out.write(dumps({**named, "layout": places}) + "\n")
         self._make_view([path], keys, "layout")
+
+
+def make_keys(clips: Table, column: str, folder: str | None) -> int:
+    """Make the table `keys` of a list whose `column` is loaded: of each clip its `idx` and its path as other files name it,
+    relative to `folder`; each path once. Returns how many there are.
+    """
+    db, path_of = clips.db, name_of(column)
+    (there,) = db.execute("SELECT path FROM folder").fetchone() or ("",)
+    odd = db.execute(f"SELECT DISTINCT {path_of} FROM clips_facts WHERE {_may_change(path_of, folder)}")
+    renamed = Path(there) / "renamed.jsonl"
+    with open(renamed, "w", encoding="utf-8") as out:
+        while rows := odd.fetchmany(1000):
+            for (path,) in rows:
+                row = row_of(["path"], (path,))
+                marked = {"path": json.loads(path), "key": relative_to_folder(row["path"], folder)}
+                if marked["key"] != row["path"]:
+                    out.write(json.dumps(marked) + "\n")
+    if renamed.stat().st_size:
+        new = f"SELECT path::VARCHAR AS path, key::VARCHAR AS key FROM read_json({text(str(renamed))}, format='newline_delimited', columns={{path: 'JSON', key: 'JSON'}})"
+        db.execute(
+            f"CREATE TABLE keys AS SELECT idx, coalesce(key, {path_of}) AS key FROM clips_facts LEFT JOIN ({new}) ON path = {path_of} ORDER BY idx"
+        )
+    else:
+        db.execute(f"CREATE TABLE keys AS SELECT idx, {path_of} AS key FROM clips_facts")
+    count, unique = db.execute("SELECT count(*), count(DISTINCT hash(key)) FROM keys").fetchone() or (0, 0)
+    if unique < count:
+        (unique,) = db.execute("SELECT count(DISTINCT key) FROM keys").fetchone() or (0,)
+    if unique < count:
+        db.execute("CREATE OR REPLACE TABLE keys AS SELECT min(idx) AS idx, key FROM keys GROUP BY key ORDER BY idx")
+        print(f"{clips.path}: {count - unique:,} rows repeat a path and are skipped")
+    return unique
+
+
+def _may_change(column: str, folder: str | None) -> str:
+    """SQL: whether `relative_to_folder` may change a path; it is asked about such paths alone."""
+    odd = rf"""regexp_matches({column}, '\\|^"/|//|(^"|/)\.\.?(/|"$)|/"$')"""
+    if not folder:
+        return odd
+    inside = os.path.relpath(os.path.abspath(folder))
+    if inside == "." or not (inside == ".." or inside.startswith("../")):
+        start = "" if inside == "." else f"{inside}/"
+        return f"{odd} OR starts_with({column}, {text(json.dumps(start, ensure_ascii=False)[:-1])})" if start else odd
+    return odd if os.path.commonpath([os.getcwd(), os.path.abspath(folder)]) != os.path.abspath(folder) else "true"
+
+
+def sql_digest(values: Mapping[str, str]) -> str:
+    """SQL: the JSON text of `process.digest` over columns; of each, SQL of its JSON text. '' where there are none."""
+    parts = [f"'\"{column}\": ' || {value}" for column, value in values.items()]
+    return f"'\"' || sha256('{{' || concat_ws(', ', {', '.join(parts)}) || '}}')[1:8] || '\"'" if parts else "''"
 
 
 def _in_one_order(layouts: list[list[str]]) -> list[str] | None:

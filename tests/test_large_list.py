@@ -1,0 +1,93 @@
+"""A list that is not held in memory is worked on as one that is: the same due rows, files and closing lines."""
+
+import json
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from utils.errors import Failure, RunError, UsageError
+from utils.pipeline import process
+from utils.pipeline.process import RunOptions, Step, lazy_input_rows, process_rows
+from utils.rows import read_rows, write_rows
+
+PATHS = ("a.mp4", "./a.mp4", "sub/b ü.mp4", 'c\'s "c".mp4', "d.mp4", "e.mp4", "bad 1.mp4", "bad 2.mp4")
+ROWS = st.fixed_dictionaries(
+    {"video_path": st.sampled_from(PATHS)},
+    optional={
+        "source_path": st.sampled_from(["s.mp4", "ü.mp4"]),
+        "start_seconds": st.integers(0, 3) | st.sampled_from([0.5, 1e-7]),
+        "x": st.integers(),
+    },
+)
+
+
+def read(row: dict) -> dict:
+    return {"x_times_two": 2 * row.get("x", 0)}
+
+
+def run(folder: Path, large: bool, **options) -> tuple[str, str]:
+    """What a run prints, and what it raises."""
+    process.LARGE = 0 if large else 1 << 60
+    step, said = Step("test", read, {"version": 1}), StringIO()
+    with redirect_stdout(said):
+        try:
+            rows = lazy_input_rows(None, str(folder / "list.jsonl"))
+            assert isinstance(rows, process.LargeList) == large
+            process_rows(step, rows, RunOptions(str(folder / "scores.jsonl"), str(folder), n_jobs=1, **options))
+        except (RunError, UsageError) as error:
+            return said.getvalue(), repr(error)
+    return said.getvalue(), ""
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """Reading here, not in worker processes: those are the same for both."""
+
+    def work(function, tasks, *_):
+        for task in tasks:
+            bad = task["video_path"].startswith("bad")
+            yield task, Failure("VideoError", f"{task['video_path']} is bad") if bad else function(task)
+
+    monkeypatch.setattr(process, "work", work)
+    monkeypatch.setattr(process, "LARGE", process.LARGE)
+
+
+@settings(deadline=None)
+@given(st.lists(ROWS, min_size=1, max_size=8), st.lists(ROWS, min_size=1, max_size=8), st.data())
+def test_as_with_rows_in_memory(first, then, data):
+    """A first run over one list, its files tampered with, then a run over another list."""
+    results, torn = [], data.draw(st.booleans())
+    part = data.draw(st.lists(st.sampled_from(PATHS[2:6]), max_size=3))
+    retry = data.draw(st.booleans())
+    for large in (True, False):
+        with TemporaryDirectory() as name:
+            folder = Path(name)
+            said = []
+            for number, rows in enumerate((first, then)):
+                write_rows(folder / "list.jsonl", rows)
+                if number and part and (folder / "scores.jsonl").exists():
+                    (folder / "scores.part-0.jsonl").write_text(
+                        "".join(json.dumps({"video_path": path, "old": 1}) + "\n" for path in part)
+                    )
+                if number and torn and (folder / "scores.jsonl").exists():
+                    with open(folder / "scores.jsonl", "a") as file:
+                        file.write('{"video_path": "c')
+                said += run(folder, large, retry_errors=retry and number == 1)
+            results.append(
+                [
+                    *(text.replace(name, "") for text in said if "repeat" not in text),
+                    *(read_rows(p) for p in sorted(folder.glob("scores*.jsonl"))),
+                ]
+            )
+    assert results[0] == results[1]
+
+
+def test_a_malformed_row_ends_the_run_before_any_work(tmp_path):
+    (tmp_path / "list.jsonl").write_text('{"video_path": "a.mp4"}\n{"video_path": 7}\n')
+    _, raised = run(tmp_path, large=True)
+    assert "line 2" in raised and "not a path" in raised and not (tmp_path / "scores.jsonl").exists()
