@@ -1,10 +1,14 @@
-"""What filtering a large dataset costs: a list and five score files, by `filter_videos_by_motion_score.py` and by pandas.
+"""What a large dataset's tables cost: filtering a list by five score files, with `filter_videos_by_motion_score.py` and
+with pandas, and resuming a score of which a tenth is left.
 
     python -m benchmarks.metadata
     python -m benchmarks.metadata --rows 1000000 10000000 --pandas_rows 1000000
 
 Rows are made up, with the columns that the scripts write; each block of 10,000 rows is in the opposite order in the score files. About a
-third of the clips passes. "pandas" reads the files, merges them by path, compares and writes the same columns.
+third of the clips passes. "pandas" reads the files, merges them by path, compares and writes the same columns. "resume" is all that a score's
+script does but for reading the videos: it finds the rows that are due, appends theirs, and brings the file into the order of the list;
+"resume, pandas" finds them by a merge, appends, sorts and writes. Ten rows show the
+start-up.
 """
 
 import argparse
@@ -47,6 +51,33 @@ rows.loc[~kept, ["video_path"]].to_json(f"{folder}/pandas_dropped.jsonl", orient
 """
 
 
+RESUME = """
+import sys
+from utils.pipeline import process
+from utils.pipeline.process import RunOptions, Step, lazy_input_rows, process_rows
+
+def scored(function, tasks, *_):  # no videos: their reading is measured elsewhere
+    for row in tasks:
+        yield row, {"watermark_score": 0.5}
+
+process.work = scored
+folder = sys.argv[1]
+options = RunOptions(f"{folder}/resumed.jsonl", saved_freq=1000)
+process_rows(Step("watermark", dict, {"version": 1}), lazy_input_rows(None, f"{folder}/clips.jsonl"), options)
+"""
+RESUME_PANDAS = """
+import sys
+import pandas as pd
+folder = sys.argv[1]
+rows = pd.read_json(f"{folder}/clips.jsonl", lines=True)
+done = pd.read_json(f"{folder}/resumed.jsonl", lines=True)
+both = rows.merge(done, on="video_path", how="left", indicator=True)
+due = both[both._merge == "left_only"][["video_path"]].assign(watermark_score=0.5)
+done = pd.concat([done, due]).set_index("video_path").reindex(rows.video_path).reset_index()
+done.to_json(f"{folder}/pandas.jsonl", orient="records", lines=True)
+"""
+
+
 def clip(index: int) -> dict:
     drawn = random.Random(index)
     start, duration = round(drawn.uniform(0, 600), 3), round(drawn.uniform(2, 12), 3)
@@ -84,11 +115,12 @@ def make(folder: Path, count: int) -> int:
     for row in map(clip, range(min(BLOCK, count))):
         for kind, found in {"clips": row, **scores(row)}.items():
             lines[kind].append(dumps(found) + "\n")
+    in_order = {"clips": lines["clips"], "resumed": [line for i, line in enumerate(lines["watermark"]) if i % 10]}
     size = 0
-    for kind, block in lines.items():
+    for kind, block in {**lines, **in_order}.items():
         with open(folder / f"{kind}.jsonl", "w", encoding="utf-8") as file:
             for begin in range(0, count, BLOCK):
-                part = "".join(block[: count - begin] if kind == "clips" else block[: count - begin][::-1])
+                part = "".join(block[: count - begin] if kind in in_order else block[: count - begin][::-1])
                 size += file.write(part.replace('{"video_path": "', f'{{"video_path": "{begin // BLOCK:04}/'))
     return size
 
@@ -98,12 +130,16 @@ def sides(folder: Path) -> Iterator[tuple[str, list[str]]]:
               for part in ("--filter", f"{folder}/{kind}.jsonl", f"{kind}_score", str(low).lower(), str(high).lower())]  # fmt: skip
     yield "filter", ["filter_videos_by_motion_score.py", "--video_metadata_path", f"{folder}/clips.jsonl",
                      "--saved_path", f"{folder}/train.jsonl", *bounds]  # fmt: skip
-    yield "pandas", ["-c", PANDAS, str(folder), repr(BOUNDS)]
+    yield "filter, pandas", ["-c", PANDAS, str(folder), repr(BOUNDS)]
+    shutil.copy(folder / "resumed.jsonl", folder / "before.jsonl")
+    yield "resume", ["-c", RESUME, str(folder)]
+    shutil.move(folder / "before.jsonl", folder / "resumed.jsonl")
+    yield "resume, pandas", ["-c", RESUME_PANDAS, str(folder)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, nargs="+", default=[10**4, 10**5, 10**6], help="of the list")
+    parser.add_argument("--rows", type=int, nargs="+", default=[10, 10**4, 10**5, 10**6], help="of the list")
     parser.add_argument("--pandas_rows", type=int, default=10**6, help="pandas is left out above this number of rows")
     parser.add_argument("--folder", help="for the made-up files (default: a temporary one)")
     args = parser.parse_args()
@@ -114,13 +150,12 @@ def main() -> None:
             size = make(folder, count)
             used: dict[str, tuple[Usage, float]] = {}
             for name, command in sides(folder):
-                if name == "pandas" and count > args.pandas_rows:
+                if "pandas" in name and count > args.pandas_rows:
                     continue
                 print(f"{count:,} rows: {name}", file=sys.stderr)
                 begun = time.monotonic()
                 usage = measure([sys.executable, *command])
                 used[name] = usage, time.monotonic() - begun
-            ours = used["filter"][0].cpu_seconds
             for name, (usage, wall) in used.items():
                 lines.append(
                     [
@@ -130,12 +165,13 @@ def main() -> None:
                         f"{usage.cpu_seconds:.1f}",
                         f"{wall:.1f}",
                         f"{usage.largest_mib:,.0f}",
-                        f"{usage.cpu_seconds / ours:.2f}",
+                        f"{usage.largest_mib * 2**20 / count:,.0f}",
+                        f"{usage.cpu_seconds / used[name.partition(',')[0]][0].cpu_seconds:.2f}",
                     ]
                 )
         finally:
             shutil.rmtree(folder)
-    print(table(["rows", "MB read", "", "CPU-s", "wall, s", "peak, MiB", "÷ filter"], lines))
+    print(table(["rows", "MB read", "", "CPU-s", "wall, s", "peak, MiB", "bytes a row", "÷ ours"], lines))
 
 
 if __name__ == "__main__":

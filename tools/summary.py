@@ -1,72 +1,71 @@
-"""What became of a dataset, from its files: sources, shots, clips, kept, and why each of the others was dropped.
+"""What became of a dataset, from its files, also while a stage is at work: sources, shots, clips, scores, kept, captioned,
+and why each of the others was dropped.
 
-python -m tools.summary --dataset_folder datasets/panda_70m
+    python -m tools.summary --dataset_folder datasets/panda_70m
+    python -m tools.summary --dataset_folder s3://bucket/panda_70m --json
 """
 
-from pathlib import Path
-
-import pandas as pd
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
 
 from utils.cli import run, script_parser
-from utils.columns import TEXT
-from utils.cutting.spans import parse_timecode
 from utils.errors import UsageError
-from utils.rows import read_rows
+from utils.report.funnel import FunnelStep, funnel
+from utils.storage import exists
 
-SHOWN_ERRORS = 10
-
-
-def table(path: Path, *columns: str) -> pd.DataFrame:
-    """The rows of a file, which must have these columns; none where there is no file yet."""
-    rows = read_rows(path, columns, {"reason": TEXT}) if path.is_file() else []
-    frame = pd.DataFrame(rows)
-    return frame.reindex(columns=[*dict.fromkeys([*frame.columns, *columns])])
+SHOWN_MESSAGES = 10
 
 
-def unused_shots(scenes: pd.DataFrame, clips: pd.DataFrame) -> int:
-    """The number of shots that hold the middle of no clip."""
-    middles = dict(list(((clips.start_seconds + clips.end_seconds) / 2).groupby(clips.source_path)))
-    used = 0
-    for scene in scenes.itertuples():
-        inside = middles.get(scene.video_path, pd.Series(dtype=float))
-        used += sum(inside.between(parse_timecode(a), parse_timecode(b)).any() for a, b in scene.timecode_list)
-    return int(scenes.timecode_list.map(len).sum()) - used
+def lines(steps: list[FunnelStep]) -> Iterator[tuple[str, str, str]]:
+    """Of each line of the table: what, how many, how long."""
+    shown = 0
+    clips = next((step.count for step in steps if step.name == "clips"), 0)
+    for step in steps:
+        yield step.name, f"{step.count:,}", _hours(step.seconds)
+        for reason, count, seconds in step.dropped:
+            yield f"  dropped: {reason}" if step.name == "kept" else f"  {reason}", f"{count:,}", _hours(seconds)
+        left = clips - step.count - sum(failure.count for failure in step.failures)
+        if step.name.endswith(".jsonl") and left > 0:
+            yield "  no row yet, or dropped before", f"{left:,}", ""
+        for failure in step.failures:
+            yield f"  failed: {failure.error}", f"{failure.count:,}", ""
+            for _, message in failure.examples[: SHOWN_MESSAGES - shown]:
+                shown += 1
+                yield f"    {message.splitlines()[0] if message else ''}", "", ""
 
 
-def summarize(folder: Path) -> str:
-    """The summary as text.
+def _hours(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds / 3600:,.2f} h" if seconds >= 360 else f"{seconds:,.1f} s"
 
-    Raises: `UsageError` where there is no such folder.
-    """
-    if not folder.is_dir():
-        raise UsageError(f"--dataset_folder {folder}: no such folder")
-    scenes = table(folder / "scenes.jsonl", "video_path", "timecode_list")
-    clips = table(folder / "clips.jsonl", "source_path", "start_seconds", "end_seconds")
-    kept, dropped = table(folder / "train.jsonl"), table(folder / "dropped.jsonl", "reason")
-    errors = pd.concat(
-        [table(folder / f"{name}.errors.jsonl", "video_path", "message") for name in ("scenes", "clips")]
-    )
-    sources = pd.concat([scenes.video_path, errors.video_path]).nunique()
-    lines = [
-        f"sources  {sources:,}, of which {len(errors):,} cannot be read or cut",
-        *(f"         {message}" for message in errors.message.head(SHOWN_ERRORS)),
-        f"shots    {int(scenes.timecode_list.map(len).sum()):,}, of which {unused_shots(scenes, clips):,} give no clip "
-        "(too short, or their source failed)",
-        f"clips    {len(clips):,}",
-        f"kept     {len(kept):,}",
-        f"dropped  {len(dropped):,}",
-        *(f"         {count:,} {reason}" for reason, count in dropped.reason.value_counts().items()),
-        f"training set: {folder / 'train_panda_70m.json'}",
-    ]
-    return "\n".join(lines)
+
+def summarize(folder: str) -> str:
+    """The summary as text. Raises: `UsageError` where there is no such folder, or no dataset in it."""
+    steps = funnel(folder)
+    table = list(lines(steps))
+    short = [cells for cells in table if cells[1]]  # messages may be as long as they are
+    widths = [max(len(cells[i]) for cells in short) for i in range(3)]
+    text = [f"{name:<{widths[0]}}  {count:>{widths[1]}}  {hours:>{widths[2]}}".rstrip() for name, count, hours in table]
+    exported = f"{folder}/train_panda_70m.json"
+    end = f"training set: {exported}" if exists(exported) else "no training set yet: stage 3 writes it"
+    return "\n".join([*text, end])
 
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument(
-        "--dataset_folder", type=Path, default=Path("datasets/panda_70m"), help="folder of the stages' files"
-    )
-    print(summarize(parser.parse_args().dataset_folder))
+    parser.add_argument("--dataset_folder", default="datasets/panda_70m", help="folder (or URL) of the stages' files")
+    parser.add_argument("--json", action="store_true", help="print the steps as one JSON object")
+    args = parser.parse_args()
+    if not exists(args.dataset_folder):
+        raise UsageError(f"--dataset_folder {args.dataset_folder}: no such folder")
+    if args.json:
+        print(
+            json.dumps(
+                {"dataset_folder": args.dataset_folder, "steps": [asdict(step) for step in funnel(args.dataset_folder)]}
+            )
+        )
+    else:
+        print(summarize(args.dataset_folder))
 
 
 if __name__ == "__main__":

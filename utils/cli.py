@@ -235,6 +235,12 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         help="time limit per video, for each 10 MB or minute of it; past it, an error row",
     )
     group.add_argument(
+        "--log_json",
+        action="store_true",
+        default=os.environ.get("LOG_JSON", "") not in ("", "0"),
+        help="report progress as lines of JSON on stderr, every five seconds, instead of a bar (or LOG_JSON=1)",
+    )
+    group.add_argument(
         "--ray",
         action="store_true",
         default=bool(os.environ.get("RAY_ADDRESS")),

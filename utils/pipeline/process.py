@@ -18,10 +18,11 @@ from utils.columns import PATH, Kind
 from utils.database import connection
 from utils.errors import Failure, RunError, UsageError
 from utils.pipeline.large_list import LARGE, LargeList, NotAlike, Standing
+from utils.pipeline.progress import Progress
 from utils.pipeline.ranks import Ranks
 from utils.pipeline.ray_launcher import rows_by_ray
 from utils.pipeline.result_file import ResultFile
-from utils.pipeline.workers import progress, seconds_for_file, work
+from utils.pipeline.workers import seconds_for_file, work
 from utils.rows import digest, part_files, read_rows, refuse_overwriting
 from utils.storage import exists, is_folder
 from utils.video_utils import get_video_path_list, is_clip, locate, relative_to_folder
@@ -50,6 +51,7 @@ class RunOptions:
     n_jobs: int = 1
     timeout_seconds: float = 120.0
     ray: bool = False
+    log_json: bool = False
 
 
 @dataclass(frozen=True)
@@ -304,9 +306,9 @@ def _do(
     else:
         read = work(step.read, tasks, min(options.n_jobs, due), limit, step.patience, step.shared_import)
         scored = step.score(read) if step.score else read
-    with progress(-(-due // ranks.world), step.name) as bar, closing(read):
+    with Progress(-(-due // ranks.world), step.name, ranks.rank, options.log_json) as bar, closing(read):
         for row, made in filter(None, scored):
-            bar.update()
+            bar.add(failed=isinstance(made, Failure))
             path = row["video_path"]
             made_from = digest(row, step.depends_on)
             stamp = {"made_from": made_from} if made_from else {}

@@ -181,7 +181,7 @@ class Table:
                 places = [int(key[1:]) for key in named]
                 self.is_mixed = self.is_mixed or places != sorted(places)
                 out.write(dumps({**named, "layout": places}) + "\n")
-        self._make_view([path], keys, "layout")
+        self._make_view([path], keys, "layout" if keys else "")
 
 
 def make_keys(clips: Table, column: str, folder: str | None) -> int:

@@ -22,7 +22,6 @@ from typing import Any
 
 import cv2
 import pebble
-from tqdm import tqdm
 
 from utils.errors import Failure, RunError, UsageError, VideoError
 from utils.storage import is_url
@@ -177,11 +176,6 @@ def seconds_for_file(path: str, duration: float | None, timeout_seconds: float) 
         size = 0
     minutes = duration / 60 if isinstance(duration, (int, float)) and duration > 0 else 0
     return timeout_seconds * (1 + max(size // 10_000_000, int(minutes)))
-
-
-def progress(total: int, name: str) -> tqdm:
-    """A progress bar on stderr; silent where that is no terminal."""
-    return tqdm(total=total, desc=name, unit="row", disable=None, dynamic_ncols=True, smoothing=0.05)
 
 
 def end_with_starter() -> None:
