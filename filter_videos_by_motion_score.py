@@ -8,14 +8,18 @@ Thresholds are applied to stored scores, so trying another one takes no time; bo
         --text_score_metadata_path text_score.jsonl --text_score_threshold 0.02 \\
         --motion_score_metadata_path motion_score.jsonl --low_motion_score_threshold 3 --plot scores.png
 
+--exclude and --include take the marks of a report (make_report.py), or any list of clips.
+
 --plot draws the histogram of every score over all clips, with its thresholds: look at it before you choose them.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
 
 import argparse
+import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from utils.cli import (
@@ -32,7 +36,7 @@ from utils.database import connection
 from utils.errors import UsageError
 from utils.pipeline.filtered_rows import dropped_lines, kept_lines
 from utils.pipeline.filters import SLACK, Filter, Judged
-from utils.rows import refuse_overwriting, write_lines
+from utils.rows import atomic_write, refuse_overwriting, write_lines
 from utils.working_copies import local_path, upload
 
 
@@ -72,6 +76,30 @@ def plot(path: Path, judged: Judged) -> None:
     upload(path)
 
 
+def save_settings(saved_path: Path, args: argparse.Namespace, filters: Sequence[tuple[str, str, float, float]]) -> None:
+    """Write down what the rows were chosen by, for a report: names of files beside them, or as they were given."""
+
+    def named(path: str | None) -> str | None:
+        local = local_path(path) if path else None
+        return local.name if local and local.resolve().parent == saved_path.resolve().parent else path
+
+    settings = {
+        "file": saved_path.name,
+        "list": named(args.video_metadata_path),
+        "filters": [
+            {"file": named(path or args.video_metadata_path), "column": column, "low": low if math.isfinite(low) else None,
+             "high": high if math.isfinite(high) else None}
+            for column, path, low, high in filters
+        ],
+        "where": args.where, "columns_from": [named(path) for path in args.columns_from],
+        "exclude": named(args.exclude), "include": named(args.include),
+    }  # fmt: skip
+    with atomic_write(saved_path.with_suffix(".settings.json")) as temporary:
+        temporary.write_text(
+            json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape"
+        )
+
+
 def main() -> None:
     parser = script_parser(__doc__)
     add_input_arguments(parser)
@@ -99,6 +127,21 @@ def main() -> None:
         metavar="CONDITION",
         help="keep only clips for which this SQL condition over all columns is true (\"technical_score > 5 and camera_motion like 'pan%%'\")",
     )
+    parser.add_argument(
+        "--columns_from",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a score file whose columns --where may name; repeatable",
+    )
+    parser.add_argument(
+        "--exclude", metavar="FILE", help="rows of clips to drop, or the marks of a report: those marked drop"
+    )
+    parser.add_argument(
+        "--include",
+        metavar="FILE",
+        help="rows of clips to keep whatever the filters say, or the marks of a report: those marked star",
+    )
     parser.add_argument("--plot", type=png, metavar="FILE.png", help="the histograms, with the thresholds")
     args = parser.parse_args()
     saved_path = local_path(args.saved_path)
@@ -109,13 +152,14 @@ def main() -> None:
         "--dropped_path": dropped_path,
         **({"--plot": args.plot} if args.plot else {}),
     }
-    read = {"--video_metadata_path": args.video_metadata_path, **{f"the scores {path}": path for path, *_ in bounds}}
+    read = {name: getattr(args, name[2:]) for name in ("--video_metadata_path", "--exclude", "--include")}
+    read |= {f"the scores {path}": path for path in (*(path for path, *_ in bounds), *args.columns_from)}
     refuse_overwriting(written, read)
     length = Filter("duration", args.min_seconds - SLACK, args.max_seconds + SLACK)
     size = [Filter("pixels", args.resolution_threshold, math.inf)] if args.resolution_threshold else []
     listed = (args.video_folder, args.video_metadata_path, args.video_path_column)
     with connection() as db:
-        judged = Judged(db, listed, [length, *size], bounds, args.where)
+        judged = Judged(db, listed, [length, *size], bounds, args.where, args.columns_from, args.exclude, args.include)
         if judged.count and not judged.has_value(length):
             raise UsageError(
                 "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
@@ -125,6 +169,11 @@ def main() -> None:
             write_lines(path, lines)
         if args.plot:
             plot(args.plot, judged)
+        filters = [
+            ("duration", "", args.min_seconds, args.max_seconds),
+            *((f.column, f.path, f.low, f.high) for f in judged.filters[1:]),
+        ]
+        save_settings(saved_path, args, filters)
         drops = judged.drops()
     dropped = sum(count for _, count in drops)
     print(funnel(drops, judged.count))

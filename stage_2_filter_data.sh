@@ -2,6 +2,9 @@
 # Stage 2: score the clips in VIDEO_FOLDER (quality, text on screen, motion) and keep those that pass: train.jsonl in DATASET_FOLDER.
 #   sh stage_2_filter_data.sh
 #   VIDEO_FOLDER=~/clips TEXT_SCORE_THRESHOLD=0.05 N_JOBS=8 sh stage_2_filter_data.sh
+#   WHERE="camera_motion like 'pan%'" EXCLUDE=marks.jsonl sh stage_2_filter_data.sh
+# WHERE is a condition over all columns; EXCLUDE and INCLUDE are lists of clips, or the marks of a report; COLUMNS_FROM is a further file whose columns
+# WHERE may name.
 # A score of your own is one line more, before motion: see docs/add_a_score.md.
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
@@ -49,4 +52,5 @@ score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD
 with_bounds score "$cpu_ranks" compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" --motion_estimator="$MOTION_ESTIMATOR" ${CUT_INSIDE:+--cut_inside="$CUT_INSIDE"}
 bound motion_score.jsonl cut_inside none "$CUT_INSIDE_THRESHOLD"
 
-with_bounds on_clips run filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --plot="$DATASET_FOLDER/scores.png"
+with_bounds on_clips run filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --plot="$DATASET_FOLDER/scores.png" ${WHERE:+--where="$WHERE"} \
+    ${COLUMNS_FROM:+--columns_from="$COLUMNS_FROM"} ${EXCLUDE:+--exclude="$EXCLUDE"} ${INCLUDE:+--include="$INCLUDE"}

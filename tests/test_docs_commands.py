@@ -36,7 +36,7 @@ VARIABLES = {
     name
     for script in (*ROOT.glob("*.sh"), *ROOT.glob("presets/*.sh"))
     for name in re.findall(r"\$\{?([A-Z][A-Z_]+)", script.read_text(encoding="utf-8"))
-} | {"PRESET", "PYTHONPATH", "VLLM_CPU_KVCACHE_SPACE", "HF_ENDPOINT", "CUDA_VISIBLE_DEVICES"}  # fmt: skip
+} | {"PRESET", "LOG_JSON", "PYTHONPATH", "VLLM_CPU_KVCACHE_SPACE", "HF_ENDPOINT", "CUDA_VISIBLE_DEVICES"}  # fmt: skip
 
 
 @dataclass(frozen=True)

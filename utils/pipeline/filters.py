@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.columns import PATH, SCORES
+from utils.columns import PATH, SCORES, TEXT
 from utils.database import connection, name, parse_condition, passing, text
 from utils.pipeline.process import CLIP_COLUMNS, input_rows
-from utils.pipeline.tables import Table, make_keys, name_of, row_of, sql_digest
-from utils.rows import digest, dumps
+from utils.pipeline.tables import Table, as_table_writes, make_keys, name_of, row_of, sql_digest
+from utils.rows import digest, dumps, read_rows
 from utils.storage import exists
+from utils.video_utils import relative_to_folder
 from utils.working_copies import local_path
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Bounds = tuple[str, str, float, float]  # a score file, its column, the lowest and the highest value that passes
 SLACK = 1e-3  # seconds by which a duration may miss its bound: timecodes are written to the millisecond
 KEY, MADE_FROM = name_of("video_path"), name_of("made_from")
+OTHERS = ("where", "excluded")  # why a clip is dropped, beside filters
 SUM = "fsum" if sys.version_info >= (3, 12) else "sum"  # as Python adds the numbers of a list
 
 
@@ -55,6 +57,9 @@ class Filter:
 class Judged:
     """The clips of a list held against filters, in the order of the list.
 
+    `columns_from`: score files whose columns `where` may name, too. `exclude`, `include`: files of marked clips, which are
+    dropped (first of all reasons) and kept (whatever the filters say).
+
     Raises: `UsageError` for a file that is missing or lacks its column, a malformed row, or a wrong `where`.
     """
 
@@ -65,12 +70,15 @@ class Judged:
         own: Sequence[Filter],
         bounds: Iterable[Bounds],
         where: str | None = None,
+        columns_from: Sequence[str] = (),
+        exclude: str | None = None,
+        include: str | None = None,
     ):
         self.db, self.where, self.folder = db, where, listed[0]
         scores = [Filter(column, low, high, path) for path, column, low, high in bounds]
         self.filters = [*own, *scores]
         self.tables: list[Table] = []  # the score files, in the order of their filters
-        for path in dict.fromkeys(f.path for f in scores):
+        for path in dict.fromkeys([*(f.path for f in scores), *columns_from]):
             kinds = dict.fromkeys((f.column for f in scores if f.path == path), SCORES)
             self.tables.append(Table(db, f"score{len(self.tables)}", path, ("video_path", *kinds), kinds))
         self.clips = self._listed(*listed)
@@ -91,6 +99,9 @@ class Judged:
         self._judge()
         if where is not None:
             self._apply(where, used)
+        for marks, mark in ((include, "star"), (exclude, "drop")):
+            if marks:
+                self._mark(marks, mark)
 
     def _listed(self, folder: str | None, path: str | None, column: str) -> Table:
         if path and not path.lower().endswith(".txt") and (not folder or exists(folder)):
@@ -141,11 +152,19 @@ class Judged:
         )
         for table in stale:
             self._forgive_spelling(table)
+            self.db.execute(f"UPDATE facts SET row_of_{table.name} = NULL WHERE stale_{table.name}")
+            self.db.execute(
+                f"DELETE FROM {table.name}_facts WHERE clip IN (SELECT idx FROM facts WHERE stale_{table.name})"
+            )
         values = []
         for i, f in enumerate(self.filters):
             table_name = next((t.name for t in stale if f.path and t.path == local_path(f.path)), None)
             values.append(f"CASE WHEN stale_{table_name} THEN NULL ELSE value{i} END" if table_name else f"value{i}")
-        self.reasons = [reason for f in self.filters for reason in f.reasons()]
+        # By code: three a filter, then of each of OTHERS the first of three.
+        self.reasons = [
+            *(reason for f in self.filters for reason in f.reasons()),
+            *(r for o in OTHERS for r in (o, "", "")),
+        ]
         failures = [f.failure(value, 3 * i) for i, (f, value) in enumerate(zip(self.filters, values, strict=True))]
         value = " ".join(f"WHEN {i} THEN {v}" for i, v in enumerate(values))
         self.db.execute(
@@ -197,7 +216,31 @@ class Judged:
             "WHERE code IS NULL AND idx NOT IN (SELECT idx FROM given.passing)"
         )
         self.db.execute("DETACH given")
-        self.reasons.append("where")
+
+    def _mark(self, path: str, mark: str) -> None:
+        """Drop, or keep, the clips of a file's rows that have no mark or this one."""
+        marked: dict[str, str | None] = {}
+        for row in read_rows(path, ("video_path",), {"mark": TEXT, "reason": TEXT}):
+            if row.get("mark", mark) == mark:
+                marked[relative_to_folder(row["video_path"], self.folder)] = row.get("reason")
+        (there,) = self.db.execute("SELECT path FROM folder").fetchone() or ("",)
+        file = Path(there) / "marks.jsonl"
+        with open(file, "w", encoding="utf-8") as out:
+            # As the texts of the table have it: bytes of names that are no UTF-8 come marked there.
+            out.writelines(as_table_writes({"key": clip, "reason": reason}) + "\n" for clip, reason in marked.items())
+        source = f"read_json({text(str(file))}, format='newline_delimited', columns={{key: 'JSON', reason: 'JSON'}})"
+        found = (
+            f"(SELECT keys.idx, reason::VARCHAR AS reason FROM {source} AS m JOIN keys ON keys.key = m.key::VARCHAR)"
+        )
+        code, value = (
+            (f"{3 * (len(self.filters) + OTHERS.index('excluded'))}", "m.reason")
+            if mark == "drop"
+            else ("NULL", "NULL")
+        )
+        self.db.execute(f"UPDATE judged SET code = {code}, value = {value} FROM {found} AS m WHERE judged.idx = m.idx")
+        (count,) = self.db.execute(f"SELECT count(*) FROM {found}").fetchone() or (0,)
+        if count < len(marked):
+            print(f"{path}: {len(marked) - count:,} of {len(marked):,} marked clips are not in the list")
 
     def _typed(self, column: str) -> str:
         """SQL: a column's values, for a condition: numbers, texts, true or false, lists of numbers (of scores, their
@@ -241,8 +284,12 @@ class Judged:
     def drops(self) -> list[tuple[str, int]]:
         """Each filter's column, and how many clips it drops of those that reach it."""
         counts = dict(self.db.execute("SELECT code // 3, count(*) FROM judged GROUP BY ALL").fetchall())
-        names = [f.column for f in self.filters] + (["where"] if self.where is not None else [])
-        return [(column, counts.get(i, 0)) for i, column in enumerate(names)]
+        count = len(self.filters)
+        drops = [(f.column, counts.get(i, 0)) for i, f in enumerate(self.filters)]
+        if self.where is not None:
+            drops.append(("where", counts.get(count + OTHERS.index("where"), 0)))
+        excluded = counts.get(count + OTHERS.index("excluded"), 0)
+        return [*([("excluded", excluded)] if excluded else []), *drops]
 
 
 def _mean(value: str) -> str:

@@ -269,6 +269,14 @@ def as_python_writes(line: str) -> str:
     return dumps(_mapped(json.loads(line), _unmarked))
 
 
+def as_table_writes(row: dict) -> str:
+    """A row as a line of JSON whose texts are those of tables."""
+    return json.dumps(
+        {column: value.translate(SURROGATES) if isinstance(value, str) else value for column, value in row.items()},
+        ensure_ascii=False,
+    )
+
+
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
     """The same value with every text, null and column name changed."""
     if isinstance(value, dict):
