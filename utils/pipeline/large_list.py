@@ -5,11 +5,12 @@ and Python do not read alike is left to that.
 """
 
 import hashlib
+import itertools
 import json
-import mmap
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, BinaryIO, overload
 
 import numpy as np
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 LARGE = 100 << 20  # bytes of a list that is not held in memory: some 300,000 rows
+PIECE, NEWLINE = 1 << 24, 10  # bytes that are read at once; a byte
 KEY = name_of("video_path")
 
 
@@ -38,7 +40,11 @@ class LargeList(Sequence[dict]):
         return len(self.lines)
 
     def digest(self) -> str:
-        return hashlib.sha256(self.lines.maps[0]).hexdigest()
+        sha = hashlib.sha256()
+        with open(self.path, "rb") as file:
+            while piece := file.read(PIECE):
+                sha.update(piece)
+        return sha.hexdigest()
 
     @overload
     def __getitem__(self, index: int) -> dict: ...
@@ -52,56 +58,55 @@ class LargeList(Sequence[dict]):
 
 
 class Lines(Sequence[bytes]):
-    """The lines of files, one file after the other, without those that hold nothing but their end."""
+    """The lines of files, one file after the other, without blank ones; a line's number gives its place in its file."""
 
     def __init__(self, files: Sequence[Path]):
-        self.maps: list[Any] = []
-        starts, ends, owners = [], [], []
-        for number, file in enumerate(files):
-            with open(file, "rb") as opened:
-                size = file.stat().st_size
-                self.maps.append(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
-            found = _line_ends(self.maps[-1])
-            begins = np.concatenate([[0], found])[: len(found)]
-            there = found - begins > 1
-            starts.append(begins[there])
-            ends.append(found[there])
-            owners.append(np.full(there.sum(), number, np.uint16))
-        self.starts, self.ends = (np.concatenate(part) if part else np.zeros(0, np.int64) for part in (starts, ends))
-        self.owners = np.concatenate(owners) if owners else np.zeros(0, np.uint16)
+        self.files: list[BinaryIO] = [open(file, "rb") for file in files]
+        starts = [_line_starts(file) for file in self.files]
+        self.starts = np.concatenate([np.zeros(0, np.int64), *starts])
+        self.firsts = np.cumsum([0, *map(len, starts)])  # the number of each file's first line, and of all lines
 
     def __len__(self) -> int:
         return len(self.starts)
 
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
     def __getitem__(self, index):
-        return self.maps[self.owners[index]][self.starts[index] : self.ends[index]]
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return b"".join(self._between(index, index))
+
+    def _between(self, first: int, last: int) -> Iterator[bytes]:
+        """The bytes from one line to another of the same file."""
+        number = int(np.searchsorted(self.firsts, first, "right")) - 1
+        file, at = self.files[number].fileno(), int(self.starts[first])
+        is_end = last + 1 == self.firsts[number + 1]
+        end = os.fstat(file).st_size if is_end else int(self.starts[last + 1])
+        while at < end and (piece := os.pread(file, min(end - at, PIECE), at)):
+            yield piece
+            at += len(piece)
 
     def write(self, path: Path, order: np.ndarray) -> None:
         """Write the lines with these numbers, in this order; neighbours that stay neighbours go as one piece."""
-        breaks = (
-            np.flatnonzero(
-                (np.diff(order) != 1)
-                | (np.diff(self.owners[order]) != 0)
-                | (self.ends[order[:-1]] != self.starts[order[1:]])
-            )
-            + 1
-        )
+        is_first = np.ones(len(order), bool)
+        is_first[1:] = (np.diff(order) != 1) | np.isin(order[1:], self.firsts)
+        begins = np.flatnonzero(is_first)
         with atomic_write(path) as temporary, open(temporary, "wb") as out:
-            for begin, end in zip([0, *breaks], [*breaks, len(order)], strict=True):
-                if begin < end:
-                    first, last = order[begin], order[end - 1]
-                    out.write(self.maps[self.owners[first]][self.starts[first] : self.ends[last]])
+            for begin, end in itertools.pairwise([*begins, len(order)] if len(order) else ()):
+                out.writelines(self._between(int(order[begin]), int(order[end - 1])))
 
 
-def _line_ends(data: Any) -> np.ndarray:
-    """Where each line ends, past its newline."""
-    found = [np.zeros(0, np.int64)]
-    for begin in range(0, len(data), 1 << 26):
-        piece = np.frombuffer(data[begin : begin + (1 << 26)], np.uint8)
-        found.append(np.flatnonzero(piece == 10) + (begin + 1))
-    if len(data) and data[-1:] != b"\n":
-        found.append(np.array([len(data)]))
-    return np.concatenate(found)
+def _line_starts(file: BinaryIO) -> np.ndarray:
+    """Where each line of a file begins that is not blank, int64."""
+    starts = [np.zeros(1, np.int64)]
+    size = 0
+    while piece := file.read(PIECE):
+        starts.append(np.flatnonzero(np.frombuffer(piece, np.uint8) == NEWLINE) + (size + 1))
+        size += len(piece)
+    found = np.concatenate(starts)
+    return found[np.append(np.diff(found) > 1, size > found[-1])]
 
 
 class NotAlike(Exception):
@@ -131,6 +136,7 @@ class Standing:
         )
         db.execute("DROP TABLE clips_facts; DROP TABLE keys")
         self.is_input = self._marked("SELECT row FROM inputs")  # false where a path is repeated
+        self._finished: np.ndarray | None = None  # as far as it is known without another look at the results
         self.is_due, self.due_count, self.finished, self.failed, self.errors = self.is_input, 0, 0, 0, list[dict]()
 
     def _marked(self, query: str) -> np.ndarray:
@@ -162,10 +168,13 @@ class Standing:
             stale += [
                 line for line, row, text in some if (text and json.loads(text)) != self._made_from(self.rows[row])
             ]
+        self._finished = None if stale else self._marked("SELECT clip AS row FROM done_facts WHERE clip IS NOT NULL")
+        self.db.execute("DROP TABLE done_facts")
         if stale:
             lines = Lines(self.results.row_files())
             lines.write(self.results.path, np.delete(np.arange(len(lines)), stale))
             self.results.remove_parts()
+            self.drop_outdated()  # what the last of several results of a row has hidden
         return len(stale)
 
     def drop_outdated_errors(self) -> None:
@@ -189,12 +198,12 @@ class Standing:
 
     def look(self) -> None:
         """Find out which rows are finished, have failed, or are due."""
-        done = self._results()
-        finished = (
-            self._marked(f"SELECT row FROM inputs SEMI JOIN done ON key = done.{KEY}")
-            if done
-            else np.zeros(len(self.rows), bool)
-        )
+        finished = self._finished
+        if finished is None:
+            there = self._results() is not None
+            query = f"SELECT row FROM inputs SEMI JOIN done ON key = done.{KEY}" if there else "SELECT 0 AS row LIMIT 0"
+            finished = self._marked(query)
+        self._finished = None
         failed = {row: error for row, error in self._rows_of(self.results.load_errors()).items() if not finished[row]}
         self.is_due = self.is_input & ~finished
         self.is_due[list(failed)] = False
@@ -227,6 +236,8 @@ class Standing:
         ).fetchnumpy()
         row = np.zeros(len(found["line"]), np.int64)
         row[found["line"]] = found["row"]
+        self._finished = np.zeros(len(self.rows), bool)
+        self._finished[row[row < len(self.rows)]] = True
         order = np.argsort(row, kind="stable")
         order = order[np.append(np.diff(row[order]) != 0, True)]
         files = self.results.row_files()
