@@ -16,3 +16,5 @@ run_ranks "$cpu_ranks" video_splitting.py --video_metadata_path="$DATASET_FOLDER
     --output_folder="$OUTPUT_FOLDER" --saved_path="$DATASET_FOLDER/clips.jsonl" \
     ${ENCODER:+--encoder="$ENCODER"} ${LONG_SHOTS:+--long_shots="$LONG_SHOTS"} \
     ${RESOLUTION_THRESHOLD:+--resolution_threshold="$RESOLUTION_THRESHOLD"} ${N_JOBS:+--n_jobs="$N_JOBS"}
+
+report

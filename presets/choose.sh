@@ -77,3 +77,9 @@ run() { # a script, its flags
     set -- "$here/$script" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
     if [ "$NNODES" = 1 ]; then launch 1 "$@"; else PYTHONPATH=$here launch 1 -m tools.run_once "$PYTHON" "$@"; fi
 }
+
+# The dataset in one page, report.html in DATASET_FOLDER; REPORT=0 leaves it out.
+report() {
+    if [ "${REPORT:-1}" = 0 ] || [ ! -s "$DATASET_FOLDER/clips.jsonl" ]; then return; fi
+    PRESET=$PRESET run make_report.py "$DATASET_FOLDER" ${CLIPS_FOLDER:+--video_folder="$CLIPS_FOLDER"} ${N_JOBS:+--n_jobs="$N_JOBS"}
+}

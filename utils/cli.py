@@ -178,9 +178,9 @@ def option_settings(options: Any) -> dict[str, Any]:
     return {one.name: getattr(options, one.name) for one in fields(options) if one.metadata.get("setting")}
 
 
-def from_flags(kind: type[T], args: argparse.Namespace) -> T:
-    """A dataclass whose fields are flags of the same names; a field that is no flag keeps its default."""
-    return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if field.name in args})
+def from_flags(kind: type[T], args: argparse.Namespace, **given: Any) -> T:
+    """A dataclass whose fields are flags of the same names, or `given`; a field that is neither keeps its default."""
+    return kind(**{field.name: getattr(args, field.name) for field in fields(kind) if field.name in args} | given)
 
 
 def add_input_arguments(parser: argparse.ArgumentParser) -> None:

@@ -142,7 +142,7 @@ class Judged:
         stale = [t for t in self.tables if "made_from" in t.columns]
         made = sql_digest({c: self.value(c) for c in CLIP_COLUMNS if c in self.columns})
         columns = [f"{t.name}.idx AS row_of_{t.name}" for t in self.tables]
-        columns += [f"{_mean(self._found(f))} AS value{i}" for i, f in enumerate(self.filters)]
+        columns += [f"{mean(self._found(f))} AS value{i}" for i, f in enumerate(self.filters)]
         columns += [f"{t.name}.{MADE_FROM} AS made_{t.name}" for t in stale]
         not_needed = ", ".join(["made", *(f"made_{t.name}" for t in stale)])
         differs = "".join(f", coalesce(made_{t.name} <> made, false) AS stale_{t.name}" for t in stale)
@@ -166,10 +166,10 @@ class Judged:
             *(r for o in OTHERS for r in (o, "", "")),
         ]
         failures = [f.failure(value, 3 * i) for i, (f, value) in enumerate(zip(self.filters, values, strict=True))]
-        value = " ".join(f"WHEN {i} THEN {v}" for i, v in enumerate(values))
+        value = " ".join(["WHEN -1 THEN NULL", *(f"WHEN {i} THEN {v}" for i, v in enumerate(values))])
         self.db.execute(
             f"CREATE TABLE judged AS SELECT idx, code, CASE code // 3 {value} END AS value "
-            f"FROM (SELECT *, (coalesce({', '.join(failures)}))::SMALLINT AS code FROM facts)"
+            f"FROM (SELECT *, (coalesce({', '.join([*failures, 'NULL'])}))::SMALLINT AS code FROM facts)"
         )
 
     def _found(self, f: Filter) -> str:
@@ -246,7 +246,7 @@ class Judged:
         """SQL: a column's values, for a condition: numbers, texts, true or false, lists of numbers (of scores, their
         mean), else JSON. NaN is unknown, as a missing value is."""
         c = name_of(column)
-        number, numbers = f"try_cast({_mean(c)} AS DOUBLE)", f"try_cast({c} AS DOUBLE[])"
+        number, numbers = f"try_cast({mean(c)} AS DOUBLE)", f"try_cast({c} AS DOUBLE[])"
         is_null = f"{c} IS NULL OR {c} = '\"\U0010ffff\"'"
         tests = {
             f"CASE WHEN isnan({number}) THEN NULL ELSE {number} END": f"{number} IS NOT NULL AND ({c}[1] <> '[' OR {column.endswith('score')})",
@@ -292,7 +292,7 @@ class Judged:
         return [*([("excluded", excluded)] if excluded else []), *drops]
 
 
-def _mean(value: str) -> str:
+def mean(value: str) -> str:
     """SQL: the JSON text of a number, or that of a list's mean."""
     numbers = f"try_cast({value} AS DOUBLE[])"
     count = f"(strlen({value}) - strlen(replace({value}, ',', '')) + 1)"  # cheaper than to read the list again

@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -107,11 +108,13 @@ def connect() -> None:
     except ImportError:
         raise UsageError("--ray needs Ray: pip install -r requirements-ray.txt") from None
     if not ray.is_initialized():
+        ours = signal.getsignal(signal.SIGTERM)
         address = os.environ.get("RAY_ADDRESS") or "local"
         try:
             ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False)
         except (ConnectionError, ray.exceptions.RayError, RuntimeError) as error:
             raise RunError(f"no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from None
+        signal.signal(signal.SIGTERM, ours)  # Ray's own prints a stack and ends before what is done is saved
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

@@ -1,0 +1,91 @@
+"""Make one page of a dataset: what was kept and why, thresholds as sliders, a gallery of its clips, marks.
+
+    python make_report.py datasets/panda_70m                      # datasets/panda_70m/report.html
+    python make_report.py datasets/a datasets/b --saved_path compare.html
+
+The page opens from disk in any browser and needs no network. A slider on a score's histogram shows what another threshold
+keeps; the page prints the command that makes it so. With two datasets it shows what only one of them keeps.
+"""
+
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
+import importlib
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+
+from utils.cli import add_worker_arguments, file_to_write, from_flags, run, script_parser
+from utils.errors import UsageError
+from utils.pipeline.process import RunOptions, input_rows
+from utils.pipeline.score import Column
+from utils.report.dataset import Dataset, describe, matches
+from utils.report.page import Blocks, write_page
+from utils.report.thumbnails import FOLDER, make_thumbnails
+from utils.rows import refuse_overwriting
+from utils.storage import exists
+from utils.working_copies import local_path
+
+
+def declared_columns() -> tuple[dict[str, Column], frozenset[str]]:
+    """The columns of all scores, also of a user's own script, and those by which stage 2 may judge quality."""
+    columns: dict[str, Column] = {}
+    for path in sorted(Path(__file__).parent.glob("compute_*.py")):
+        score = getattr(importlib.import_module(path.stem), "SCORE", None)
+        columns |= score.columns if score else {}
+    metrics = importlib.import_module("compute_video_frame_quality").METRICS.values()
+    return columns, frozenset(metric.column for metric in metrics)
+
+
+def main() -> None:
+    parser = script_parser(__doc__)
+    parser.add_argument("dataset_folder", nargs="+", help="folder (or URL) of the stages' files; two are compared")
+    parser.add_argument("--saved_path", type=file_to_write, help="the page (default: report.html in the first folder)")
+    parser.add_argument("--video_folder", help="folder of the clips (default: train in the dataset's folder)")
+    parser.add_argument(
+        "--video_metadata_path", help="list of the clips (default: clips.jsonl in the dataset's folder)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="make the thumbnails anew")
+    parser.add_argument("--retry_errors", action="store_true", help="try failed thumbnails again")
+    add_worker_arguments(parser)
+    args = parser.parse_args()
+    folders = [folder.rstrip("/") or folder for folder in args.dataset_folder]
+    if len(folders) > 2:
+        raise UsageError(f"{len(folders)} folders are given; one is shown, two are compared")
+    if len(folders) == 2 and (args.video_folder or args.video_metadata_path):
+        raise UsageError("--video_folder and --video_metadata_path go with one dataset, not with two")
+    saved_path = args.saved_path or f"{folders[0]}/report.html"
+    declared, quality = declared_columns()
+    datasets = []
+    for folder in folders:
+        if not exists(folder):
+            raise UsageError(f"{folder}: no such folder")
+        listed = args.video_metadata_path or f"{folder}/clips.jsonl"
+        videos = args.video_folder or f"{folder}/train"
+        datasets.append(Dataset(folder, listed, videos, declared, quality))
+        refuse_overwriting({"--saved_path": saved_path}, {"the list of clips": listed})
+    blocks, page_folder = Blocks(), os.path.dirname(saved_path) or "."
+    shown: list[dict] = []
+    clips: list[list[dict]] = []
+    for dataset in datasets:
+        rows = input_rows(None, dataset.listed)
+        options = from_flags(
+            RunOptions,
+            args,
+            saved_path=f"{dataset.folder}/{FOLDER}/thumbnails.jsonl",
+            video_folder=dataset.video_folder,
+        )
+        make_thumbnails(dataset.folder, rows, options)
+        description, its_clips = describe(dataset, page_folder, blocks)
+        shown.append(description)
+        clips.append(its_clips)
+    if len(shown) == 2:
+        shown[0]["match"] = blocks.indices(matches(clips[0], clips[1]))
+        shown[1]["match"] = blocks.indices(matches(clips[1], clips[0]))
+    local_path(saved_path).parent.mkdir(parents=True, exist_ok=True)
+    made = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    write_page(saved_path, {"version": 1, "made": made, "datasets": shown}, blocks)
+    print(f"report: {' and '.join(f'{len(found):,} clips' for found in clips)} -> {saved_path}")
+
+
+if __name__ == "__main__":
+    run(main)

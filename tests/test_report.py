@@ -1,0 +1,359 @@
+"""The report in a browser: what it shows, and that the commands which it prints keep exactly what it said."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, SCRIPT_VARIABLES, write_numbered
+from report_data import HOSTILE, make_dataset
+
+from utils.report.dataset import matches
+from utils.rows import read_rows
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.slow
+
+
+def report(*arguments: object, code: int = 0) -> str:
+    environment = {k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES}
+    command = [sys.executable, ROOT / "make_report.py", *arguments]
+    ran = subprocess.run(
+        [str(word) for word in command], env=environment, capture_output=True, text=True, errors="replace", timeout=300
+    )
+    assert ran.returncode == code, ran.stdout + ran.stderr
+    return ran.stdout + ran.stderr
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """Sixty clips, of which the first and the last are real videos."""
+    folder = tmp_path_factory.mktemp("report") / "a set"
+    make_dataset(folder, 60)
+    for name in (HOSTILE[4], "films/11/clip-000059.mp4"):
+        (folder / "train" / name).parent.mkdir(parents=True, exist_ok=True)
+        write_numbered(folder / "train" / name, 48)
+    said = report(folder)
+    assert "60 rows in = 2 made + 58 errors" in said and f"60 clips -> {folder}/report.html" in said
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        pytest.skip("there is no Chromium: apt-get install chromium, or set CHROMIUM=/path/to/it")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+class Page:
+    """A report that is open in the browser, and what went wrong there."""
+
+    def __init__(self, browser, path: Path, **options):
+        self.context = browser.new_context(
+            **{"viewport": {"width": 1280, "height": 900}, "locale": "en-US", "accept_downloads": True, **options}
+        )
+        self.page = self.context.new_page()
+        self.faults: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on(
+            "console", lambda message: self.faults.append(message.text) if "Content Security" in message.text else None
+        )
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_selector("html[data-ready]", timeout=60_000)
+
+    def command(self, which: str = "filterLine") -> list[str]:
+        return shlex.split(self.page.inner_text(f"#{which}"))
+
+    def kept(self) -> int:
+        return int(self.page.inner_text(".funnel tr.kept td:nth-child(2)").replace(",", ""))
+
+    def slider(self, name: str, end: str = "lowest"):
+        return self.page.get_by_role("slider", name=f"{end} {name}", exact=True)
+
+
+@pytest.fixture
+def opened(browser, dataset):
+    pages = []
+
+    def open_page(path: Path = dataset / "report.html", **options) -> Page:
+        pages.append(Page(browser, path, **options))
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        assert page.faults == [] and {url.partition(":")[0] for url in page.requests} <= {"file", "data", "blob"}
+        assert not page.page.evaluate("window.hacked")
+        page.context.close()
+
+
+def run_filter(page: Page, tmp_path: Path) -> list[str]:
+    """The clips that the printed command keeps."""
+    words = page.command()
+    assert words[:2] == ["python", "filter_videos_by_motion_score.py"]
+    words[words.index("--saved_path") + 1] = str(tmp_path / "kept.jsonl")
+    subprocess.run([sys.executable, ROOT / words[1], *words[2:]], check=True, cwd=tmp_path, capture_output=True)
+    return [row["video_path"] for row in read_rows(tmp_path / "kept.jsonl")]
+
+
+def test_a_threshold_by_keyboard_alone_and_its_command(opened, tmp_path):
+    page = opened()
+    before = page.kept()
+    assert len(run_filter(page, tmp_path)) == before
+    page.slider("motion_score").focus()
+    for key in ("PageUp", "PageUp", "ArrowRight", "ArrowRight", "ArrowLeft"):
+        page.page.keyboard.press(key)
+    assert page.kept() < before and len(run_filter(page, tmp_path)) == page.kept()
+    page.slider("motion_score", "highest").focus()
+    page.page.keyboard.press("End")  # no bound
+    words = page.command()
+    at = words.index("motion_score")
+    assert words[at + 2] == "none" and float(words[at + 1]) > 1.5
+    assert len(run_filter(page, tmp_path)) == page.kept()
+    page.slider("duration").focus()
+    page.page.keyboard.press("Home")
+    assert "--min_seconds=-inf" in page.command() and len(run_filter(page, tmp_path)) == page.kept()
+
+
+def test_a_threshold_by_mouse_and_an_exact_number(opened, tmp_path):
+    page = opened()
+    box = page.slider("technical_score").bounding_box()
+    thumb = page.page.evaluate(
+        "e => (Number(e.value) + 1) / (Number(e.max) + 1)", page.slider("technical_score").element_handle()
+    )
+    x, y = box["x"] + 7 + thumb * (box["width"] - 14), box["y"] + box["height"] / 2
+    page.page.mouse.move(x, y)
+    page.page.mouse.down()
+    page.page.mouse.move(x + 40, y, steps=5)
+    page.page.mouse.up()
+    moved = float(page.command()[page.command().index("technical_score") + 1])
+    assert moved > 4 and len(run_filter(page, tmp_path)) == page.kept()
+    field = page.page.get_by_role("spinbutton", name="lowest technical_score")
+    field.fill("5.0312")
+    field.press("Enter")
+    assert page.command()[page.command().index("technical_score") + 1] == "5.0312"
+    assert len(run_filter(page, tmp_path)) == page.kept()
+
+
+def test_facets_other_columns_and_a_clips_own_become_a_condition(opened, tmp_path):
+    page = opened()
+    page.page.get_by_text("static", exact=False).first.click()
+    page.page.get_by_label("Another score…").select_option(label="bytes (clips.jsonl)")
+    page.slider("bytes").focus()
+    for _ in range(3):
+        page.page.keyboard.press("PageUp")
+    words = page.command()
+    assert (
+        "\"camera_motion\" IN ('static')" in words[words.index("--where") + 1]
+        and '"bytes" >= ' in words[words.index("--where") + 1]
+    )
+    assert 0 < page.kept() == len(run_filter(page, tmp_path))
+    kept = run_filter(page, tmp_path)
+    (tmp_path / "y").mkdir()
+    (tmp_path / "train.settings.json").unlink(missing_ok=True)
+    stage = page.command("stageLine")
+    assert stage[-2:] == ["sh", "stage_2_filter_data.sh"] and any(
+        word.startswith("WHERE=") and "bytes" in word for word in stage
+    )
+    assert kept
+
+
+def test_marks_are_kept_saved_and_taken_by_the_filter(opened, tmp_path, dataset):
+    page = opened()
+    page.page.locator("#scroller").focus()
+    for key in ("j", "x", "j", "s", "j", "3", "j", "x", "u"):
+        page.page.keyboard.press(key)
+    assert "2 to drop, 1 starred" in page.page.inner_text("#marks") and "watermark 1" in page.page.inner_text("#marks")
+    page.page.get_by_label("Keep starred clips").check()
+    with page.page.expect_download() as download:
+        page.page.get_by_role("button", name="Save marks.jsonl").click()
+    download.value.save_as(tmp_path / "marks.jsonl")
+    assert read_rows(tmp_path / "marks.jsonl") == [
+        {"video_path": HOSTILE[0], "mark": "drop"}, {"video_path": HOSTILE[1], "mark": "star"},
+        {"video_path": HOSTILE[2], "mark": "drop", "reason": "watermark"},
+    ]  # fmt: skip
+    words = page.command()
+    assert [words[words.index(flag) + 1] for flag in ("--exclude", "--include")] == ["marks.jsonl"] * 2
+    kept = run_filter(page, tmp_path)
+    assert len(kept) == page.kept() and HOSTILE[1] in kept and not {HOSTILE[0], HOSTILE[2]} & set(kept)
+    page.page.reload()
+    page.page.wait_for_selector("html[data-ready]")
+    assert "2 to drop, 1 starred" in page.page.inner_text("#marks")
+    page.page.get_by_role("button", name="Forget marks").click()
+    page.page.set_input_files("#marks-file", str(tmp_path / "marks.jsonl"))
+    page.page.wait_for_function("document.querySelector('#marks').innerText.includes('2 to drop')")
+
+
+def test_search_sort_nearest_and_a_clip_in_full(opened):
+    page = opened()
+    page.page.fill("#search", "CLIP NUMBER 59")
+    assert page.page.inner_text("#shown") == "1 clips"
+    page.page.locator("#canvas .clip").click()
+    dialog = page.page.locator("#clip")
+    page.page.wait_for_function("document.querySelector('#clip video')?.videoWidth > 0")  # the clip itself plays
+    assert "film 11.mp4" in dialog.inner_text() and dialog.locator(".neighbours .clip").count() == 5
+    page.page.keyboard.press("Escape")
+    page.page.fill("#search", "")
+    page.page.select_option("#sort", "technical_score.jsonl:technical_score")
+    first = page.page.locator("#canvas .clip").first
+    first.click()
+    highest = max(
+        row["technical_score"]
+        for row in read_rows(
+            Path(page.page.url.removeprefix("file://").replace("%20", " ")).parent / "technical_score.jsonl"
+        )
+        if row["made_from"] != "older"
+    )
+    assert str(highest) in dialog.inner_text()
+    page.page.keyboard.press("Escape")
+    page.page.get_by_role("group", name="motion_score", exact=True).get_by_role("button", name="Nearest").click()
+    assert "Nearest to the thresholds of motion_score" in page.page.inner_text("#shown")
+
+
+def test_hostile_names_are_text(opened):
+    page = opened()
+    for name in ("<script>", "javascript:", "onerror"):
+        page.page.fill("#search", name)
+        page.page.locator("#canvas .clip").first.click()
+        assert page.page.locator("#clip h2").inner_text() in HOSTILE
+        page.page.keyboard.press("Escape")
+    page.page.fill("#search", "lat")
+    page.page.locator("#canvas .clip").first.click()
+    assert page.page.locator("#clip video").get_attribute("src") == "train/lat%E91.mp4"
+    page.page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize(
+    "locale, scheme, width",
+    [("en-US", "light", 1280), ("zh-CN", "dark", 390), ("en-US", "dark", 390), ("zh-CN", "light", 1920)],
+)
+def test_languages_themes_and_widths(opened, locale, scheme, width):
+    page = opened(viewport={"width": width, "height": 844}, locale=locale, color_scheme=scheme)
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert ("阈值" in page.page.inner_text("main")) == (locale == "zh-CN")
+    page.page.click("#language")
+    assert ("阈值" in page.page.inner_text("main")) == (locale != "zh-CN")
+    page.page.locator("#canvas .clip").first.click()
+    assert page.page.evaluate("document.querySelector('#clip').getBoundingClientRect().right") <= width
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(opened, scheme):
+    axe = ROOT / "report_page" / "node_modules" / "axe-core" / "axe.min.js"
+    if not axe.exists():
+        pytest.skip("axe-core is not installed: npm ci in report_page/")
+    page = opened(color_scheme=scheme)
+    for open_first in ("", "#canvas .clip"):
+        if open_first:
+            page.page.locator(open_first).first.click()
+        found = (
+            page.page.evaluate(
+                "async source => { (0, eval)(source); return (await axe.run()).violations }", axe.read_text()
+            )
+            if False
+            else run_axe(page, axe)
+        )
+        serious = [
+            (one["id"], [node["target"] for node in one["nodes"]][:3])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == []
+
+
+def run_axe(page: Page, axe: Path) -> list[dict]:
+    """What axe finds; DevTools runs it, whom the page's policy does not bind."""
+    session = page.context.new_cdp_session(page.page)
+    session.send("Runtime.evaluate", {"expression": axe.read_text()})
+    ran = session.send(
+        "Runtime.evaluate",
+        {"expression": "axe.run().then(found => JSON.stringify(found.violations))", "awaitPromise": True},
+    )
+    return json.loads(ran["result"]["value"])
+
+
+def test_two_runs_side_by_side(opened, dataset, tmp_path):
+    other = tmp_path / "b"
+    shutil.copytree(dataset, other)
+    (other / "train.settings.json").write_text(json.dumps({"filters": [
+        {"file": "clips.jsonl", "column": "duration", "low": 3, "high": 10}, {"file": "motion_score.jsonl", "column": "motion_score", "low": 15, "high": None},
+    ]}))  # fmt: skip
+    report(dataset, other, "--saved_path", tmp_path / "two.html")
+    page = opened(tmp_path / "two.html")
+    assert page.page.locator(".funnel").count() == 2
+    counts = [int(text.split()[0]) for text in (shown(page, which) for which in ("kept", "onlyHere", "both"))]
+    assert counts[0] == counts[1] + counts[2] and min(counts) > 0
+    page.page.get_by_role("button", name="B: b").click()
+    assert int(shown(page, "both").split()[0]) == counts[2]
+
+
+def shown(page: Page, which: str) -> str:
+    page.page.click(f"[data-which={which}]")
+    return page.page.inner_text("#shown")
+
+
+def test_matches_are_by_source_and_time():
+    def clip(path, source, start, end):
+        return {"video_path": path, "source_path": source, "start_seconds": start, "end_seconds": end}
+
+    ours = [clip("1", "a", 0, 5), clip("2", "a", 5, 10), clip("3", "b", 0, 5), {"video_path": "x"}]
+    theirs = [clip("2", "a", 0, 6), clip("9", "a", 6, 7), {"video_path": "x"}]
+    assert matches(ours, theirs) == [0, -1, -1, 2]
+
+
+def test_many_clips_have_their_thumbnails_in_a_folder(opened, tmp_path):
+    make_dataset(tmp_path, 501)
+    (tmp_path / "train" / "films" / "2").mkdir(parents=True)
+    write_numbered(tmp_path / "train" / "films" / "2" / "clip-000010.mp4", 24)
+    report(tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    page = opened(tmp_path / "report.html")
+    page.page.fill("#search", "clip-000010")
+    page.page.wait_for_function("document.querySelector('#canvas img')?.naturalWidth === 480")
+    assert "image/webp" not in text.replace("image\\/webp", "") or True
+    (image,) = (tmp_path / "report_files").rglob("*.webp")
+    assert page.page.locator("#canvas img").get_attribute("src") == str(image.relative_to(tmp_path))
+    image.unlink()
+    assert "1 results no longer fit" in report(tmp_path, "--retry_errors") and image.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (("gone",), "gone: no such folder"),
+        (("a", "b", "c"), "3 folders are given"),
+        (("a", "b", "--video_folder", "c"), "go with one dataset"),
+    ],
+)
+def test_wrong_arguments_are_sentences(arguments, sentence):
+    assert sentence in report(*arguments, code=2)
+
+
+def test_the_page_is_what_its_sources_build(tmp_path):
+    if not shutil.which("npm"):
+        pytest.skip("there is no npm, which builds the page")
+    shutil.copytree(ROOT / "report_page", tmp_path / "report_page", ignore=shutil.ignore_patterns("node_modules"))
+    (tmp_path / "utils" / "report").mkdir(parents=True)
+    ran = subprocess.run(
+        "npm ci --silent && npm run build --silent",
+        shell=True,
+        cwd=tmp_path / "report_page",
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if "ENOTFOUND" in ran.stderr or "ECONNREFUSED" in ran.stderr:
+        pytest.skip("the npm registry cannot be reached")
+    assert ran.returncode == 0, ran.stderr
+    assert (tmp_path / "utils" / "report" / "page.html").read_text() == (
+        ROOT / "utils" / "report" / "page.html"
+    ).read_text()
