@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument(
         "--video_metadata_path", help="list of the clips (default: clips.jsonl in the dataset's folder)"
     )
+    parser.add_argument("--no_thumbnails", action="store_true", help="leave the pictures out")
     parser.add_argument("--overwrite", action="store_true", help="make the thumbnails anew")
     parser.add_argument("--retry_errors", action="store_true", help="try failed thumbnails again")
     add_worker_arguments(parser)
@@ -67,14 +68,14 @@ def main() -> None:
     shown: list[dict] = []
     clips: list[list[dict]] = []
     for dataset in datasets:
-        rows = input_rows(None, dataset.listed)
         options = from_flags(
             RunOptions,
             args,
             saved_path=f"{dataset.folder}/{FOLDER}/thumbnails.jsonl",
             video_folder=dataset.video_folder,
         )
-        make_thumbnails(dataset.folder, rows, options)
+        if not args.no_thumbnails:
+            make_thumbnails(dataset.folder, input_rows(None, dataset.listed), options)
         description, its_clips = describe(dataset, page_folder, blocks)
         shown.append(description)
         clips.append(its_clips)

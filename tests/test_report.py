@@ -157,14 +157,10 @@ def test_facets_other_columns_and_a_clips_own_become_a_condition(opened, tmp_pat
         and '"bytes" >= ' in words[words.index("--where") + 1]
     )
     assert 0 < page.kept() == len(run_filter(page, tmp_path))
-    kept = run_filter(page, tmp_path)
-    (tmp_path / "y").mkdir()
-    (tmp_path / "train.settings.json").unlink(missing_ok=True)
     stage = page.command("stageLine")
     assert stage[-2:] == ["sh", "stage_2_filter_data.sh"] and any(
         word.startswith("WHERE=") and "bytes" in word for word in stage
     )
-    assert kept
 
 
 def test_marks_are_kept_saved_and_taken_by_the_filter(opened, tmp_path, dataset):
@@ -255,15 +251,9 @@ def test_axe_finds_nothing_serious(opened, scheme):
     for open_first in ("", "#canvas .clip"):
         if open_first:
             page.page.locator(open_first).first.click()
-        found = (
-            page.page.evaluate(
-                "async source => { (0, eval)(source); return (await axe.run()).violations }", axe.read_text()
-            )
-            if False
-            else run_axe(page, axe)
-        )
+        found = run_axe(page, axe)
         serious = [
-            (one["id"], [node["target"] for node in one["nodes"]][:3])
+            (one["id"], [(node["target"], node["failureSummary"]) for node in one["nodes"]][:3])
             for one in found
             if one["impact"] in ("serious", "critical")
         ]
@@ -315,11 +305,9 @@ def test_many_clips_have_their_thumbnails_in_a_folder(opened, tmp_path):
     (tmp_path / "train" / "films" / "2").mkdir(parents=True)
     write_numbered(tmp_path / "train" / "films" / "2" / "clip-000010.mp4", 24)
     report(tmp_path)
-    text = (tmp_path / "report.html").read_text()
     page = opened(tmp_path / "report.html")
     page.page.fill("#search", "clip-000010")
     page.page.wait_for_function("document.querySelector('#canvas img')?.naturalWidth === 480")
-    assert "image/webp" not in text.replace("image\\/webp", "") or True
     (image,) = (tmp_path / "report_files").rglob("*.webp")
     assert page.page.locator("#canvas img").get_attribute("src") == str(image.relative_to(tmp_path))
     image.unlink()

@@ -101,11 +101,11 @@ export class Gallery {
     const mark = marks.get(i);
     const path = dataset.paths.get(i);
     const why = reasonText(reason);
-    const badge = mark ? make("span", { class: `badge ${mark.mark}`, textContent: mark.mark === "star" ? "★" : "✕" }) : null;
+    const badge = mark ? make("span", { class: `badge ${mark.mark}`, role: "img", "aria-label": say(mark.mark === "star" ? "stars" : "markedDrop"), textContent: mark.mark === "star" ? "★" : "✕" }) : null;
     const length = dataset.number("duration")?.[i];
     return make("button", {
       type: "button", class: `clip ${reason ? "dropped" : "kept"}`, "data-place": place, tabIndex: place === Math.max(0, this.focused) ? 0 : -1,
-      "aria-label": [say("play", { path }), why || say("kept"), mark && say(mark.mark === "star" ? "stars" : "markedDrop")].filter(Boolean).join(", "),
+      title: path,
     }, picture(dataset, i), badge,
     make("span", { class: "name", dir: "auto", textContent: path.split("/").at(-1) }),
     make("span", { class: "why", textContent: why || dataset.captions?.get(i).slice(0, 90) || (length === length && length !== undefined ? `${precise(length)} s` : "") }));
