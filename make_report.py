@@ -73,6 +73,7 @@ def main() -> None:
             args,
             saved_path=f"{dataset.folder}/{FOLDER}/thumbnails.jsonl",
             video_folder=dataset.video_folder,
+            ray=False,
         )
         if not args.no_thumbnails:
             make_thumbnails(dataset.folder, input_rows(None, dataset.listed), options)

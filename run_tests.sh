@@ -13,6 +13,11 @@ if [ $# -eq 0 ]; then
     "$PYTHON" -m ruff format --check . || failed=1
     "$PYTHON" -m mypy || failed=1
     [ "$failed" = 0 ] || exit 1
+    # A browser for the tests of the report, which are skipped without one.
+    if ! command -v chromium google-chrome >/dev/null; then
+        echo "installing Chromium, which opens the report in tests"
+        (apt-get update && apt-get install -y --no-install-recommends chromium) >/dev/null 2>&1 || echo "Chromium cannot be installed here: the report is not opened in a browser" >&2
+    fi
     # Two processes, because tests wait a lot for the scripts that they start; --dist loadscope keeps a file's tests, which share fixtures, together.
     set -- -n 2 --dist loadscope
 fi

@@ -17,4 +17,4 @@ run_ranks "$cpu_ranks" video_splitting.py --video_metadata_path="$DATASET_FOLDER
     ${ENCODER:+--encoder="$ENCODER"} ${LONG_SHOTS:+--long_shots="$LONG_SHOTS"} \
     ${RESOLUTION_THRESHOLD:+--resolution_threshold="$RESOLUTION_THRESHOLD"} ${N_JOBS:+--n_jobs="$N_JOBS"}
 
-report
+report "$OUTPUT_FOLDER" "$DATASET_FOLDER/clips.jsonl"

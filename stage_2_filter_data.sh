@@ -55,4 +55,4 @@ bound motion_score.jsonl cut_inside none "$CUT_INSIDE_THRESHOLD"
 with_bounds on_clips run filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --plot="$DATASET_FOLDER/scores.png" ${WHERE:+--where="$WHERE"} \
     ${COLUMNS_FROM:+--columns_from="$COLUMNS_FROM"} ${EXCLUDE:+--exclude="$EXCLUDE"} ${INCLUDE:+--include="$INCLUDE"}
 
-report
+report "$VIDEO_FOLDER" "${VIDEO_METADATA_PATH:-$DATASET_FOLDER/clips.jsonl}"

@@ -47,4 +47,4 @@ ask "$SUMMARIZER" caption_summary.py --video_metadata_path="$DATASET_FOLDER/fram
 run export_dataset.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="$DATASET_FOLDER/summary_caption.jsonl" \
     --saved_path="$DATASET_FOLDER/train_panda_70m.json"
 
-report
+report "$VIDEO_FOLDER" "$DATASET_FOLDER/clips.jsonl"

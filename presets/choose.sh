@@ -78,8 +78,9 @@ run() { # a script, its flags
     if [ "$NNODES" = 1 ]; then launch 1 "$@"; else PYTHONPATH=$here launch 1 -m tools.run_once "$PYTHON" "$@"; fi
 }
 
-# The dataset in one page, report.html in DATASET_FOLDER; REPORT=0 leaves it out.
-report() {
-    if [ "${REPORT:-1}" = 0 ] || [ ! -s "$DATASET_FOLDER/clips.jsonl" ]; then return; fi
-    PRESET=$PRESET run make_report.py "$DATASET_FOLDER" ${CLIPS_FOLDER:+--video_folder="$CLIPS_FOLDER"} ${N_JOBS:+--n_jobs="$N_JOBS"}
+# The dataset in one page, report.html in DATASET_FOLDER; REPORT=0 leaves it out. A stage has done its work also where there is no report.
+report() { # folder of the clips, their list
+    if [ "${REPORT:-1}" = 0 ] || [ ! -s "$2" ]; then return; fi
+    export PRESET
+    run make_report.py "$DATASET_FOLDER" --video_folder="$1" --video_metadata_path="$2" ${N_JOBS:+--n_jobs="$N_JOBS"} || echo "there is no report: see above" >&2
 }
