@@ -33,7 +33,7 @@ def make_dataset(folder: Path, count: int, seed: int = 1) -> list[dict]:
         duration = round(drawn.uniform(2.5, 11), 3)
         start = 10.0 * (i % 5)
         clip = {"video_path": path, "source_path": f"film {i // 5}.mp4", "source_digest": "0", "start_seconds": start, "end_seconds": start + duration,
-                "duration": duration, "frame_size": [1280, 720], "bytes": drawn.randrange(10**5, 10**6)}  # fmt: skip
+                "duration": duration, "frame_size": [1280, 720], "has_audio": drawn.random() < 0.5, "bytes": drawn.randrange(10**5, 10**6)}  # fmt: skip
         stamp = {"made_from": digest(clip, CLIP_COLUMNS)}
         value = {
             "duration": duration,

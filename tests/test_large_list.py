@@ -1,12 +1,16 @@
 """A list that is not held in memory is worked on as one that is: the same due rows, files and closing lines."""
 
 import json
+import os
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -57,7 +61,7 @@ def in_this_process(monkeypatch):
     monkeypatch.setattr(process, "LARGE", process.LARGE)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 @given(st.lists(ROWS, min_size=1, max_size=8), st.lists(ROWS, min_size=1, max_size=8), st.data())
 def test_as_with_rows_in_memory(first, then, data):
     """A first run over one list, its files tampered with, then a run over another list."""
@@ -91,3 +95,32 @@ def test_a_malformed_row_ends_the_run_before_any_work(tmp_path):
     (tmp_path / "list.jsonl").write_text('{"video_path": "a.mp4"}\n{"video_path": 7}\n')
     _, raised = run(tmp_path, large=True)
     assert "line 2" in raised and "not a path" in raised and not (tmp_path / "scores.jsonl").exists()
+
+
+RANKS = """
+from utils.cli import run
+from utils.pipeline import process
+from utils.pipeline.process import RunOptions, Step, lazy_input_rows, process_rows
+
+process.LARGE = 0
+
+def read(row):
+    return {"length": len(row["video_path"])}
+
+if __name__ == "__main__":
+    run(lambda: process_rows(Step("length", read, {}), lazy_input_rows(None, "list.jsonl"), RunOptions("out.jsonl", n_jobs=1)))
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_share_a_large_list(tmp_path):
+    (tmp_path / "script.py").write_text(RANKS)
+    paths = [f"{number}.mp4" for number in range(100)]
+    write_rows(tmp_path / "list.jsonl", [{"video_path": path} for path in paths])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "script.py"]
+    ran = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert "100 rows in = 100 scored + 0 errors" in ran.stdout, ran.stdout + ran.stderr
+    assert [row["video_path"] for row in read_rows(tmp_path / "out.jsonl")] == paths
+    assert not list(tmp_path.glob("out.part*"))

@@ -179,6 +179,21 @@ def test_facets_other_columns_and_a_clips_own_become_a_condition(opened, tmp_pat
     )
 
 
+@pytest.mark.parametrize("column, value", [("has_audio", "true"), ("main_colour", None)])
+def test_a_facet_of_any_file(opened, tmp_path, column, value):
+    """True or false of the list, and what was seen in the thumbnails, whose file no filter names."""
+    page = opened()
+    facet = page.page.locator(".facet", has=page.page.get_by_text(column, exact=True))
+    if not facet.evaluate("facet => facet.open"):
+        facet.locator("summary").click()
+    box = facet.locator("label", has_text=value).first if value else facet.locator("label").last
+    box.click()
+    words = page.command()
+    assert f'"{column}" IN (' in words[words.index("--where") + 1]
+    assert ("--columns_from" in words) == (column == "main_colour")
+    assert len(run_filter(page, tmp_path)) == page.kept() < 60
+
+
 def test_marks_are_kept_saved_and_taken_by_the_filter(opened, tmp_path, dataset):
     page = opened()
     page.page.locator("#scroller").focus()

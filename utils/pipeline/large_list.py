@@ -161,20 +161,21 @@ class Standing:
         done.load(["made_from"], "row", f"LEFT JOIN inputs ON key = done.{KEY}")  # checks what each column holds
         made_from = name_of("made_from") if "made_from" in done.columns else "NULL"
         found = self.db.execute(
-            f"SELECT done_facts.idx - 1, row, {made_from} FROM done_facts JOIN inputs ON row = clip WHERE made IS DISTINCT FROM {made_from}"
+            f"SELECT row, {made_from} FROM done_facts JOIN inputs ON row = clip WHERE made IS DISTINCT FROM {made_from}"
         )
         stale = []
         while some := found.fetchmany(1000):  # Python may spell a number in another way
-            stale += [
-                line for line, row, text in some if (text and json.loads(text)) != self._made_from(self.rows[row])
-            ]
+            stale += [row for row, text in some if (text and json.loads(text)) != self._made_from(self.rows[row])]
         self._finished = None if stale else self._marked("SELECT clip AS row FROM done_facts WHERE clip IS NOT NULL")
         self.db.execute("DROP TABLE done_facts")
         if stale:
+            query = (
+                f"SELECT done.idx - 1 AS line FROM done JOIN inputs ON key = done.{KEY} WHERE row IN (SELECT unnest(?))"
+            )
+            of_stale = self.db.execute(query, [stale]).fetchnumpy()["line"]
             lines = Lines(self.results.row_files())
-            lines.write(self.results.path, np.delete(np.arange(len(lines)), stale))
+            lines.write(self.results.path, np.delete(np.arange(len(lines)), of_stale))
             self.results.remove_parts()
-            self.drop_outdated()  # what the last of several results of a row has hidden
         return len(stale)
 
     def drop_outdated_errors(self) -> None:

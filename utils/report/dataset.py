@@ -92,7 +92,7 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
         if any(values)
     ]
     return {
-        "name": os.path.basename(dataset.folder.rstrip("/")), "folder": dataset.folder, "list": dataset.listed,
+        "name": os.path.basename(dataset.folder if is_url(dataset.folder) else os.path.abspath(dataset.folder)), "folder": dataset.folder, "list": dataset.listed,
         "saved_path": dataset.file("train.jsonl"), "video_folder": _link(dataset.video_folder, page_folder),
         "count": len(clips), "columns": columns, "thumbnail_frames": FRAMES, "match": None,
         **_in_force(dataset, settings, columns, blocks), **_where(dataset, settings, paths, files, blocks),
