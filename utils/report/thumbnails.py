@@ -7,7 +7,6 @@ anew.
 import os
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -86,5 +85,7 @@ def make_thumbnails(dataset: str, rows: list[dict], options: RunOptions) -> None
         print(f"thumbnails: {error}")
 
 
-def image_of(path: str | Path) -> bytes:
-    return local_path(path).read_bytes()
+def image_of(path: str) -> bytes:
+    """A thumbnail's file; nothing where it is gone."""
+    file = local_path(path)
+    return file.read_bytes() if file.is_file() else b""
