@@ -80,8 +80,9 @@ def save_settings(saved_path: Path, args: argparse.Namespace, filters: Sequence[
     """Write down what the rows were chosen by, for a report: names of files beside them, or as they were given."""
 
     def named(path: str | None) -> str | None:
-        local = local_path(path) if path else None
-        return local.name if local and local.resolve().parent == saved_path.resolve().parent else path
+        folder = saved_path.resolve().parent
+        local = local_path(path).resolve() if path else folder
+        return local.relative_to(folder).as_posix() if path and local.is_relative_to(folder) else path
 
     settings = {
         "file": saved_path.name,

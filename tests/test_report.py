@@ -194,6 +194,39 @@ def test_a_facet_of_any_file(opened, tmp_path, column, value):
     assert len(run_filter(page, tmp_path)) == page.kept() < 60
 
 
+def test_what_train_jsonl_was_made_with_is_where_the_page_begins(opened, dataset, tmp_path, run_script):
+    folder = tmp_path / "set"
+    shutil.copytree(dataset, folder)
+    flags = (
+        "--filter",
+        folder / "motion_score.jsonl",
+        "motion_score",
+        5,
+        "none",
+        "--min_seconds",
+        2,
+        "--where",
+        "camera_motion <> 'static' and bytes > 2e5",
+    )
+    run_script(
+        "filter_videos_by_motion_score.py",
+        "--video_metadata_path",
+        folder / "clips.jsonl",
+        "--saved_path",
+        folder / "train.jsonl",
+        *flags,
+    )
+    kept = [row["video_path"] for row in read_rows(folder / "train.jsonl")]
+    report(folder)
+    page = opened(folder / "report.html")
+    assert page.kept() == len(kept) and run_filter(page, tmp_path) == kept
+    page.page.get_by_label("only clips for which").uncheck()
+    assert len(run_filter(page, tmp_path)) == page.kept() > len(kept)
+    page.slider("duration").press("PageUp")
+    page.page.get_by_label("only clips for which").check()
+    assert len(run_filter(page, tmp_path)) == page.kept()
+
+
 def test_marks_are_kept_saved_and_taken_by_the_filter(opened, tmp_path, dataset):
     page = opened()
     page.page.locator("#scroller").focus()

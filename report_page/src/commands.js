@@ -4,6 +4,7 @@
 export const quoted = (text) => (/^[A-Za-z0-9_./:=,+@%^-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 const name = (column) => `"${column.replaceAll('"', '""')}"`;
 const literal = (text) => `'${text.replaceAll("'", "''")}'`;
+const place = (dataset, file) => (/^\/|:\/\//.test(file) ? file : `${dataset.folder}/${file}`);
 const bound = (value) => (value === null ? "none" : String(value));
 
 /** Whether bounds of a column are flags of the filter; those of the list's own columns are part of the condition. */
@@ -31,7 +32,7 @@ const usedFiles = (choice, filters) => [...filters.map((f) => f.file), ...choice
 /** The line of filter_videos_by_motion_score.py. */
 export function filterCommand(choice, marksFile, hasMarks) {
   const { dataset } = choice;
-  const path = (file) => `${dataset.folder}/${file}`;
+  const path = (file) => place(dataset, file);
   const on = choice.filters.filter((f) => choice.isOn(f));
   const length = choice.filters.find((f) => isLength(dataset, f));
   const flags = on.filter((f) => !isOwn(dataset, f));
@@ -71,7 +72,7 @@ export function stageCommand(choice, marksFile, hasMarks) {
   if (where) variable("WHERE", where);
   const staged = new Set(on.filter((f) => f.variables?.some(Boolean)).map((f) => f.file));
   const more = usedFiles(choice, rest).find((file) => !staged.has(file) && file !== dataset.list.split("/").at(-1)) ?? dataset.columns_from?.[0];
-  if (where && more) variable("COLUMNS_FROM", `${dataset.folder}/${more}`);
+  if (where && more) variable("COLUMNS_FROM", place(dataset, more));
   if (hasMarks.drop) variable("EXCLUDE", marksFile);
   if (hasMarks.star && choice.keepStars) variable("INCLUDE", marksFile);
   return [...words, "sh stage_2_filter_data.sh"].join(" ");

@@ -166,7 +166,7 @@ class Judged:
             *(r for o in OTHERS for r in (o, "", "")),
         ]
         failures = [f.failure(value, 3 * i) for i, (f, value) in enumerate(zip(self.filters, values, strict=True))]
-        value = " ".join(["WHEN -1 THEN NULL", *(f"WHEN {i} THEN {v}" for i, v in enumerate(values))])
+        value = " ".join(["WHEN -1 THEN NULL::VARCHAR", *(f"WHEN {i} THEN {v}" for i, v in enumerate(values))])
         self.db.execute(
             f"CREATE TABLE judged AS SELECT idx, code, CASE code // 3 {value} END AS value "
             f"FROM (SELECT *, (coalesce({', '.join([*failures, 'NULL'])}))::SMALLINT AS code FROM facts)"
