@@ -141,6 +141,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=[10, 10**4, 10**5, 10**6], help="of the list")
     parser.add_argument("--pandas_rows", type=int, default=10**6, help="pandas is left out above this number of rows")
+    parser.add_argument("--only", choices=["filter", "resume"], help="one of the two")
     parser.add_argument("--folder", help="for the made-up files (default: a temporary one)")
     args = parser.parse_args()
     lines = []
@@ -150,6 +151,8 @@ def main() -> None:
             size = make(folder, count)
             used: dict[str, tuple[Usage, float]] = {}
             for name, command in sides(folder):
+                if not name.startswith(args.only or ""):
+                    continue
                 if "pandas" in name and count > args.pandas_rows:
                     continue
                 print(f"{count:,} rows: {name}", file=sys.stderr)

@@ -96,6 +96,12 @@ export class Choice {
     return { keptSeconds, steps: order.filter(on).map((n) => ({ name: names[n], ...steps[n] })) };
   }
 
+  /** @returns {[string, number][]} scores that clips lack which pass all filters before, and how many these are */
+  lacking() {
+    const counts = this.filters.map((f, n) => [f.name, this.failed.reduce((sum, failed, i) => sum + (failed === n && f.results[i] === MISSING), 0)]);
+    return counts.filter(([, count]) => count);
+  }
+
   /** Why a clip is dropped: [kind, filter], null where it is kept. */
   reason(i) {
     const n = this.failed[i];

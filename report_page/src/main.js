@@ -94,14 +94,12 @@ function showNear(filter) {
 
 function drawCommands(choice, marks) {
   const counts = marks.counts();
-  const loosened = choice.filters.filter((f) => f.given && f.missing && (loosens(f.given.low, f.low) || loosens(f.high, f.given.high)));
+  const lacking = choice.lacking();
   byId("commands").replaceChildren(
     ...[["filterLine", filterCommand], ["stageLine", stageCommand]].flatMap(([word, command]) => [make("p", { textContent: say(word) }), copyable(command(choice, MARKS_FILE, counts), word)]),
-    ...loosened.map((f) => make("p", { class: "meaning", textContent: say("loosened", { n: number(f.missing), name: f.name }) })),
+    ...lacking.map(([name, count]) => make("p", { class: "meaning", textContent: say("lacking", { n: number(count), name }) })),
     counts.drop || (counts.star && choice.keepStars) ? make("p", { class: "meaning", textContent: say("saveFirst") }) : "");
 }
-
-const loosens = (before, now) => (now ?? -Infinity) < (before ?? -Infinity);
 
 function copyable(text, id) {
   const code = make("code", { id, tabIndex: 0, textContent: text });
