@@ -1,6 +1,5 @@
 """A list that is not held in memory is worked on as one that is: the same due rows, files and closing lines."""
 
-import json
 import os
 import subprocess
 import sys
@@ -16,10 +15,10 @@ from hypothesis import strategies as st
 
 from utils.errors import Failure, RunError, UsageError
 from utils.pipeline import process
-from utils.pipeline.process import RunOptions, Step, lazy_input_rows, process_rows
-from utils.rows import read_rows, write_rows
+from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, lazy_input_rows, process_rows
+from utils.rows import digest, read_rows, write_rows
 
-PATHS = ("a.mp4", "./a.mp4", "sub/b ü.mp4", 'c\'s "c".mp4', "d.mp4", "e.mp4", "bad 1.mp4", "bad 2.mp4")
+PATHS = ("a.mp4", "./a.mp4", "sub/b ü.mp4", 'c\'s "c".mp4', "d.mp4", "e.mp4", "bad 1.mp4", "bad \x1b.mp4")
 ROWS = st.fixed_dictionaries(
     {"video_path": st.sampled_from(PATHS)},
     optional={
@@ -48,6 +47,12 @@ def run(folder: Path, large: bool, **options) -> tuple[str, str]:
     return said.getvalue(), ""
 
 
+def with_blank(path: Path, blank: str) -> str:
+    """The text of a file, `blank` after its first line."""
+    first, *others = path.read_text().splitlines(keepends=True) or [""]
+    return "".join([first, blank, *others])
+
+
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
     """Reading here, not in worker processes: those are the same for both."""
@@ -66,7 +71,9 @@ def in_this_process(monkeypatch):
 def test_as_with_rows_in_memory(first, then, data):
     """A first run over one list, its files tampered with, then a run over another list."""
     results, torn = [], data.draw(st.booleans())
-    part = data.draw(st.lists(st.sampled_from(PATHS[2:6]), max_size=3))
+    blank = data.draw(st.sampled_from(["", "\n", "  \n", "\t\r\n"]))
+    made_from = st.none() | st.sampled_from(first).map(lambda row: digest(row, CLIP_COLUMNS))
+    part = data.draw(st.lists(st.tuples(st.sampled_from(PATHS[2:6]), made_from), max_size=3))
     retry = data.draw(st.booleans())
     for large in (True, False):
         with TemporaryDirectory() as name:
@@ -74,10 +81,16 @@ def test_as_with_rows_in_memory(first, then, data):
             said = []
             for number, rows in enumerate((first, then)):
                 write_rows(folder / "list.jsonl", rows)
+                (folder / "list.jsonl").write_text(with_blank(folder / "list.jsonl", blank))
                 if number and part and (folder / "scores.jsonl").exists():
-                    (folder / "scores.part-0.jsonl").write_text(
-                        "".join(json.dumps({"video_path": path, "old": 1}) + "\n" for path in part)
+                    write_rows(
+                        folder / "scores.part-0.jsonl",
+                        [
+                            {"video_path": path, "old": i} | ({"made_from": m} if m else {})
+                            for i, (path, m) in enumerate(part)
+                        ],
                     )
+                    (folder / "scores.jsonl").write_text(with_blank(folder / "scores.jsonl", blank))
                 if number and torn and (folder / "scores.jsonl").exists():
                     with open(folder / "scores.jsonl", "a") as file:
                         file.write('{"video_path": "c')

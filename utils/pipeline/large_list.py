@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, BinaryIO, overload
 
 import numpy as np
 
-from utils.columns import PATH
+from utils.columns import PATH, is_utf8
 from utils.pipeline.result_file import ResultFile
 from utils.pipeline.tables import Table, make_keys, name_of, sql_digest
 from utils.rows import atomic_write, digest
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 LARGE = 100 << 20  # bytes of a list that is not held in memory: some 300,000 rows
-PIECE, NEWLINE = 1 << 24, 10  # bytes that are read at once; a byte
+PIECE = 1 << 24  # bytes that are read at once
+NEWLINE, BRACE = b"\n{"
 KEY = name_of("video_path")
 
 
@@ -100,13 +101,18 @@ class Lines(Sequence[bytes]):
 
 def _line_starts(file: BinaryIO) -> np.ndarray:
     """Where each line of a file begins that is not blank, int64."""
-    starts = [np.zeros(1, np.int64)]
-    size = 0
+    starts, unusual = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    size, first = 0, True  # `first`: the next piece begins a line
     while piece := file.read(PIECE):
-        starts.append(np.flatnonzero(np.frombuffer(piece, np.uint8) == NEWLINE) + (size + 1))
-        size += len(piece)
+        read = np.frombuffer(piece, np.uint8)
+        found = np.flatnonzero(read == NEWLINE) + 1
+        found = np.concatenate([np.zeros(int(first), np.int64), found[found < len(read)]])
+        starts.append(found + size)
+        unusual.append(found[read[found] != BRACE] + size)
+        size, first = size + len(piece), read[-1] == NEWLINE
+    blank = [at for at in np.concatenate(unusual) if not (file.seek(at), file.readline())[1].strip()]
     found = np.concatenate(starts)
-    return found[np.append(np.diff(found) > 1, size > found[-1])]
+    return np.delete(found, np.searchsorted(found, blank)) if blank else found
 
 
 class NotAlike(Exception):
@@ -193,9 +199,12 @@ class Standing:
 
     def _rows_of(self, errors: dict[str, dict]) -> dict[int, dict]:
         """The error rows by the number of their row in the list."""
-        by_key = {json.dumps(path, ensure_ascii=False): error for path, error in errors.items()}
-        query = "SELECT row, key FROM inputs WHERE key IN (SELECT unnest(?::VARCHAR[]))"
-        return {row: by_key[key] for row, key in self.db.execute(query, [list(by_key)]).fetchall()} if errors else {}
+        paths = [path for path in errors if is_utf8(path)]  # as are all of the list
+        # DuckDB spells the JSON of both: Python writes \u001b where DuckDB has \u001B.
+        query = (
+            "SELECT row, path FROM inputs JOIN (SELECT unnest(?::VARCHAR[]) AS path) ON key = to_json(path)::VARCHAR"
+        )
+        return {row: errors[path] for row, path in self.db.execute(query, [paths]).fetchall()} if paths else {}
 
     def look(self) -> None:
         """Find out which rows are finished, have failed, or are due."""

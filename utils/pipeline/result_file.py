@@ -164,13 +164,13 @@ class ResultFile:
 
     def load(self) -> tuple[list[dict], dict[str, dict]]:
         """The rows that are there, and the error rows by key."""
-        if self._lock is None:
-            self._take_lock()
+        self._keep_lock()
         sync(self.path)
         return unique(self._read(self.path, self.key), self.key), self.load_errors()
 
     def load_errors(self) -> dict[str, dict]:
         """The error rows by key."""
+        self._keep_lock()
         return {row["video_path"]: row for row in self._read(self.errors_path, "video_path")}
 
     def row_files(self) -> list[Path]:
@@ -254,6 +254,11 @@ class ResultFile:
             raise UsageError(f"{self.path}: another run is writing it; wait for that one, or end it") from None
         except OSError:
             pass  # a network file system without locks
+
+    def _keep_lock(self) -> None:
+        """Take the lock where this process does not have it yet: a rank other than 0, once rank 0 has made the settings."""
+        if self._lock is None:
+            self._take_lock()
 
     def _release(self) -> None:
         if self._lock is not None:
