@@ -251,7 +251,8 @@ def main() -> None:
         choices["cut_inside"] = args.cut_inside
     read = partial(motion_columns, video_folder=args.video_folder, **choices)
     shared_import = NETWORK if any(asks_network(row, args.cut_inside) for row in islice(rows, 10_000)) else None
-    step = SCORE.step(read, choices, passes=passes, shared_import=shared_import)
+    passing_rows = (lambda: passes.numbers) if passes else None
+    step = SCORE.step(read, choices, passes=passes, passing_rows=passing_rows, shared_import=shared_import)
     process_rows(step, rows, from_flags(RunOptions, args))
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from utils.errors import Failure, RunError, UsageError
 from utils.pipeline import process
+from utils.pipeline.filters import passes_filters
 from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, lazy_input_rows, process_rows
 from utils.rows import digest, read_rows, write_rows
 
@@ -33,10 +35,15 @@ def read(row: dict) -> dict:
     return {"x_times_two": 2 * row.get("x", 0)}
 
 
-def run(folder: Path, large: bool, **options) -> tuple[str, str]:
-    """What a run prints, and what it raises."""
+def run(folder: Path, large: bool, passing: Sequence[str] | None = None, **options) -> tuple[str, str]:
+    """What a run prints, and what it raises. `passing`: the paths that are not filtered out."""
     process.LARGE = 0 if large else 1 << 60
-    step, said = Step("test", read, {"version": 1}), StringIO()
+    rows = read_rows(folder / "list.jsonl") if passing is not None else []
+    filters = {
+        "passes": lambda row: row["video_path"] in passing,
+        "passing_rows": lambda: [i for i, row in enumerate(rows) if os.path.normpath(row["video_path"]) in passing],
+    }
+    step, said = Step("test", read, {"version": 1}, **(filters if passing is not None else {})), StringIO()
     with redirect_stdout(said):
         try:
             rows = lazy_input_rows(None, str(folder / "list.jsonl"))
@@ -75,6 +82,7 @@ def test_as_with_rows_in_memory(first, then, data):
     made_from = st.none() | st.sampled_from(first).map(lambda row: digest(row, CLIP_COLUMNS))
     part = data.draw(st.lists(st.tuples(st.sampled_from(PATHS[2:6]), made_from), max_size=3))
     retry = data.draw(st.booleans())
+    passing = data.draw(st.none() | st.lists(st.sampled_from(PATHS), unique=True))
     for large in (True, False):
         with TemporaryDirectory() as name:
             folder = Path(name)
@@ -94,7 +102,7 @@ def test_as_with_rows_in_memory(first, then, data):
                 if number and torn and (folder / "scores.jsonl").exists():
                     with open(folder / "scores.jsonl", "a") as file:
                         file.write('{"video_path": "c')
-                said += run(folder, large, retry_errors=retry and number == 1)
+                said += run(folder, large, passing if number else None, retry_errors=retry and number == 1)
             results.append(
                 [
                     *(text.replace(name, "") for text in said if "repeat" not in text),
@@ -137,3 +145,20 @@ def test_two_ranks_share_a_large_list(tmp_path):
     assert "100 rows in = 100 scored + 0 errors" in ran.stdout, ran.stdout + ran.stderr
     assert [row["video_path"] for row in read_rows(tmp_path / "out.jsonl")] == paths
     assert not list(tmp_path.glob("out.part*"))
+
+
+def test_a_filter_gives_the_numbers_of_the_rows_that_pass(tmp_path, monkeypatch):
+    paths = ["a.mp4", "./b.mp4", "b.mp4", "c.mp4", "d.mp4"]
+    write_rows(tmp_path / "list.jsonl", [{"video_path": path} for path in paths])
+    write_rows(
+        tmp_path / "x.jsonl", [{"video_path": path, "x": i} for i, path in enumerate(["d.mp4", "b.mp4", "a.mp4"])]
+    )
+    found = []
+    for large in (0, 1 << 60):
+        monkeypatch.setattr(process, "LARGE", large)
+        passes = passes_filters(
+            (None, str(tmp_path / "list.jsonl"), "video_path"), [(str(tmp_path / "x.jsonl"), "x", 0, 1)]
+        )
+        found.append("numbers" in vars(passes))
+        assert sorted(passes.numbers) == [1, 4] and passes.paths == {"b.mp4", "d.mp4"}
+    assert found == [True, False]

@@ -7,15 +7,18 @@ query of DuckDB over the list and its score files, whatever their size.
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from utils.columns import PATH, SCORES, TEXT
 from utils.database import connection, name, parse_condition, passing, text
-from utils.pipeline.process import CLIP_COLUMNS, input_rows
+from utils.pipeline.process import CLIP_COLUMNS, input_rows, is_large
 from utils.pipeline.tables import Table, as_table_writes, make_keys, name_of, row_of, sql_digest
 from utils.rows import digest, dumps, read_rows
 from utils.storage import exists
@@ -300,15 +303,41 @@ def mean(value: str) -> str:
     return f"CASE WHEN {value}[1] = '[' THEN {mean} ELSE {value} END"
 
 
-def passes_filters(
-    listed: tuple[str | None, str | None, str], bounds: Sequence[Bounds]
-) -> Callable[[dict], bool] | None:
-    """Whether a row of a list passes, for a script that works on those that do; None where there is no bound.
+class Passes:
+    """Whether a row of a list passes: asked about one row, or about all rows of a large list, by their numbers."""
+
+    def __init__(self, listed: tuple[str | None, str | None, str], bounds: Sequence[Bounds]):
+        self.listed, self.bounds = listed, bounds
+
+    @cached_property
+    def paths(self) -> set[str]:
+        with self._judged() as judged:
+            return judged.passing()
+
+    @cached_property
+    def numbers(self) -> np.ndarray:
+        """The numbers of the rows that pass, int64."""
+        with self._judged() as judged:
+            return judged.db.execute("SELECT idx - 1 AS row FROM judged WHERE code IS NULL").fetchnumpy()["row"]
+
+    def __call__(self, row: dict) -> bool:
+        return row["video_path"] in self.paths
+
+    @contextmanager
+    def _judged(self) -> Iterator[Judged]:
+        with connection() as db:
+            with redirect_stdout(None):  # what is to be said about the list, its reader says
+                judged = Judged(db, self.listed, [], self.bounds)
+            yield judged
+
+
+def passes_filters(listed: tuple[str | None, str | None, str], bounds: Sequence[Bounds]) -> Passes | None:
+    """For a script that works on the rows that pass; None where there is no bound.
 
     Raises: `UsageError` as `Judged` does.
     """
     if not bounds:
         return None
-    with connection() as db, redirect_stdout(None):  # what is to be said about the list, its reader says
-        rows = Judged(db, listed, [], bounds).passing()
-    return lambda row: row["video_path"] in rows
+    passes = Passes(listed, bounds)
+    _ = passes.numbers if is_large(listed[1]) else passes.paths  # now, because of what it raises
+    return passes

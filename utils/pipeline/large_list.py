@@ -120,7 +120,8 @@ class NotAlike(Exception):
 
 
 class Standing:
-    """Where the rows of a large list stand, held against a result file; `look` counts. `total`: rows with different paths.
+    """Where the rows of a large list stand, held against a result file; `look` counts: `finished` and `errors` without what is filtered out, `done` with
+    it. `total`: rows with different paths.
 
     Raises: `NotAlike`; `UsageError` for a malformed row.
     """
@@ -143,7 +144,13 @@ class Standing:
         db.execute("DROP TABLE clips_facts; DROP TABLE keys")
         self.is_input = self._marked("SELECT row FROM inputs")  # false where a path is repeated
         self._finished: np.ndarray | None = None  # as far as it is known without another look at the results
-        self.is_due, self.due_count, self.finished, self.failed, self.errors = self.is_input, 0, 0, 0, list[dict]()
+        self.is_filtered = np.zeros(len(rows), bool)
+        self.is_due, self.due_count, self.done, self.finished, self.errors = self.is_input, 0, 0, 0, list[dict]()
+
+    def leave_out_all_but(self, passing: np.ndarray) -> None:
+        """Take the rows whose numbers are not in `passing` for filtered out."""
+        self.is_filtered = self.is_input.copy()
+        self.is_filtered[passing] = False
 
     def _marked(self, query: str) -> np.ndarray:
         """A bool a row of the list, true for the numbers that a query gives."""
@@ -215,10 +222,11 @@ class Standing:
             finished = self._marked(query)
         self._finished = None
         failed = {row: error for row, error in self._rows_of(self.results.load_errors()).items() if not finished[row]}
-        self.is_due = self.is_input & ~finished
+        self.is_due = self.is_input & ~finished & ~self.is_filtered
         self.is_due[list(failed)] = False
-        self.errors, self.failed = list(failed.values()), len(failed)
-        self.due_count, self.finished = int(self.is_due.sum()), int(finished.sum())
+        self.done = int(finished.sum()) + len(failed)
+        self.errors = [error for row, error in failed.items() if not self.is_filtered[row]]
+        self.due_count, self.finished = int(self.is_due.sum()), int((finished & ~self.is_filtered).sum())
 
     def due(self, chunks: Iterator[Sequence[int]]) -> Iterator[dict]:
         """The rows that are due, out of chunks of the list's numbers."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from utils.columns import PATH, Kind
 from utils.database import connection
 from utils.errors import Failure, RunError, UsageError
@@ -26,7 +28,7 @@ from utils.pipeline.workers import seconds_for_file, work
 from utils.rows import digest, part_files, read_rows, refuse_overwriting
 from utils.storage import exists, is_folder
 from utils.video_utils import get_video_path_list, is_clip, locate, relative_to_folder
-from utils.working_copies import working_copy
+from utils.working_copies import local_path, working_copy
 
 # What distinguishes a clip from another one cut later under the same name: a score of one must not pass for the other's.
 CLIP_COLUMNS = ("source_path", "source_digest", "start_seconds", "end_seconds", "bytes")
@@ -64,7 +66,8 @@ class Step:
     - `settings`: the choices that change the results; a file made with others is not added to.
     - `score(stream)`, where there is a model, takes and gives a `Stream`, in any order; `in_batches` makes one of a
       function of a batch. With `patience`, its stream also holds None where nothing was read for so many seconds.
-    - `passes(row)`, where it is given, is false for rows that are filtered out.
+    - `passes(row)`, where it is given, is false for rows that are filtered out; `passing_rows()` gives the numbers of all that are not, for
+      a large list, which without it is held in memory.
     - A result is due again when the input columns `depends_on` have changed since, or when `is_whole` is false, which, where there is one,
       is given all result rows of one input row (also of one that is not in this run's input); `discard(rows)` is given
       such results.
@@ -78,6 +81,7 @@ class Step:
     score: Callable[[Stream], Stream] | None = None
     patience: float | None = None
     passes: Callable[[dict], bool] | None = None
+    passing_rows: Callable[[], np.ndarray] | None = None
     depends_on: Sequence[str] = CLIP_COLUMNS
     key: str = "video_path"
     is_whole: Callable[[list[dict]], bool] | None = None
@@ -122,16 +126,22 @@ def input_rows(
     return list(by_path.values())
 
 
+def is_large(video_metadata_path: str | None) -> bool:
+    """Whether a list is one of which `lazy_input_rows` holds no rows."""
+    if not video_metadata_path or not video_metadata_path.lower().endswith(".jsonl"):
+        return False
+    path = working_copy(video_metadata_path)
+    return path.is_file() and path.stat().st_size >= LARGE and not part_files(path)
+
+
 def lazy_input_rows(
     video_folder: str | None, video_metadata_path: str | None, video_path_column: str = "video_path"
 ) -> Sequence[dict]:
     """`input_rows` for a script that passes them on as they are: those of a large list are read where they are asked for, a
     path may come twice among them, and `process_rows` checks them.
     """
-    if video_metadata_path and video_metadata_path.lower().endswith(".jsonl"):
-        path = working_copy(video_metadata_path)
-        if path.is_file() and path.stat().st_size >= LARGE and not part_files(path):
-            return LargeList(path, video_path_column, video_folder)
+    if video_metadata_path and is_large(video_metadata_path):
+        return LargeList(local_path(video_metadata_path), video_path_column, video_folder)
     return input_rows(video_folder, video_metadata_path, video_path_column)
 
 
@@ -178,7 +188,8 @@ def process_rows(step: Step, rows: Sequence[dict], options: RunOptions, ranks: R
         saved_freq=options.saved_freq, rank=ranks.rank, world=ranks.world,
     )  # fmt: skip
     if isinstance(rows, LargeList):
-        if results.path.suffix.lower() == ".jsonl" and not (step.passes or step.is_whole) and step.key == "video_path":
+        is_known = step.key == "video_path" and not step.is_whole and (step.passing_rows or not step.passes)
+        if is_known and results.path.suffix.lower() == ".jsonl":
             try:
                 with connection(LARGE_LIST_MEMORY) as db:
                     _process_large(step, Standing(db, rows, results, step.depends_on), results, options, ranks)
@@ -227,8 +238,10 @@ def _process_large(step: Step, standing: Standing, results: ResultFile, options:
         standing.drop_outdated_errors()
     ranks.agree_on([standing.rows.digest()] if ranks.world > 1 else [])
 
+    if step.passing_rows:
+        standing.leave_out_all_but(step.passing_rows())
     standing.look()
-    _say_what_is_due(step, standing.finished + standing.failed, standing.total, standing.due_count, ranks)
+    _say_what_is_due(step, standing.done, standing.total, standing.due_count, ranks)
     tasks = standing.due(ranks.share(range(len(standing.rows))))
     try:
         _do(step, tasks, standing.due_count, results, options, ranks)
@@ -238,9 +251,11 @@ def _process_large(step: Step, standing: Standing, results: ResultFile, options:
         standing.merge()
         standing.look()
         assert not standing.due_count, f"{step.name}: {standing.due_count} rows were lost"
-        print(_closing_line(step, standing.total, standing.finished, "", standing.errors, 0, options.saved_path))
-        if standing.total and standing.failed == standing.total:
-            _all_failed(step, standing.failed, standing.errors)
+        count, errors = standing.total, standing.errors
+        filtered = count - standing.finished - len(errors)
+        print(_closing_line(step, count, standing.finished, "", errors, filtered, options.saved_path))
+        if errors and len(errors) == count - filtered:
+            _all_failed(step, len(errors), errors)
         ranks.release()
 
 
