@@ -236,7 +236,8 @@ class ResultFile:
 
     def _start_over(self) -> None:
         with contextlib.suppress(UsageError):  # not a row file: what it listed cannot be known
-            self.overwritten = self._read(self.path, self.key)
+            # Who discards what they list has several a source; of other results there may be too many for the memory.
+            self.overwritten = [] if self.key == "video_path" else self._read(self.path, self.key)
         for file in self._files():
             remove(file)
 
