@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from utils.errors import Failure, RunError, UsageError
-from utils.pipeline import process
+from utils.pipeline import large_list, process
 from utils.pipeline.filters import passes_filters
 from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, lazy_input_rows, process_rows
 from utils.rows import digest, read_rows, write_rows
@@ -112,6 +112,19 @@ def test_as_with_rows_in_memory(first, then, data):
     assert results[0] == results[1]
 
 
+@pytest.mark.parametrize("blank", ["\n", "  \n", "\r\n", "\t \n\n"])
+def test_blank_lines_are_no_rows(tmp_path, monkeypatch, blank):
+    monkeypatch.setattr(large_list, "PIECE", 7)
+    write_rows(tmp_path / "list.jsonl", [{"video_path": path, "x": i} for i, path in enumerate("abcd")])
+    write_rows(tmp_path / "scores.jsonl", [{"video_path": path, "old": path} for path in "cab"])
+    for name in ("list", "scores"):
+        (tmp_path / f"{name}.jsonl").write_text(blank + with_blank(tmp_path / f"{name}.jsonl", blank) + blank)
+    said, raised = run(tmp_path, large=True)
+    assert "3 of 4 done before, 1 due" in said and "4 rows in = 4 scored" in said and not raised
+    old = [{"video_path": path, "old": path} for path in "abc"]
+    assert read_rows(tmp_path / "scores.jsonl") == [*old, {"video_path": "d", "x_times_two": 6}]
+
+
 def test_a_malformed_row_ends_the_run_before_any_work(tmp_path):
     (tmp_path / "list.jsonl").write_text('{"video_path": "a.mp4"}\n{"video_path": 7}\n')
     _, raised = run(tmp_path, large=True)
@@ -120,7 +133,7 @@ def test_a_malformed_row_ends_the_run_before_any_work(tmp_path):
 
 RANKS = """
 from utils.cli import run
-from utils.pipeline import process
+from utils.pipeline import large_list, process
 from utils.pipeline.process import RunOptions, Step, lazy_input_rows, process_rows
 
 process.LARGE = 0
