@@ -80,7 +80,8 @@ run() { # a script, its flags
 
 # The dataset in one page, report.html in DATASET_FOLDER; REPORT=0 leaves it out. A stage has done its work also where there is no report.
 report() { # folder of the clips, their list
-    if [ "${REPORT:-1}" = 0 ] || [ ! -s "$2" ]; then return; fi
+    if [ "${REPORT:-1}" = 0 ]; then return; fi
+    case $2 in *://*) ;; *) [ -s "$2" ] || return 0 ;; esac
     export PRESET
     run make_report.py "$DATASET_FOLDER" --video_folder="$1" --video_metadata_path="$2" ${N_JOBS:+--n_jobs="$N_JOBS"} || echo "there is no report: see above" >&2
 }

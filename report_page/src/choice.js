@@ -20,7 +20,8 @@ export class Choice {
       });
     const place = (f) => (f.given ? dataset.filters.indexOf(f.given) : Infinity);
     this.filters.sort((a, b) => place(a) - place(b) || 0);
-    this.facets = dataset.columns.filter((c) => c.kind === "category").map((column) => ({ column, chosen: new Set() }));
+    const isOnly = ({ name }) => dataset.columns.filter((c) => c.name === name).length === 1; // of its name, which is all that a condition has
+    this.facets = dataset.columns.filter((c) => c.kind === "category" && isOnly(c)).map((column) => ({ column, chosen: new Set() }));
     this.useWhere = Boolean(dataset.where);
     this.keepStars = false;
     this.failed = new Int16Array(dataset.count); // -1: kept; the number of a filter; or one of the following

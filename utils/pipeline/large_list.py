@@ -23,7 +23,7 @@ from utils.working_copies import sync
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-LARGE = 100 << 20  # bytes of a list that is not held in memory: some 300,000 rows
+LARGE = 32 << 20  # bytes of a list that is not held in memory: some 100,000 rows
 PIECE = 1 << 24  # bytes that are read at once
 NEWLINE, BRACE = b"\n{"
 KEY = name_of("video_path")
