@@ -26,5 +26,5 @@ export const byId = (id) => document.getElementById(id);
 export function save(name, text) {
   const url = URL.createObjectURL(new Blob([text], { type: "application/x-ndjson" }));
   make("a", { href: url, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
+  setTimeout(() => URL.revokeObjectURL(url), 60_000); // a busy browser reads it late
 }
