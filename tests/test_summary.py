@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 from conftest import write_numbered
@@ -127,8 +128,17 @@ def test_progress_as_json(tmp_path, run_script):
     assert json.loads(again.stderr.splitlines()[-1])["event"] == "end"
 
 
-def test_a_log_gets_a_line_a_minute(capsys, monkeypatch):
-    monkeypatch.setattr("utils.pipeline.progress.LINE_SECONDS", -1)
-    with Progress(10, "text") as progress:
+def test_a_log_gets_a_line_a_minute_also_while_a_row_takes_longer(capfd, monkeypatch):
+    monkeypatch.setattr("utils.pipeline.progress.LINE_SECONDS", 0.05)
+    with Progress(10, "text", rank=1, world=2) as progress:
         progress.add(failed=True)
-    assert capsys.readouterr().err.startswith("text: 1 of 10 rows, 1 errors, ")
+        time.sleep(0.4)
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) > 1
+    assert lines[-1].startswith("text: 1 of 10 rows of all 2 ranks, done by rank 1, 1 errors, ")
+
+
+def test_a_run_that_breaks_off_says_failed(capfd):
+    with pytest.raises(KeyboardInterrupt), Progress(10, "text", as_json=True):
+        raise KeyboardInterrupt
+    assert [json.loads(line)["event"] for line in capfd.readouterr().err.splitlines()] == ["start", "failed"]

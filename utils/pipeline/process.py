@@ -321,7 +321,7 @@ def _do(
     else:
         read = work(step.read, tasks, min(options.n_jobs, due), limit, step.patience, step.shared_import)
         scored = step.score(read) if step.score else read
-    with Progress(-(-due // ranks.world), step.name, ranks.rank, options.log_json) as bar, closing(read):
+    with Progress(due, step.name, ranks.rank, ranks.world, options.log_json) as bar, closing(read):
         for row, made in filter(None, scored):
             bar.add(failed=isinstance(made, Failure))
             path = row["video_path"]

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import threading
 import time
 from datetime import datetime, timezone
 from types import TracebackType
@@ -12,30 +13,40 @@ LINE_SECONDS, JSON_SECONDS = 60, 5  # between two reports
 
 
 class Progress:
-    """Counts rows as they come; `errors` of them failed. A context manager.
+    """Counts the rows that this rank has done; `errors` of them failed. A context manager.
 
-    With `as_json` each report is an object on a line of its own: time, step, rank, event (start, progress, end), done,
-    total, errors, rows_per_second, seconds_left.
+    `total` is of all `world` ranks together, which take rows from each other: nobody knows beforehand how many will be
+    this rank's. What is said comes by the clock, so that a run that waits for one row does not fall silent.
+
+    With `as_json` each report is an object on a line of its own: time, step, rank, world, event (start, progress, end, or
+    failed where the run broke off), done, total, errors, rows_per_second, seconds_left.
     """
 
-    def __init__(self, total: int, name: str, rank: int = 0, as_json: bool = False):
-        self.total, self.name, self.rank, self.as_json = total, name, rank, as_json
+    def __init__(self, total: int, name: str, rank: int = 0, world: int = 1, as_json: bool = False):
+        self.total, self.name, self.rank, self.world, self.as_json = total, name, rank, world, as_json
         self.done = self.errors = 0
-        self.begun = self.reported = time.monotonic()
+        self.begun = time.monotonic()
+        self.ended = threading.Event()
         hidden = as_json or not sys.stderr.isatty()
-        self.bar = tqdm(total=total, desc=name, unit="row", disable=hidden, dynamic_ncols=True, smoothing=0.05)
+        of = f" (rank {rank} of {world})" if world > 1 else ""
+        self.bar = tqdm(
+            total=-(-total // world), desc=name + of, unit="row", disable=hidden, dynamic_ncols=True, smoothing=0.05
+        )
 
     def __enter__(self) -> "Progress":
         if self.as_json:
             self._report("start")
+        if self.bar.disable:
+            threading.Thread(target=self._report_by_the_clock, daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.ended.set()
         self.bar.close()
         if self.as_json:
-            self._report("end")
+            self._report("failed" if error else "end")
 
     def add(self, failed: bool) -> None:
         """Count one row."""
@@ -44,21 +55,25 @@ class Progress:
         if failed:
             self.bar.set_postfix(errors=self.errors, refresh=False)
         self.bar.update()
-        if self.bar.disable and time.monotonic() - self.reported > (JSON_SECONDS if self.as_json else LINE_SECONDS):
+
+    def _report_by_the_clock(self) -> None:
+        while not self.ended.wait(JSON_SECONDS if self.as_json else LINE_SECONDS):
             self._report("progress")
 
     def _report(self, event: str) -> None:
-        self.reported = time.monotonic()
-        rate = self.done / max(self.reported - self.begun, 1e-3)
-        left = max(self.total - self.done, 0) / rate if self.done else None
+        rate = self.done / max(time.monotonic() - self.begun, 1e-3)
+        left = max(self.total / self.world - self.done, 0) / rate if self.done else None
         if self.as_json:
             report = {
                 "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), "step": self.name, "rank": self.rank,
-                "event": event, "done": self.done, "total": self.total, "errors": self.errors,
+                "world": self.world, "event": event, "done": self.done, "total": self.total, "errors": self.errors,
                 "rows_per_second": round(rate, 3), "seconds_left": None if left is None else round(left, 1),
             }  # fmt: skip
             line = json.dumps(report)
         else:
-            rank = f" (rank {self.rank})" if self.rank else ""
-            line = f"{self.name}{rank}: {self.done:,} of {self.total:,} rows, {self.errors:,} errors, {rate:,.2f} rows a second, {(left or 0) / 60:,.0f} minutes left"
+            of = f"{self.total:,} rows" + (
+                f" of all {self.world} ranks, done by rank {self.rank}" if self.world > 1 else ""
+            )
+            rest = "" if left is None else f", {left / 60:,.0f} minutes left"
+            line = f"{self.name}: {self.done:,} of {of}, {self.errors:,} errors, {rate:,.2f} rows a second{rest}"
         print(line, file=sys.stderr, flush=True)

@@ -150,8 +150,9 @@ def _of_sources(db: "DuckDBPyConnection", tables: dict[str, Table], errors: dict
         middle = f"(try_cast({_column(clips, 'start_seconds')} AS DOUBLE) + try_cast({_column(clips, 'end_seconds')} AS DOUBLE)) / 2"
         unused, lost = _row(
             db,
-            "SELECT count(*), sum(stop - start) FROM shots WHERE shot NOT IN (SELECT shot FROM shots "
-            f"JOIN (SELECT {_column(clips, 'source_path')} AS source, {middle} AS middle FROM clips_facts) AS c ON c.source = shots.source AND middle BETWEEN start AND stop)",
+            "SELECT count(*), sum(stop - start) FROM shots WHERE shot NOT IN (SELECT shot FROM "
+            f"(SELECT {_column(clips, 'source_path')} AS source, {middle} AS middle FROM clips_facts) AS c "
+            "ASOF JOIN shots ON c.source = shots.source AND c.middle >= shots.start WHERE c.middle <= shots.stop)",
         )
         dropped = [("give no clip (too short, or their source failed)", unused, lost)] if unused else []
     return [
