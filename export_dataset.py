@@ -1,40 +1,57 @@
-"""Write the training set as one JSON list: [{"file_path": ..., "text": ..., "type": "video"}, ...], `file_path`
-relative to the video folder.
+"""Write the training set as a trainer reads it, and say beforehand what becomes of each clip.
+
+Without --export_folder: one JSON list at --saved_path, [{"file_path": ..., "text": ..., "type": "video"}, ...], `file_path`
+relative to the video folder, the clips untouched. With it: a folder with lists, settings for the trainer, a card, and the
+clips as links, as copies, or encoded once to the rate, the number of frames and the size that --model trains on.
 
     python export_dataset.py --video_metadata_path summary_caption.jsonl --video_folder datasets/panda_70m/train \\
         --saved_path datasets/panda_70m/train_panda_70m.json
+    python export_dataset.py --video_metadata_path summary_caption.jsonl --video_folder CLIPS --format musubi --model wan2.1 \\
+        --export_folder wan_set --dry_run
+    python export_dataset.py --video_metadata_path summary_caption.jsonl --video_folder CLIPS --columns_from train.jsonl \\
+        --format diffusion_pipe --model ltx2 --val_share 0.02 --export_folder ltx_set
+
+Columns of the list or of --columns_from that are used: crop_box (from compute_crop_box.py) is what is encoded of a frame;
+source_path and duplicate_group keep a video and its copies on one side of --val_share.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
 
+import argparse
 import json
 import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
 
-from utils.cli import add_input_arguments, file_to_write, run, script_parser
+from utils.cli import (
+    add_input_arguments,
+    add_worker_arguments,
+    at_least,
+    between,
+    file_to_write,
+    from_flags,
+    run,
+    script_parser,
+)
 from utils.columns import TEXT
 from utils.errors import UsageError
-from utils.pipeline.process import input_rows
-from utils.rows import atomic_write, refuse_overwriting
+from utils.export.dataset import Export
+from utils.export.formats import FORMATS
+from utils.export.models import MODELS, Size, Target
+from utils.export.plan import FPS_MODES
+from utils.pipeline.process import RunOptions, input_rows
+from utils.rows import atomic_write, read_rows, refuse_overwriting
 from utils.storage import is_url
-from utils.video_utils import present_in
+from utils.video_utils import present_in, relative_to_folder
 from utils.working_copies import local_path
 
 
-def main() -> None:
-    parser = script_parser(__doc__)
-    add_input_arguments(parser)
-    parser.add_argument("--caption_column", default="summary_caption", help="column of the list that holds the text")
-    parser.add_argument(
-        "--saved_path", type=file_to_write, default="train_panda_70m.json", help="the list (JSON), written whole"
-    )
-    for flag in ("--overwrite", "--retry_errors"):
-        parser.add_argument(flag, action="store_true", help="no effect: the list is written whole at each run")
-    args = parser.parse_args()
-    if not args.video_metadata_path:
-        parser.error("--video_metadata_path is missing: the rows with the captions")
-    refuse_overwriting({"--saved_path": args.saved_path}, {"--video_metadata_path": args.video_metadata_path})
-    needed = {args.caption_column: TEXT}
-    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column, needed)
+def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
+    """The one list, without a folder: the clips stay where they are."""
     for row in rows:
         path = row["video_path"]
         if args.video_folder and (os.path.isabs(path) or is_url(path) or path.startswith("../")):
@@ -56,6 +73,202 @@ def main() -> None:
     print(
         f"export: {len(rows):,} rows in = {len(entries):,} written + {missing:,} errors (no such file) + 0 filtered -> {args.saved_path}"
     )
+
+
+def size(text: str) -> Size:
+    """An argparse type: WIDTHxHEIGHT."""
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and 16 <= int(width) <= 8192 and 16 <= int(height) <= 8192):
+        raise argparse.ArgumentTypeError(f"{text} is no WIDTHxHEIGHT of 16 to 8192 pixels")
+    return int(width), int(height)
+
+
+def rate(text: str) -> Fraction:
+    """An argparse type: frames a second, 24 or 23.976 or 24000/1001."""
+    try:
+        fps = Fraction(text).limit_denominator(1001)
+    except (ValueError, ZeroDivisionError):
+        fps = Fraction(0)
+    if not 1 <= fps <= 240:
+        raise argparse.ArgumentTypeError(f"{text} is no rate of 1 to 240 frames a second")
+    return fps
+
+
+def share(text: str) -> float:
+    """An argparse type: a number from 0 up to 0.5."""
+    return between(0, 0.5, float)(text)
+
+
+def target_of(args: argparse.Namespace) -> Target:
+    """The model's line of the table, and what was set by hand in place of it."""
+    target = MODELS[args.model] if args.model else Target()
+    multiple = args.size_multiple or target.multiple
+    buckets = tuple(args.buckets or ())
+    if wrong := [f"{w}x{h}" for w, h in buckets if w % multiple or h % multiple]:
+        raise UsageError(f"--buckets {wrong[0]}: both sides must be multiples of {multiple} (--size_multiple)")
+    if args.max_pixels and args.buckets:
+        raise UsageError("--max_pixels and --buckets do not go together: buckets are sizes already")
+    if args.frames and target.step and (odd := [count for count in args.frames if count % target.step != 1]):
+        raise UsageError(f"--frames {odd[0]}: {args.model} takes {target.rule}")
+    if args.max_pixels:
+        target = replace(target, buckets=(), max_pixels=args.max_pixels)
+    kept = tuple(b for b in target.buckets if b[0] % multiple == b[1] % multiple == 0)
+    return replace(
+        target,
+        fps=args.fps or target.fps,
+        counts=tuple(sorted(args.frames or target.counts)),
+        multiple=multiple,
+        buckets=buckets or kept,
+    )
+
+
+def with_columns(rows: Sequence[dict], files: Sequence[str], video_folder: str | None) -> list[dict]:
+    """The rows with the columns of further files, which a row's own precede."""
+    found: dict[str, dict] = {}
+    for file in files:
+        for row in read_rows(file, ("video_path",)):
+            path = relative_to_folder(row["video_path"], video_folder)
+            found[path] = {**row, **found.get(path, {})}
+    return [{**found.get(row["video_path"], {}), **row} for row in rows]
+
+
+def main() -> None:
+    parser = script_parser(__doc__)
+    add_input_arguments(parser)
+    parser.add_argument("--caption_column", default="summary_caption", help="column of the list that holds the text")
+    parser.add_argument(
+        "--columns_from",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file with further columns of the clips; repeatable",
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--saved_path",
+        type=file_to_write,
+        default="train_panda_70m.json",
+        help="the list (JSON), written whole, where there is no --export_folder",
+    )
+    group.add_argument(
+        "--export_folder", help="folder of the export: lists, settings, card, media; a rerun goes on with it"
+    )
+    group.add_argument(
+        "--format", choices=list(FORMATS), default="easyanimate", help="the trainer, or library, that shall read it"
+    )
+    group.add_argument(
+        "--dry_run",
+        nargs="?",
+        const="clips",
+        choices=["clips", "table"],
+        help="print what would become of each clip and a table, or the table alone, and write nothing",
+    )
+    group.add_argument("--license", help="licence of the clips, for the card")
+    group.add_argument(
+        "--saved_freq",
+        type=at_least(1),
+        default=100,
+        help="clips between two writes of what is done (or five seconds, whichever is first)",
+    )
+    group.add_argument("--overwrite", action="store_true", help="make all media again")
+    group.add_argument("--retry_errors", action="store_true", help="retry failed clips")
+    group = parser.add_argument_group("what is encoded, once")
+    group.add_argument(
+        "--model", choices=list(MODELS), help="sets rate, frames and sizes: docs/export.md has the table"
+    )
+    group.add_argument("--media", choices=["none", "link", "copy", "encode"], help="how clips come into the folder: left where they are, as hard links, copied, or encoded (default: encode with --model or a flag of this group, else link)")  # fmt: skip
+    group.add_argument("--fps", type=rate, help="frames a second (default: the model's, else the clip's)")
+    group.add_argument(
+        "--frames",
+        type=between(2, 100_000),
+        nargs="+",
+        help="allowed numbers of frames; a clip gets the largest that it fills",
+    )
+    group.add_argument("--size_multiple", type=between(2, 256), help="sides are multiples of it, pixels")
+    group.add_argument(
+        "--buckets",
+        type=size,
+        nargs="+",
+        metavar="WIDTHxHEIGHT",
+        help="allowed sizes; a clip gets that of the nearest aspect ratio",
+    )
+    group.add_argument(
+        "--max_pixels",
+        type=between(256, 2**26),
+        help="of a frame, in place of buckets: larger ones are scaled down in their own aspect ratio",
+    )
+    group.add_argument("--max_upscale", type=at_least(1, float), help="leave out clips that would be scaled up by more")
+    group.add_argument(
+        "--fps_mode",
+        choices=FPS_MODES,
+        default="nearest",
+        help="which frame is taken for a time: the nearest, or the one that a player shows then; keep: the rate stays",
+    )
+    group.add_argument("--crf", type=between(0, 51), default=16, help="x264's quality, 0 for lossless")
+    group.add_argument("--x264_preset", default="medium", choices=["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"], help="x264's speed")  # fmt: skip
+    group.add_argument(
+        "--ignore_crop_boxes", action="store_true", help="encode whole frames though there is a column crop_box"
+    )
+    group.add_argument("--first_frames", action="store_true", help="also write each clip's first frame, PNG")
+    group = parser.add_argument_group("which clips")
+    group.add_argument(
+        "--val_share", type=share, default=0.0, help="share that is held back for validation, by source and duplicates"
+    )
+    group.add_argument(
+        "--balance",
+        metavar="COLUMN",
+        help="no value of this column gets more clips than the rarest; numbers by quartile",
+    )
+    group.add_argument("--max_per_source", type=at_least(1), help="clips of one source video, at most")
+    add_worker_arguments(parser)
+    args = parser.parse_args()
+    if not args.video_metadata_path:
+        parser.error("--video_metadata_path is missing: the rows with the captions")
+    target = target_of(args)
+    chosen = [
+        name for name in ("model", "fps", "frames", "size_multiple", "buckets", "max_pixels") if getattr(args, name)
+    ]
+    media = args.media or ("encode" if chosen else "link")
+    in_folder = args.export_folder or args.dry_run
+    if not in_folder and (
+        args.format != "easyanimate"
+        or chosen
+        or args.media
+        or args.val_share
+        or args.balance
+        or args.max_per_source
+        or args.first_frames
+    ):
+        parser.error("--export_folder is missing: these flags write a folder")
+    if media != "encode" and (needs := [name for name in chosen if name != "model"]):
+        parser.error(f"--{needs[0]} needs --media encode")
+    if media == "none" and FORMATS[args.format].has_files:
+        parser.error(f"--media none: {args.format} looks for the clips in its folder; link puts them there at no cost")
+    if is_url(args.export_folder or ""):
+        parser.error(f"--export_folder {args.export_folder}: give a local folder, and copy it")
+    refuse_overwriting({"--saved_path": args.saved_path}, {"--video_metadata_path": args.video_metadata_path})
+    needed = {args.caption_column: TEXT}
+    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column, needed)
+    if not in_folder:
+        write_list(rows, args)
+        return
+    rows = with_columns(rows, args.columns_from, args.video_folder)
+    if args.balance and rows and not any(args.balance in row for row in rows):
+        raise UsageError(f"--balance {args.balance}: no row has this column; --columns_from names a file that has it")
+    if args.ignore_crop_boxes:
+        rows = [{name: value for name, value in row.items() if name != "crop_box"} for row in rows]
+    export = partial(
+        Export, format=args.format, model=args.model, target=target, media=media, fps_mode=args.fps_mode, crf=args.crf, preset=args.x264_preset,
+        first_frames=args.first_frames, max_upscale=args.max_upscale, val_share=args.val_share, balance=args.balance,
+        max_per_source=args.max_per_source, license=args.license, caption_column=args.caption_column,
+    )  # fmt: skip
+    if args.dry_run:
+        with tempfile.TemporaryDirectory() as folder:
+            export(Path(folder), options=from_flags(RunOptions, args, saved_path="")).show_plan(
+                rows, args.dry_run == "clips"
+            )
+        return
+    export(Path(args.export_folder), options=from_flags(RunOptions, args, saved_path="")).write(rows)
 
 
 if __name__ == "__main__":

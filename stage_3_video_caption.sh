@@ -3,6 +3,8 @@
 #   sh stage_3_video_caption.sh
 #   CAPTIONER=vllm IMAGE_CAPTION_MODEL=Qwen2.5-VL-7B SUMMARIZER=none CAPTION_UNIT=clip FRAME_SAMPLE_METHOD=uniform NUM_SAMPLED_FRAMES=6 sh stage_3_video_caption.sh
 #   ENGINE_SERVER=vllm IMAGE_CAPTION_MODEL=llava-v1.6-vicuna-7b SUMMARY_MODEL=Qwen2.5-7B-Instruct sh stage_3_video_caption.sh
+#   FORMAT=musubi MODEL=wan2.1 sh stage_3_video_caption.sh
+# FORMAT and MODEL also write the set as that trainer reads it, the clips encoded for that model, into EXPORT_FOLDER (docs/export.md).
 # ENGINE_SERVER (vllm, sglang, lmdeploy, transformers) starts that server for one model after the other, and stops it.
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
@@ -33,6 +35,16 @@ ask() { # engine, script, further flags
         ${BATCH_SIZE:+--batch_size="$BATCH_SIZE"} ${SEED:+--seed="$SEED"} ${TEMPERATURE:+--temperature="$TEMPERATURE"} ${N_JOBS:+--n_jobs="$N_JOBS"}
 }
 
+export_set() { # list, further flags
+    list=$1
+    shift
+    run export_dataset.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="$list" --format="${FORMAT:-easyanimate}" ${MODEL:+--model="$MODEL"} \
+        ${MEDIA:+--media="$MEDIA"} ${VAL_SHARE:+--val_share="$VAL_SHARE"} ${N_JOBS:+--n_jobs="$N_JOBS"} "$@"
+}
+
+# The plan comes first: hours of captions would be lost on a wrong FORMAT, or on clips that the model cannot use.
+if [ -n "${FORMAT:-}${MODEL:-}" ]; then export_set "${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" --caption_column=video_path --dry_run=table; fi
+
 ask "$CAPTIONER" caption_video_frame.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" \
     --saved_path="$DATASET_FOLDER/frame_caption.jsonl" --captioner="$CAPTIONER" ${IMAGE_CAPTION_MODEL:+--image_caption_model_name="$IMAGE_CAPTION_MODEL"} \
     ${IMAGE_CAPTION_PROMPT:+--image_caption_prompt="$IMAGE_CAPTION_PROMPT"} ${CAPTION_UNIT:+--caption_unit="$CAPTION_UNIT"} \
@@ -46,5 +58,9 @@ ask "$SUMMARIZER" caption_summary.py --video_metadata_path="$DATASET_FOLDER/fram
 
 run export_dataset.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="$DATASET_FOLDER/summary_caption.jsonl" \
     --saved_path="$DATASET_FOLDER/train_panda_70m.json"
+if [ -n "${FORMAT:-}${MODEL:-}" ]; then
+    export_set "$DATASET_FOLDER/summary_caption.jsonl" --columns_from="${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" \
+        --export_folder="${EXPORT_FOLDER:-$DATASET_FOLDER/${FORMAT:-easyanimate}${MODEL:+-$MODEL}}"
+fi
 
 report "$VIDEO_FOLDER" "$DATASET_FOLDER/clips.jsonl"

@@ -16,7 +16,7 @@ LAYERS = (
     "utils.pipeline",
     "utils.models",
     "utils.cutting utils.scoring utils.captioning",
-    "utils.report",
+    "utils.report utils.export",
     "tools and the scripts",
 )
 HEIGHTS = {room: height for height, rooms in enumerate(LAYERS) for room in rooms.split()}

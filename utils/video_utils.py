@@ -98,11 +98,16 @@ def content_digest(path: str) -> str:
     Raises: `OSError`; `VideoError` where an object cannot be read.
     """
     with _open(path) as file:
-        size = file.seek(0, os.SEEK_END)
-        found = hashlib.sha256(str(size).encode())
-        for start in (0, size // 2, max(0, size - DIGESTED_BYTES)):
-            file.seek(start)
-            found.update(file.read(DIGESTED_BYTES))
+        return digest_of(file)
+
+
+def digest_of(file: IO[bytes] | RemoteFile) -> str:
+    """`content_digest` of an open file."""
+    size = file.seek(0, os.SEEK_END)
+    found = hashlib.sha256(str(size).encode())
+    for start in (0, size // 2, max(0, size - DIGESTED_BYTES)):
+        file.seek(start)
+        found.update(file.read(DIGESTED_BYTES))
     return found.hexdigest()[:16]
 
 

@@ -238,19 +238,39 @@ def upright_graph(stream: av.VideoStream, first: av.VideoFrame) -> Graph:
     """Filters that bring frames to what every loader shows right: progressive, upright, square pixels, SDR BT.709 if
     HDR, even sides, yuv420p.
     """
+    chain = to_progressive_sdr(first)
+    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
+    if aspect != 1:
+        chain += [("scale", f"{round(first.width * aspect / 2) * 2}:ih"), ("setsar", "1")]
+    chain += to_upright(first)
+    chain += [("crop", "floor(iw/2)*2:floor(ih/2)*2:0:0:exact=1"), ("format", "yuv420p")]
+    return graph_of(stream, chain)
+
+
+def to_progressive_sdr(first: av.VideoFrame) -> list[tuple[str, str]]:
+    """Filters, each with its arguments, that take interlacing and HDR out of the frames of a video whose first one this is."""
     chain = []
     if first.interlaced_frame:
         chain.append(("bwdif", "mode=send_frame:deint=interlaced"))
     if first.color_trc in (PQ, HLG):  # libswscale maps tones since FFmpeg 8
         chain.append(("scale", "out_color_matrix=bt709:out_primaries=bt709:out_transfer=bt709:intent=perceptual"))
-    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
-    if aspect != 1:
-        chain += [("scale", f"{round(first.width * aspect / 2) * 2}:ih"), ("setsar", "1")]
+    return chain
+
+
+def to_upright(first: av.VideoFrame) -> list[tuple[str, str]]:
+    """Filters that turn frames upright."""
     turns, mirrored = display_transform(first)
-    chain += [[], [("transpose", "cclock")], [("hflip", ""), ("vflip", "")], [("transpose", "clock")]][turns]
-    if mirrored:
-        chain.append(("hflip", ""))
-    chain += [("crop", "floor(iw/2)*2:floor(ih/2)*2:0:0:exact=1"), ("format", "yuv420p")]
+    quarter: list[list[tuple[str, str]]] = [
+        [],
+        [("transpose", "cclock")],
+        [("hflip", ""), ("vflip", "")],
+        [("transpose", "clock")],
+    ]
+    return quarter[turns] + ([("hflip", "")] if mirrored else [])
+
+
+def graph_of(stream: av.VideoStream, chain: list[tuple[str, str]]) -> Graph:
+    """The filters as a graph that takes frames of the stream."""
     graph = Graph()
     graph.threads = 1
     graph.link_nodes(

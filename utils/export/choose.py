@@ -1,0 +1,87 @@
+"""Which clips are exported, and which are held back for validation: the same for the same rows, in whatever order."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+
+def mixed(path: str) -> str:
+    """What clips are ordered by where some are to be taken: unlike names, it says nothing of their source or time."""
+    return hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()
+
+
+def source_of(row: dict) -> str:
+    """The video that a clip was cut from; a clip of which that is not known is its own."""
+    return str(row.get("source_path") or row["video_path"])
+
+
+def over_source_limit(rows: Sequence[dict], limit: int) -> set[str]:
+    """The clips that are too many where no source may give more than `limit`."""
+    return _beyond(rows, source_of, limit)
+
+
+def over_balance(rows: Sequence[dict], column: str) -> set[str]:
+    """The clips that are too many where no value of `column` may have more than the rarest. Numbers are told apart by quartile, lists and
+    objects by their text; clips without the column are a value of their own.
+    """
+    value_of = _values(rows, column)
+    counts: dict[Any, int] = defaultdict(int)
+    for row in rows:
+        counts[value_of[row["video_path"]]] += 1
+    return _beyond(rows, lambda row: value_of[row["video_path"]], min(counts.values(), default=0))
+
+
+def _values(rows: Sequence[dict], column: str) -> dict[str, Any]:
+    found = {row["video_path"]: row.get(column) for row in rows}
+    numbers = sorted(v for v in found.values() if isinstance(v, (int, float)) and not isinstance(v, bool) and v == v)
+    if len(set(numbers)) <= 4:
+        return {path: str(value) for path, value in found.items()}
+    bounds = [numbers[len(numbers) * i // 4] for i in (1, 2, 3)]
+    return {
+        path: sum(value >= b for b in bounds) if isinstance(value, (int, float)) and value == value else str(value)
+        for path, value in found.items()
+    }
+
+
+def _beyond(rows: Sequence[dict], group_of: Callable[[dict], Any], limit: int) -> set[str]:
+    groups = defaultdict(list)
+    for row in rows:
+        groups[group_of(row)].append(row["video_path"])
+    return {path for paths in groups.values() for path in sorted(paths, key=mixed)[limit:]}
+
+
+def validation(rows: Sequence[dict], share: float) -> set[str]:
+    """The clips that are held back, about `share` of them and never more: whole families, which are the clips of one source and of its
+    duplicates, so that nothing of what is validated on has been trained on. One family at least, if there are two.
+    """
+    families = sorted(_families(rows), key=lambda family: min(mixed(path) for path in family))
+    if share <= 0 or len(families) < 2:
+        return set()
+    room = share * len(rows)
+    held: set[str] = set()
+    for family in families:
+        if len(held) + len(family) <= room:
+            held |= family
+    return held or min(families, key=lambda family: (len(family), min(mixed(path) for path in family)))
+
+
+def _families(rows: Iterable[dict]) -> list[set[str]]:
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(node: tuple[str, str]) -> tuple[str, str]:
+        while parent.setdefault(node, node) != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    clips: dict[str, tuple[str, str]] = {}
+    for row in rows:
+        source = ("source", source_of(row))
+        clips[row["video_path"]] = source
+        if (group := row.get("duplicate_group")) is not None:
+            parent[root(("group", str(group)))] = root(source)
+    families = defaultdict(set)
+    for path, source in clips.items():
+        families[root(source)].add(path)
+    return list(families.values())

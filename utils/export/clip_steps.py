@@ -1,0 +1,137 @@
+"""What the workers do with each clip of an export: plan it, then place or encode it."""
+
+import hashlib
+import re
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from utils.errors import VideoError
+from utils.export.media import encode, measure, place, write_first_frame
+from utils.export.models import Target
+from utils.export.plan import Habits, as_it_is, cut_columns, plan_cut
+from utils.video_utils import content_digest, locate
+
+SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # stems that every file system, list and tar takes as they are
+
+
+def settings_of_target(target: Target) -> dict[str, Any]:
+    """A target as JSON has it."""
+    return {name: str(value) if isinstance(value, Fraction) else value for name, value in asdict(target).items()}
+
+
+def media_name(video_path: str, encoded: bool) -> str:
+    """A file name of its own for each clip, flat: that of the clip, folders joined by __, where it is plain; else a plain
+    form of it with 8 digits of its hash.
+    """
+    stem, dot, ending = video_path.rpartition(".")
+    stem, ending = (stem, ending.lower()) if dot and "/" not in ending else (video_path, "mp4")
+    plain = stem.replace("/", "__")
+    if (
+        not SAFE.fullmatch(plain)
+        or "__" in stem
+        or len(plain) > 100
+        or (ending != "mp4" and encoded)
+        or stem != stem.lower()
+    ):
+        digest = hashlib.sha256(video_path.encode(errors="surrogateescape")).hexdigest()[:8]
+        plain = re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-_")[:90].strip("-_") or "clip"
+        plain = f"{plain}-{digest}"
+    elif ending != "mp4":
+        plain = f"{plain}-{ending}"  # two clips that differ in it alone have one caption file each
+    return f"{plain}.mp4" if encoded else f"{plain}.{ending}"
+
+
+def crop_box_of(row: dict, size: tuple[int, int]) -> list[int] | None:
+    """The crop box of a row, None for the whole frame.
+
+    Raises: `VideoError` where it is none of a frame of this size.
+    """
+    box = row.get("crop_box")
+    if box is None:
+        return None
+    is_box = (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in box)
+    )
+    if not is_box or min(box[2:]) < 2 or box[0] + box[2] > size[0] or box[1] + box[3] > size[1]:
+        raise VideoError(
+            f"{row['video_path']!r}: crop_box is {box!r}, not [x, y, width, height] in a frame of {size[0]}x{size[1]} pixels"
+        )
+    return box
+
+
+def plan_row(
+    row: dict, video_folder: str | None, target: Target, habits: Habits, fps_mode: str, encoded: bool
+) -> dict[str, Any]:
+    """The columns of a clip's plan; `reason`, where it cannot be exported."""
+    clip = measure(locate(row["video_path"], video_folder))
+    columns: dict[str, Any] = {
+        "source_frames": len(clip.times),
+        "source_fps": round(float(clip.fps), 3),
+        "source_width": clip.size[0],
+        "source_height": clip.size[1],
+        "source_seconds": round(clip.seconds, 3),
+        **as_it_is(clip, target, habits),
+    }
+    if not encoded:
+        return columns | {
+            "width": clip.size[0],
+            "height": clip.size[1],
+            "frames": len(clip.times),
+            "fps": columns["source_fps"],
+        }
+    cut, reason = plan_cut(clip, target, crop_box_of(row, clip.size), fps_mode)
+    return columns | ({"reason": reason} if cut is None else cut_columns(clip, cut))
+
+
+@dataclass(frozen=True)
+class Making:
+    """How media come into an export's `folder`: `how` is none, link, copy or encode; the rest is of encode, but for `first_frames`."""
+
+    folder: str
+    how: str
+    target: Target
+    fps_mode: str = "nearest"
+    crf: int = 16
+    preset: str = "medium"
+    audio: bool = False
+    first_frames: bool = False
+
+
+def place_row(row: dict, video_folder: str | None, making: Making) -> dict[str, Any]:
+    """Bring a clip's media into the export, at `export_file` of its row; what they then are."""
+    source = locate(row["video_path"], video_folder)
+    medium = Path(making.folder) / row["export_file"] if making.how != "none" else Path(source)
+    if making.how == "encode":
+        clip = measure(source)
+        cut, reason = plan_cut(clip, making.target, crop_box_of(row, clip.size), making.fps_mode)
+        if cut is None:
+            raise VideoError(f"{source!r} has changed since it was planned: {reason}")
+        encode(source, medium, cut, making.crf, making.preset, making.audio and clip.has_audio)
+    elif making.how != "none":
+        place(source, medium, making.how)
+    made = measure(str(medium))
+    if making.first_frames:
+        write_first_frame(medium, Path(making.folder) / first_frame_file(row))
+    return {
+        "export_file": row["export_file"],
+        "frames": len(made.times),
+        "rate": str(made.fps),
+        "width": made.size[0],
+        "height": made.size[1],
+        "bytes": medium.stat().st_size,
+        "digest": content_digest(str(medium)),
+    }
+
+
+def first_frame_file(row: dict) -> str:
+    """Where the first frame of a clip goes, relative to the export."""
+    path = Path(row["export_file"])
+    return str(
+        Path(*path.parts[:1], "first_frames", f"{path.stem}.png")
+        if row.get("split")
+        else Path("first_frames", f"{path.stem}.png")
+    )

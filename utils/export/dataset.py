@@ -1,0 +1,340 @@
+"""An export, from the rows to the card: measure, plan, choose, place the media, write the lists, read them back.
+
+Files in the folder, beside those of the format: `export.plan.jsonl`, each clip with what becomes of it and why;
+`export.measured.jsonl` and `export.media.jsonl`, from which a rerun goes on; `export.files.json`, what the lists are.
+"""
+
+import io
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UsageError
+from utils.export.card import card, filters_of
+from utils.export.choose import over_balance, over_source_limit, validation
+from utils.export.clip_steps import Making, first_frame_file, media_name, place_row, plan_row, settings_of_target
+from utils.export.formats import FORMATS
+from utils.export.formats.entry import Entry
+from utils.export.formats.lists import write_text
+from utils.export.models import Target
+from utils.export.read_back import check
+from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, process_rows
+from utils.rows import read_rows, write_rows
+from utils.video.opening import writing
+from utils.video_utils import locate
+
+PLAN, MEASURED, MEDIA, FILES = "export.plan.jsonl", "export.measured.jsonl", "export.media.jsonl", "export.files.json"
+DONE = {"none": "leave it where it is", "link": "link it", "copy": "copy it"}
+
+
+@dataclass(frozen=True)
+class Export:
+    """The choices of an export, named as the flags are. `write(rows)` makes it, `show_plan(rows)` says what it would be."""
+
+    folder: Path
+    format: str
+    model: str | None
+    target: Target
+    media: str
+    fps_mode: str
+    crf: int
+    preset: str
+    first_frames: bool
+    max_upscale: float | None
+    val_share: float
+    balance: str | None
+    max_per_source: int | None
+    license: str | None
+    caption_column: str
+    options: RunOptions
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What media depend on beside their clips, as JSON has it."""
+        how = {
+            "target": settings_of_target(self.target),
+            "fps_mode": self.fps_mode,
+            "crf": self.crf,
+            "preset": self.preset,
+        }
+        found = {"media": self.media, "format": self.format, "version": 1, **(how if self.media == "encode" else {})}
+        return json.loads(json.dumps(found))
+
+    def show_plan(self, rows: Sequence[dict], each: bool) -> None:
+        """Print the table, and before it a line for each clip if `each` says so."""
+        with redirect_stdout(io.StringIO()):  # its closing line names a file that does not stay
+            plan = self.planned(rows)
+        for row in plan if each else ():
+            print(f"{row['video_path']}: as it is: {row.get('as_is', 'not known')}; export: {row['does']}")
+        print(table(plan))
+
+    def write(self, rows: Sequence[dict]) -> None:
+        """Make the export, or bring it up to date.
+
+        Raises: `UsageError`, `RunError`; also where what was written does not read back as planned.
+        """
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UsageError("an export is one run, without ranks; --n_jobs sets its processes")
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        plan = self.planned(rows)
+        write_rows(self.folder / PLAN, plan)
+        print(table(plan))
+        made = self._place(
+            [{**row, **planned} for row, planned in zip(rows, plan, strict=True) if not planned["reason"]]
+        )
+        errors = {
+            row["video_path"]: row["message"]
+            for row in _rows_of(self.folder / MEDIA.replace(".jsonl", ".errors.jsonl"))
+        }
+        for planned in plan:
+            if not planned["reason"] and planned["video_path"] not in made:
+                planned.update(
+                    reason="error", does=f"left out: {errors.get(planned['video_path'], 'not made')}".partition("\n")[0]
+                )
+        write_rows(self.folder / PLAN, plan)
+        self._write_lists(rows, plan, made)
+        exported = sum(not planned["reason"] for planned in plan)
+        failed = sum(planned["reason"] == "error" for planned in plan)
+        print(
+            f"export: {len(plan):,} rows in = {exported:,} written + {failed:,} errors + {len(plan) - exported - failed:,} filtered -> {self.folder}"
+        )
+
+    def planned(self, rows: Sequence[dict]) -> list[dict]:
+        """The plan's row of each clip: what was measured, `reason` why it is left out ("" where it is not), `does` in words, `split`,
+        `export_file`.
+        """
+        form, encoded = FORMATS[self.format], self.media == "encode"
+        read = partial(
+            plan_row,
+            video_folder=self.options.video_folder,
+            target=self.target,
+            habits=form.habits,
+            fps_mode=self.fps_mode,
+            encoded=encoded,
+        )
+        step = Step("plan", read, self.settings, depends_on=(*CLIP_COLUMNS, "crop_box"), done_word="planned")
+        path = self.folder / MEASURED
+        process_rows(step, rows, replace(self.options, saved_path=str(path)))
+        measured = {row["video_path"]: row for row in _rows_of(path)}
+        errors = {row["video_path"]: row["message"] for row in _rows_of(path.with_suffix(".errors.jsonl"))}
+        plan = []
+        for row in rows:
+            found = measured.get(row["video_path"])
+            reason = "error" if found is None else self._reason(row, found)
+            does = str(errors.get(row["video_path"], "")).partition("\n")[0] if found is None else reason
+            kept = {name: value for name, value in (found or {}).items() if name not in ("made_from", "reason")}
+            plan.append({"video_path": row["video_path"], "reason": reason.partition(":")[0], "does": does, **kept})
+        self._choose(rows, plan)
+        for planned in plan:
+            if planned["reason"]:
+                planned["does"] = f"left out: {planned['does'] or planned['reason']}"
+            else:
+                planned["does"] = _in_words(planned) if encoded else DONE[self.media]
+                name = media_name(planned["video_path"], encoded)
+                planned["export_file"] = str(
+                    Path(planned.get("split") or "", form.media_folder.format(**planned), name)
+                )
+        return plan
+
+    def _reason(self, row: dict, measured: dict) -> str:
+        if not row[self.caption_column].strip():
+            return "no caption"
+        if self.max_upscale and measured.get("upscale", 1) > self.max_upscale:
+            return f"too small: it would be scaled up {measured['upscale']:g} times"
+        return measured.get("reason", "")
+
+    def _choose(self, rows: Sequence[dict], plan: list[dict]) -> None:
+        """Leave out what is too much of one kind, and split."""
+        left = [row for row, planned in zip(rows, plan, strict=True) if not planned["reason"]]
+        if self.max_per_source:
+            left = _without(
+                left, over_source_limit(left, self.max_per_source), plan, f"max_per_source {self.max_per_source}"
+            )
+        if self.balance:
+            left = _without(left, over_balance(left, self.balance), plan, f"balance {self.balance}")
+        if self.val_share:
+            held = validation(left, self.val_share)
+            for planned in plan:
+                if not planned["reason"]:
+                    planned["split"] = "val" if planned["video_path"] in held else "train"
+
+    def _place(self, rows: list[dict]) -> dict[str, dict]:
+        """Bring all media to their places; what they are, by clip."""
+        path, form = self.folder / MEDIA, FORMATS[self.format]
+        files = {row["video_path"]: row["export_file"] for row in rows}
+        self._tidy(path, files)
+        if not rows:
+            return {}
+        making = Making(
+            str(self.folder),
+            self.media,
+            self.target,
+            self.fps_mode,
+            self.crf,
+            self.preset,
+            form.audio,
+            self.first_frames,
+        )
+        read = partial(place_row, video_folder=self.options.video_folder, making=making)
+
+        def is_whole(group: list[dict]) -> bool:
+            wanted = [] if self.media == "none" else [group[0]["export_file"]]
+            if self.first_frames and wanted:
+                wanted.append(first_frame_file({**group[0], "split": self.val_share}))
+            return all((self.folder / name).exists() for name in wanted)
+
+        step = Step(
+            "media", read, self.settings, depends_on=(*CLIP_COLUMNS, "crop_box"), is_whole=is_whole, done_word="placed"
+        )
+        process_rows(step, rows, replace(self.options, saved_path=str(path)))
+        return {row["video_path"]: row for row in _rows_of(path) if row["video_path"] in files}
+
+    def _tidy(self, path: Path, files: dict[str, str]) -> None:
+        """Move media whose place is another one now, and remove those that the plan no longer has: readers take what is there."""
+        made = _rows_of(path)
+        if self.media == "none" or not made:
+            return
+        for row in made:
+            old, new = row["export_file"], files.get(row["video_path"])
+            if old == new:
+                continue
+            with writing(self.folder / old):
+                if new is None:
+                    (self.folder / old).unlink(missing_ok=True)
+                elif (self.folder / old).exists():
+                    (self.folder / new).parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(self.folder / old, self.folder / new)
+                    row["export_file"] = new
+        write_rows(path, [row for row in made if row["video_path"] in files])
+
+    def _write_lists(self, rows: Sequence[dict], plan: Sequence[dict], made: dict[str, dict]) -> None:
+        """Lists, settings, captions and card of each split, read back; those of the run before are gone first."""
+        form = FORMATS[self.format]
+        self._remove_lists()
+        media = {str(self.folder / found["export_file"]) for found in made.values()}
+        before, starts, entries = self._files(), [], {}
+        splits = ("train", "val") if self.val_share else ("",)
+        for split in splits:
+            folder = (self.folder / split).absolute()
+            chosen = [
+                (row, planned)
+                for row, planned in zip(rows, plan, strict=True)
+                if not planned["reason"] and (planned.get("split") or "") == split
+            ]
+            group = [self._entry(row, made[row["video_path"]], folder) for row, _ in chosen]
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            starts += form.write(folder, group, self.target)
+            check(folder, self.format, group, [made[row["video_path"]]["digest"] for row, _ in chosen])
+            entries[split or "train"] = group
+        written = sorted(self._files() - before - media)
+        dropped = Counter(planned["reason"] for planned in plan if planned["reason"])
+        settings = {
+            "format": self.format,
+            "model": self.model,
+            **self.settings,
+            "val_share": self.val_share,
+            "balance": self.balance,
+            "max_per_source": self.max_per_source,
+        }
+        lists = self.options.video_metadata_path
+        filters = filters_of(lists) or filters_of(str(Path(lists or "").with_name("train.jsonl")))
+        write_text(
+            self.folder / "README.md",
+            card(self.folder.absolute().name, entries, starts, settings, dropped, filters, self.license),
+        )
+        names = [str(Path(name).relative_to(self.folder)) for name in written]
+        write_text(self.folder / FILES, json.dumps(names) + "\n")
+        for start in starts:
+            print(f"start: {start}")
+
+    def _files(self) -> set[str]:
+        return {os.path.join(at, name) for at, _, names in os.walk(self.folder) for name in names}
+
+    def _remove_lists(self) -> None:
+        try:
+            names = json.loads((self.folder / FILES).read_text(encoding="utf-8", errors="surrogateescape"))
+        except (OSError, ValueError):
+            return
+        for name in names:
+            with writing(self.folder / name):
+                (self.folder / name).unlink(missing_ok=True)
+
+    def _entry(self, row: dict, made: dict, folder: Path) -> Entry:
+        form = FORMATS[self.format]
+        path = (self.folder / made["export_file"]).absolute()
+        if self.media == "none":
+            path = Path(locate(row["video_path"], self.options.video_folder)).absolute()
+        columns = {name: value for name, value in row.items() if name not in ("made_from", self.caption_column)}
+        return Entry(
+            path.relative_to(folder).as_posix() if self.media != "none" else str(path), path, form.caption(row[self.caption_column]),
+            Fraction(made["rate"]), made["width"], made["height"], made["frames"], columns,
+        )  # fmt: skip
+
+
+def _without(rows: list[dict], gone: set[str], plan: Sequence[dict], flag: str) -> list[dict]:
+    """The rows that are not `gone`, which the plan notes."""
+    for planned in plan:
+        if planned["video_path"] in gone:
+            planned.update(reason=flag.partition(" ")[0], does=f"--{flag}")
+    return [row for row in rows if row["video_path"] not in gone]
+
+
+def _rows_of(path: Path) -> list[dict]:
+    return read_rows(path, ("video_path",)) if path.exists() else []
+
+
+def _in_words(planned: dict) -> str:
+    said = [f"{planned['width']}x{planned['height']}, {planned['frames']} frames at {planned['fps']:g} fps"]
+    if planned["box"] != [0, 0, planned["source_width"], planned["source_height"]]:
+        x, y, width, height = planned["box"]
+        said.append(f"cut to {width}x{height} at {x},{y}")
+    if planned["upscale"] > 1.005:
+        said.append(f"scaled up {planned['upscale']:g} times")
+    if planned["repeated_frames"]:
+        said.append(f"{planned['repeated_frames']} frames shown twice")
+    said.append(f"{planned['used_seconds']:g} of {planned['source_seconds']:g} s")
+    return ", ".join(said)
+
+
+def table(plan: Sequence[dict]) -> str:
+    """How many clips a trainer would skip, retime, cut or slow down as they are, and what the export does with them."""
+    there = [planned for planned in plan if "as_is_frames" in planned]
+    kept = [planned for planned in plan if not planned["reason"]]
+    lines = [("as they are, the trainer would", "clips")]
+    for label, count in (
+        ("skip or refuse", sum(not p["as_is_frames"] for p in there)),
+        ("use fewer frames than there are", sum(0 < p["as_is_frames"] < p["source_frames"] for p in there)),
+        (
+            "show motion at another speed",
+            sum(abs(p["as_is_speed"] - 1) > 0.01 and p["as_is_frames"] > 0 for p in there),
+        ),
+        ("cut off or squeeze the frame", sum(p["as_is_lost"] > 0.01 for p in there)),
+        ("use whole, as it is", sum(p["as_is"] == "used as it is" for p in there)),
+    ):
+        lines.append((f"  {label}", f"{count:,}"))
+    lines.append(("the export", "clips"))
+    groups = Counter(
+        f"{p['width']}x{p['height']}, {p['frames']} frames at {p['fps']:g} fps"
+        + (f", {p['split']}" if p.get("split") else "")
+        for p in kept
+    )
+    lines += [(f"  writes {label}", f"{count:,}") for label, count in groups.most_common(15)]
+    if len(groups) > 15:
+        lines.append(
+            (f"  writes {len(groups) - 15:,} other kinds", f"{sum(c for _, c in groups.most_common()[15:]):,}")
+        )
+    lines += [
+        (f"  leaves out: {label}", f"{count:,}")
+        for label, count in Counter(p["reason"] for p in plan if p["reason"]).most_common()
+    ]
+    width = max(len(label) for label, _ in lines)
+    return "\n".join(f"{label:<{width}} {count:>9}" for label, count in lines)

@@ -1,0 +1,59 @@
+"""What a format is given and says of itself."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+from utils.export.models import Target
+from utils.export.plan import Habits
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One clip of an export. `file`: its media, relative to the folder of its split, or as the list had it where media are not
+    placed; `path`: where that is; `fps`, `width`, `height`, `frames` of the media as they are; `row`: all columns.
+    """
+
+    file: str
+    path: Path
+    caption: str
+    fps: Fraction
+    width: int
+    height: int
+    frames: int
+    row: dict = field(repr=False)
+
+
+Write = Callable[[Path, Sequence[Entry], "Target"], list[str]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """`write(folder, entries, target)` writes lists and settings, and gives lines for the card: how a trainer is started with them.
+
+    `breaks`: which line breaks captions can hold there: "any"; "lf", line feeds inside, in files that readers strip; "none". `audio`: whether its trainer can use audio; `media_folder`: where media go;
+    `has_files`: its trainer looks for media in the folder, so that they must be placed there.
+    """
+
+    write: Write
+    habits: Habits
+    breaks: str = "any"
+    audio: bool = False
+    media_folder: str = "videos"
+    has_files: bool = False
+
+    def caption(self, text: str) -> str:
+        """The caption as this format can hold it; bytes that are no UTF-8 become U+FFFD."""
+        text = text.encode(errors="surrogateescape").decode(errors="replace")
+        one_line = self.breaks == "none" or (self.breaks == "lf" and "\r" in text)
+        return " ".join(text.split()) if one_line else text.strip() if self.breaks == "lf" else text
+
+
+def grouped(entries: Iterable[Entry], *attributes: str) -> list[tuple[tuple, list[Entry]]]:
+    """Entries by the values of these attributes, sorted by them."""
+    groups: dict[tuple, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[tuple(getattr(entry, name) for name in attributes)].append(entry)
+    return sorted(groups.items(), key=lambda group: group[0])

@@ -1,0 +1,201 @@
+"""The media of an export: measuring a clip, and placing it as a link, a copy or encoded anew."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.filter import Graph
+
+from utils.cutting.audio import encode_audio, read_audio
+from utils.cutting.clip_track import decodes_to, graph_of, pts_of, to_progressive_sdr, to_upright
+from utils.errors import VideoError
+from utils.export.plan import Cut, Measured
+from utils.storage import filesystem, is_url
+from utils.video.geometry import display_transform, frame_to_array, pixel_aspect
+from utils.video.opening import decode, open_video, time_base_of, writing
+from utils.video.timing import frame_rate, last_frame_length, packet_times
+
+OWN_TIME_BASE = Fraction(1, 90_000)  # of clips whose frames keep their times
+
+
+def measure(path: str) -> Measured:
+    """A clip's frame times, size and rate, from its packets and its first frame. Raises: `VideoError`."""
+    with open_video(path) as (container, stream):
+        found = packet_times(container, stream)
+        times = found[0] if found else None
+        has_audio = bool(container.streams.audio)
+    with open_video(path) as (container, stream):  # anew: after a seek, some edit lists give nothing
+        first = next(decode(container, stream))
+    if times is None:
+        with open_video(path) as (container, stream):
+            times = np.array([pts_of(frame) for frame in decode(container, stream)], np.int64)
+    base, aspect = time_base_of(stream), pixel_aspect(stream)
+    rate = frame_rate(times, base, stream.average_rate)
+    turned = display_transform(first)[0] % 2
+    size = (first.height, first.width) if turned else (first.width, first.height)
+    last = float(last_frame_length(times, rate, base) * base)
+    return Measured((times - times[0]) * float(base), last, size, 1 / aspect if turned else aspect, rate, has_audio)
+
+
+def place(path: str, target: Path, how: str) -> None:
+    """Put a file at `target`: `link`, a hard link, or where there can be none (another disk) a symbolic one; or `copy`."""
+    temporary = target.with_name(f".{target.name}.tmp")
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        if is_url(path):
+            filesystem(path).get(path, str(temporary))
+        elif how == "copy":
+            shutil.copyfile(path, temporary)
+        else:
+            source = os.path.realpath(path)
+            try:
+                os.link(source, temporary)
+            except OSError:
+                os.symlink(source, temporary)
+        os.replace(temporary, target)
+
+
+def encode(path: str, target: Path, cut: Cut, crf: int, preset: str, audio: bool) -> None:
+    """Write the frames of `cut` as H.264, and the audio of their span where `audio` says so; one encode, and the file appears
+    when it has been decoded again and has exactly these frames at these times.
+
+    Raises: `VideoError`, `OutputError`.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    rate = cut.fps
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        out = av.open("file:" + os.path.abspath(temporary), "w", format="mp4", options={"movflags": "faststart"})
+    try:
+        packets: list[av.Packet] = []
+        encoder: av.VideoStream | None = None
+        seconds: list[float] = []
+        with open_video(path) as (container, stream):
+            base, own_rate = time_base_of(stream), stream.average_rate or Fraction(25)
+            start: int | None = None
+            stop: int | None = None
+            shown = 0
+            for number, pts, frame in _cut_frames(container, stream, cut):
+                start = pts if start is None else start
+                if number is None:
+                    stop = pts  # the time of the frame after the last one
+                    break
+                if encoder is None:
+                    encoder = _encoder(
+                        out, frame, rate or own_rate, OWN_TIME_BASE if rate is None else 1 / rate, crf, preset
+                    )
+                for _ in range(cut.frames.count(number)):
+                    frame.pts = round((pts - start) * base / OWN_TIME_BASE) if rate is None else shown
+                    frame.time_base = OWN_TIME_BASE if rate is None else 1 / rate
+                    frame.pict_type = 0
+                    seconds.append(float(frame.pts * frame.time_base))
+                    shown += 1
+                    packets += encoder.encode(frame)
+        if encoder is None or shown != len(cut.frames):
+            raise VideoError(
+                f"{path!r}: {shown} of the {len(cut.frames)} frames could be read; has it changed since it was measured?"
+            )
+        packets += encoder.encode(None)
+        assert start is not None
+        begin = start * base
+        end = (
+            begin + Fraction(shown) / rate
+            if rate
+            else (stop * base if stop is not None else begin + Fraction(seconds[-1]) + 1 / own_rate)
+        )
+        sound = read_audio(path, begin, end) if audio else None
+        packets += encode_audio(out, *sound) if sound else []
+        with writing(target):
+            for packet in sorted(packets, key=lambda packet: (packet.dts or 0) * packet.time_base):
+                out.mux(packet)
+            out.close()
+        if not decodes_to(temporary, np.array(seconds)):
+            raise VideoError(f"{path!r}: what was encoded of it does not decode to the same frames; please report")
+        with writing(target):
+            os.replace(temporary, target)
+    finally:
+        with writing(target):
+            out.close()
+            temporary.unlink(missing_ok=True)
+
+
+def _cut_frames(
+    container: av.container.InputContainer, stream: av.VideoStream, cut: Cut
+) -> Iterator[tuple[int | None, int, av.VideoFrame]]:
+    """The frames of `cut`, cropped and scaled, each with its number and PTS; then the one after them, if there is one, with None."""
+    wanted, graph, times = set(cut.frames), None, []
+    interlaced, given = False, 0
+    numbers: list[int] = []
+    for number, frame in enumerate(decode(container, stream)):
+        times.append(pts_of(frame))
+        if graph is None:
+            interlaced = frame.interlaced_frame
+            x, y, width, height = cut.box
+            chain = [
+                *to_progressive_sdr(frame),
+                *to_upright(frame),
+                ("crop", f"{width}:{height}:{x}:{y}:exact=1"),
+                ("scale", f"{cut.size[0]}:{cut.size[1]}:flags=lanczos+accurate_rnd+full_chroma_int"),
+                ("setsar", "1"),
+                ("format", "yuv420p"),
+            ]
+            graph = graph_of(stream, chain)
+        if number > cut.frames[-1]:
+            for done in _pulled(graph, end=True):
+                yield numbers[given], times[numbers[given]], done
+                given += 1
+            yield None, times[number], frame
+            return
+        if interlaced or number in wanted:  # a deinterlacer looks at neighbours
+            numbers.append(number)
+            graph.push(frame)
+            for done in _pulled(graph):
+                if numbers[given] in wanted:
+                    yield numbers[given], times[numbers[given]], done
+                given += 1
+    if graph is not None:
+        for done in _pulled(graph, end=True):
+            if numbers[given] in wanted:
+                yield numbers[given], times[numbers[given]], done
+            given += 1
+
+
+def _pulled(graph: Graph, end: bool = False) -> Iterator[av.VideoFrame]:
+    if end:
+        graph.vpush(None)
+    with suppress(av.BlockingIOError, av.EOFError):
+        while True:
+            yield graph.vpull()
+
+
+def _encoder(
+    out: av.container.OutputContainer, frame: av.VideoFrame, rate: Fraction, time_base: Fraction, crf: int, preset: str
+) -> av.VideoStream:
+    stream = out.add_stream("libx264", rate=rate)
+    context = stream.codec_context
+    context.width, context.height, context.pix_fmt, context.time_base = frame.width, frame.height, "yuv420p", time_base
+    context.thread_count = 1
+    for colour in ("color_range", "colorspace", "color_primaries", "color_trc"):
+        setattr(context, colour, int(getattr(frame, colour)))
+    context.options = {"crf": str(crf), "preset": preset, "x264-params": "cpu-independent=1"}
+    return stream
+
+
+def write_first_frame(media: Path, target: Path) -> None:
+    """The first frame of a video as PNG. Raises: `VideoError`, `OutputError`."""
+    import cv2
+
+    with open_video(str(media)) as (container, stream):
+        frame = frame_to_array(next(decode(container, stream)), "bgr24")
+    _, png = cv2.imencode(".png", frame)
+    temporary = target.with_name(f".{target.name}.tmp")
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(png.tobytes())
+        os.replace(temporary, target)
