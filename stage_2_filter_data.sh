@@ -3,6 +3,7 @@
 #   sh stage_2_filter_data.sh
 #   VIDEO_FOLDER=~/clips TEXT_SCORE_THRESHOLD=0.05 N_JOBS=8 sh stage_2_filter_data.sh
 #   WHERE="camera_motion like 'pan%'" EXCLUDE=marks.jsonl sh stage_2_filter_data.sh
+# DEDUP=1 keeps the best of near-duplicate clips alone.
 # WHERE is a condition over all columns; EXCLUDE and INCLUDE are lists of clips, or the marks of a report; COLUMNS_FROM is a further file whose columns
 # WHERE may name.
 # A score of your own is one line more, before motion: see docs/add_a_score.md.
@@ -51,6 +52,11 @@ score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD
 # The most expensive score is computed for the clips alone that pass the ones before.
 with_bounds score "$cpu_ranks" compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" --motion_estimator="$MOTION_ESTIMATOR" ${CUT_INSIDE:+--cut_inside="$CUT_INSIDE"}
 bound motion_score.jsonl cut_inside none "$CUT_INSIDE_THRESHOLD"
+# Last, so that of near-duplicates the best of those that pass stays.
+if [ "${DEDUP:-0}" != 0 ]; then
+    with_bounds on_clips "run_ranks $cpu_ranks" compute_duplicates.py --saved_path="$DATASET_FOLDER/duplicates.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"}
+    bound duplicates.jsonl duplicate_rank none 0
+fi
 
 with_bounds on_clips run filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --plot="$DATASET_FOLDER/scores.png" ${WHERE:+--where="$WHERE"} \
     ${COLUMNS_FROM:+--columns_from="$COLUMNS_FROM"} ${EXCLUDE:+--exclude="$EXCLUDE"} ${INCLUDE:+--include="$INCLUDE"}

@@ -20,6 +20,7 @@ SMOKE = {
     "clean_clips": ("{labels} {videos} {dataset}/clips.jsonl", "2 clips, 0 with a labelled cut inside, 0 with a frame"),
     "cut_inside": ("--smoke --only cut", "| jump cut | 1 | "),
     "cuts": ("{videos} --labels {labels} --scores --cost", "lost at other peaks: []"),
+    "duplicates": ("--clips 50", "| 50 | 500 | "),
     "memory": ("{video} --minutes 0.1 0.12", "| compute_motion_score.py, the uncut video |"),
     "metadata": ("--rows 20", "| 20 | 0 | resume | "),
     "motion": ("{videos} --runs 1", "| bare Farneback at native size, in memory |"),

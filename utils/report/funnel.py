@@ -54,7 +54,9 @@ def score_files(folder: str) -> list[str]:
         for path in working_copy(f"{folder}/x.jsonl").parent.glob("*.settings.json")
     )
     named = [
-        settings_of(f"{folder}/{stem}.jsonl").get("file", f"{stem}.jsonl") for stem in stems if stem not in NO_SCORES
+        settings_of(f"{folder}/{stem}.jsonl").get("file", f"{stem}.jsonl")
+        for stem in stems
+        if stem not in NO_SCORES and not stem.endswith(".hashes")  # what duplicates are found by
     ]
     return [name for name in named if is_there(f"{folder}/{name}")]
 

@@ -1,0 +1,197 @@
+"""Find near-duplicate clips: other encodings, sizes, colours, small logos, bars, shortened copies.
+
+Columns added: duplicate_group, the path of the clip that stays, which is the best of its group; duplicate_of, the same for
+those that do not stay, "" for one that does; duplicate_similarity, the share (0–1) of the shorter one's frames found
+in the other; duplicate_rank, 0 for the clip that stays, 1, 2, ... for its duplicates, best first.
+
+    python compute_duplicates.py --video_folder datasets/panda_70m/train --saved_path duplicates.jsonl
+    python compute_duplicates.py --video_metadata_path clips.jsonl --video_folder CLIPS --columns_from technical_score.jsonl
+    python filter_videos_by_motion_score.py --video_metadata_path clips.jsonl --filter duplicates.jsonl duplicate_rank none 0
+
+The hashes of each clip are kept beside the result, in <name>.hashes.jsonl, which a rerun resumes; the groups are made anew
+at every run. With --filter and the like, duplicates are looked for among the clips that pass.
+"""
+
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from utils.cli import add_filter_arguments, between, filter_bounds, from_flags, row_parser, run
+from utils.errors import UsageError
+from utils.pipeline.filters import passes_filters
+from utils.pipeline.process import RunOptions, input_rows, process_rows
+from utils.pipeline.ranks import Ranks
+from utils.pipeline.score import Column, Score
+from utils.rows import atomic_write, read_rows, write_rows
+from utils.scoring.near_duplicates import MIN_SHARE, Clips, hashed_times, hashes_of
+from utils.video.geometry import frame_to_array
+from utils.video.opening import decode, open_video, time_base_of
+from utils.video.sampling import sample_frames
+from utils.video.timing import packet_times
+from utils.video_utils import locate, relative_to_folder
+from utils.working_copies import local_path
+
+LOOKED_AT = 256  # pixels of a frame's sides, whatever its shape: hashes are of squares
+BEST_BY = ("aesthetic_score", "technical_score")  # of these the first that there is
+SCORE = Score(
+    "duplicates",
+    "duplicates.jsonl",
+    {
+        "duplicate_group": Column("path of the clip that stays for this one"),
+        "duplicate_of": Column('the same where it is another one, else ""'),
+        "duplicate_similarity": Column("share of the shorter clip's frames that are in the other", 0, 1),
+        "duplicate_rank": Column("0 for the clip that stays, 1, 2, … for its duplicates", 0, passes=(None, 0)),
+    },
+)
+
+
+def clip_hashes(row: dict, video_folder: str | None) -> dict:
+    """The hashes of one clip's frames, at fixed times from its start."""
+    path = locate(row["video_path"], video_folder)
+    with open_video(path) as (container, stream):
+        found = packet_times(container, stream)
+        times = np.array([f.pts for f in decode(container, stream)]) if found is None else found[0]
+        seconds = (times - times[0]) * float(time_base_of(stream))
+    wanted = hashed_times(float(seconds[-1]) * len(seconds) / max(1, len(seconds) - 1))
+    numbers = np.unique(np.searchsorted(seconds, wanted - 1e-6).clip(0, len(seconds) - 1)).tolist()
+    _, _, frames = sample_frames(path, lambda _: numbers)
+    return {"hashes": hashes_of(np.stack([frame_to_array(frame, "gray", (LOOKED_AT, LOOKED_AT)) for frame in frames]))}
+
+
+def best_first(rows: Sequence[dict], best_by: str | None) -> list[dict]:
+    """The rows, those that shall stay first: by the score, then the pixels of a frame, the duration, the path."""
+
+    def number(value: object) -> float:
+        if isinstance(value, list) and value and all(isinstance(item, (int, float)) for item in value):
+            value = float(np.mean(value))
+        return float(value) if isinstance(value, (int, float)) and value == value else float("-inf")
+
+    def order(row: dict) -> tuple:
+        width, height = (
+            row["frame_size"] if isinstance(row.get("frame_size"), list) and len(row["frame_size"]) == 2 else (0, 0)
+        )
+        return (
+            -number(row.get(best_by or "")),
+            -number(width) * number(height),
+            -number(row.get("duration")),
+            row["video_path"],
+        )
+
+    return sorted(rows, key=order)
+
+
+def grouped(rows: Sequence[dict], hashes: dict[str, list[str]], min_share: float) -> list[dict]:
+    """The columns of each row, in the order given, of rows that are in the order of `best_first`."""
+    stays, similarity = Clips([hashes[row["video_path"]] for row in rows]).groups(min_share)
+    ranks: dict[int, int] = defaultdict(int)
+    made = []
+    for i, row in enumerate(rows):
+        leader = int(stays[i])
+        rank = 0 if leader == i else ranks[leader] + 1
+        ranks[leader] = max(rank, ranks[leader])
+        path = rows[leader]["video_path"]
+        made.append(
+            {
+                "video_path": row["video_path"],
+                "duplicate_group": path,
+                "duplicate_of": "" if leader == i else path,
+                "duplicate_similarity": round(float(similarity[i]), 4),
+                "duplicate_rank": rank,
+            }
+        )
+    return made
+
+
+def best_column(rows: Sequence[dict], asked: str | None) -> str | None:
+    if asked and rows and not any(asked in row for row in rows):
+        raise UsageError(f"--best_by {asked}: no row has this column; --columns_from names a file that has it")
+    return asked or next((name for name in BEST_BY if any(name in row for row in rows)), None)
+
+
+def main() -> None:
+    parser = row_parser(__doc__, SCORE.saved_path)
+    parser.add_argument(
+        "--min_share",
+        type=between(0.01, 1, float),
+        default=MIN_SHARE,
+        help="share of the shorter clip's frames that the other must have",
+    )
+    parser.add_argument(
+        "--best_by",
+        metavar="COLUMN",
+        help="the clip with the largest value stays (default: aesthetic_score or technical_score, where there is one; then size and duration)",
+    )
+    parser.add_argument(
+        "--columns_from",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a file with further columns of the clips; repeatable",
+    )
+    add_filter_arguments(parser, motion=True)
+    args = parser.parse_args()
+    listed = (args.video_folder, args.video_metadata_path, args.video_path_column)
+    bounds = filter_bounds(args)
+    passes = passes_filters(listed, bounds)
+    rows = input_rows(*listed)
+    further: dict[str, dict] = defaultdict(dict)
+    for file in dict.fromkeys([*args.columns_from, *(path for path, *_ in bounds)]):
+        for row in read_rows(file, ("video_path",)):
+            further[relative_to_folder(row["video_path"], args.video_folder)].update(row)
+    best_by = best_column([*rows, *further.values()], args.best_by)
+    saved_path = local_path(args.saved_path)
+    hashes_path = str(args.saved_path)[: -len(saved_path.suffix)] + ".hashes.jsonl"
+    ranks = Ranks()
+    first = ranks.rank == 0
+    step = SCORE.step(partial(clip_hashes, video_folder=args.video_folder), {}, passes=passes, done_word="hashed")
+    process_rows(step, rows, from_flags(RunOptions, args, saved_path=hashes_path), ranks)
+    if not first:
+        return
+    kept = {row["video_path"] for row in rows if passes is None or passes(row)}
+    made = {
+        row["video_path"]: row
+        for row in read_rows(local_path(hashes_path), ("video_path",))
+        if row["video_path"] in kept
+    }
+    wanted = best_first(
+        [{**further.get(row["video_path"], {}), **row} for row in rows if row["video_path"] in made], best_by
+    )
+    columns = {
+        row["video_path"]: row
+        for row in grouped(wanted, {path: row["hashes"] for path, row in made.items()}, args.min_share)
+    }
+    stamps = {path: {"made_from": row["made_from"]} if "made_from" in row else {} for path, row in made.items()}
+    write_rows(
+        saved_path,
+        [{**columns[row["video_path"]], **stamps[row["video_path"]]} for row in rows if row["video_path"] in made],
+    )
+    settings = {
+        "min_share": args.min_share,
+        "best_by": best_by,
+        "version": SCORE.version,
+        "file": Path(str(args.saved_path)).name,
+    }
+    with atomic_write(saved_path.with_suffix(".settings.json")) as temporary:
+        temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    errors_path = local_path(hashes_path[: -len(".jsonl")] + ".errors.jsonl")
+    errors = (
+        [row for row in read_rows(errors_path, ("video_path",)) if row["video_path"] in kept]
+        if errors_path.exists()
+        else []
+    )
+    write_rows(saved_path.with_name(f"{saved_path.stem}.errors.jsonl"), errors)
+    duplicates = sum(row["duplicate_rank"] > 0 for row in columns.values())
+    families = len({row["duplicate_group"] for row in columns.values() if row["duplicate_rank"] > 0})
+    print(
+        f"duplicates: {len(columns):,} clips, {duplicates:,} are duplicates of {families:,} others -> {args.saved_path}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)

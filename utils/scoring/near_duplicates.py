@@ -1,0 +1,131 @@
+"""Near-duplicate clips by perceptual hashes of their frames.
+
+A frame's hash is 256 bits of its DCT (pHash: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010),
+which survive another encoding, size, colour or a small logo; frames of other videos differ in about half of them. Clips are
+compared frame by frame, so that a shortened one is found in the longer.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utils.scoring.bars import bars, inside
+
+if TYPE_CHECKING:
+    import faiss
+
+SIDE = 16  # a hash has SIDE x SIDE bits
+STEP = 0.5  # seconds between hashed frames; doubled until there are no more than MOST
+MOST = 32
+FLAT = 5.0  # standard deviation in gray levels, below which a frame shows nothing that a hash could tell
+ALIKE = 12  # bits: a frame so near the one before it adds nothing
+MATCH = 64  # of 256 bits, up to which two frames are the same
+SURE = 32  # where only one frame matches, that many
+MIN_SHARE = 0.2  # of the shorter clip's frames, from which on two clips are duplicates
+NEIGHBOURS = 48  # frames of other clips that are looked at for each
+EXACT = 200_000  # frames, up to which every pair is compared
+AT_ONCE = 100_000  # frames that are looked up between two tidyings
+PROBED = 32  # of the lists of a larger index
+
+
+def hashed_times(seconds: float) -> np.ndarray:
+    """When frames are hashed, seconds. Steps are powers of two of STEP: clips of one video, cut at different ends, have times in common."""
+    step = STEP
+    while seconds / step > MOST:
+        step *= 2
+    return np.arange(max(1, int(seconds / step + 1e-6))) * step
+
+
+def hashes_of(frames: np.ndarray) -> list[str]:
+    """The hashes of a clip's frames, uint8 (T, H, W), gray, 64 hex digits each: without bars, flat frames, and repetitions."""
+    import imagehash
+    from PIL import Image
+
+    x, y, width, height = inside(bars(frames), frames.shape[2], frames.shape[1])
+    found: list[imagehash.ImageHash] = []
+    for frame in frames[:, y : y + height, x : x + width]:
+        if frame.std() < FLAT:
+            continue
+        hashed = imagehash.phash(Image.fromarray(np.ascontiguousarray(frame)), SIDE)
+        if not any(hashed - other <= ALIKE for other in found):
+            found.append(hashed)
+    return [str(hashed) for hashed in found]
+
+
+class Clips:
+    """The hashes of clips, given as lists of hex, in the order in which they are wanted: of duplicates the first one stays."""
+
+    def __init__(self, hashes: Sequence[Sequence[str]]):
+        self.counts = np.array([len(of_clip) for of_clip in hashes], np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(self.counts)])
+        joined = "".join(digits for of_clip in hashes for digits in of_clip)
+        self.bits = np.frombuffer(bytes.fromhex(joined), np.uint8).reshape(-1, SIDE * SIDE // 8)
+        self.owner = np.repeat(np.arange(len(hashes)), self.counts)
+
+    def of(self, clip: int) -> np.ndarray:
+        return self.bits[self.starts[clip] : self.starts[clip + 1]]
+
+    def similarity(self, one: int, other: int) -> float:
+        """The share of the shorter clip's frames that the other has, 0–1."""
+        shorter, longer = sorted((self.of(one), self.of(other)), key=len)
+        if not len(shorter):
+            return 0.0
+        nearest = np.bitwise_count(shorter[:, None] ^ longer[None]).sum(2, dtype=np.int64).min(1)
+        matched = int((nearest <= MATCH).sum())
+        if matched == 1 and nearest.min() > SURE:
+            return 0.0
+        return matched / len(shorter)
+
+    def groups(self, min_share: float = MIN_SHARE) -> tuple[np.ndarray, np.ndarray]:
+        """Of each clip the one that stays for it, itself where it stays, and its similarity to that one.
+
+        Each duplicate is alike to the one that stays, not to another duplicate alone: so groups do not chain from clip to clip.
+        """
+        stays, similarity = np.arange(len(self.counts)), np.ones(len(self.counts))
+        while (
+            True
+        ):  # until those that stay find no more among themselves: the first search sees only so many neighbours
+            left = np.flatnonzero(stays == np.arange(len(stays)))
+            taken = False
+            for one, other in self._candidates(left):  # by the first of each pair
+                if stays[one] != one or stays[other] != other:
+                    continue
+                share = self.similarity(one, other)
+                if share >= min_share:
+                    stays[other], similarity[other], taken = one, share, True
+            if not taken:
+                break
+            # Those whose own stand-in has become a duplicate itself are free again.
+            lost = stays[stays] != stays
+            stays[lost], similarity[lost] = np.flatnonzero(lost), 1.0
+        return stays, similarity
+
+    def _candidates(self, clips: np.ndarray) -> list[tuple[int, int]]:
+        """Pairs of clips that have frames within MATCH bits, each once, the wanted one first, in order."""
+        chosen = np.isin(self.owner, clips)
+        bits, owner = np.ascontiguousarray(self.bits[chosen]), self.owner[chosen]
+        if len(bits) < 2:
+            return []
+        index, pairs = _index(bits), [np.zeros((0, 2), np.int64)]
+        for begin in range(0, len(bits), AT_ONCE):
+            distances, found = index.search(bits[begin : begin + AT_ONCE], min(NEIGHBOURS, len(bits)))
+            near = (distances <= MATCH) & (found >= 0)
+            asking = np.repeat(owner[begin : begin + AT_ONCE], near.sum(1))
+            of_two = np.stack([asking, owner[found[near]]], 1)
+            pairs.append(np.unique(np.sort(of_two[of_two[:, 0] != of_two[:, 1]], axis=1), axis=0))
+        return [(int(one), int(other)) for one, other in np.unique(np.concatenate(pairs), axis=0)]
+
+
+def _index(bits: np.ndarray) -> "faiss.IndexBinary":
+    """What finds the nearest of these hashes."""
+    import faiss
+
+    index: faiss.IndexBinary = faiss.IndexBinaryFlat(SIDE * SIDE)
+    if len(bits) > EXACT:
+        lists = int(4 * len(bits) ** 0.5)
+        index = faiss.IndexBinaryIVF(index, SIDE * SIDE, lists)
+        index.cp.niter, index.nprobe = 6, PROBED
+        index.train(bits[np.random.default_rng(0).permutation(len(bits))[: 40 * lists]])
+    index.add(bits)
+    return index
