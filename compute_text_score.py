@@ -2,10 +2,11 @@
 
 Columns added: text_score, the area of the union of the text boxes over the frame's area (0–1; boxes clipped to the
 frame, overlaps counted once, rotated ones included), the mean over the sampled frames; text_score_max, the largest;
-text_boxes, how many; sample_frame_idx.
+text_boxes, how many; sample_frame_idx; with --crop_boxes, text_crop_box, the part of the frame that was looked at.
 
     python compute_text_score.py --video_folder datasets/panda_70m/train --saved_path text_score.jsonl
     python compute_text_score.py --video_metadata_path clips.jsonl --video_folder CLIPS --frame_sample_method uniform --num_sampled_frames 3
+    python compute_text_score.py --video_metadata_path clips.jsonl --video_folder CLIPS --crop_boxes crop_box.jsonl
     torchrun --nproc_per_node 2 compute_text_score.py --video_folder CLIPS --text_detector easyocr
 
 rapidocr runs on the CPU; its model comes with the package. easyocr runs on each rank's own GPU, or on the CPU, and
@@ -15,22 +16,25 @@ downloads its model once unless --model_path names it; its boxes are lines of te
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
 from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
+from utils.columns import is_number
 from utils.errors import UsageError
+from utils.pipeline.large_list import LargeList
 from utils.pipeline.process import RunOptions, in_batches, lazy_input_rows, process_rows
 from utils.pipeline.result_file import settings_of
 from utils.pipeline.score import Column, OnDemand, Score
+from utils.rows import read_rows
 from utils.scoring.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
 from utils.scoring.rapidocr_detector import BOX_THRESHOLD, RapidTextDetector
 from utils.scoring.text_area import text_area_share
-from utils.video.geometry import frame_to_array
+from utils.video.geometry import frame_to_array, resize
 from utils.video.sampling import FrameSampling
-from utils.video_utils import locate
+from utils.video_utils import locate, relative_to_folder
 
 SCORE = Score(
     "text",
@@ -53,25 +57,55 @@ def read_frames(
     sampling: FrameSampling,
     short_side: float = float("inf"),
     long_side: float = float("inf"),
-) -> tuple[list[int], list[np.ndarray]]:
-    """Indices and frames, uint8 (H, W, 3), RGB, no larger than the detector sees them: neither side above its limit, in
-    pixels.
+) -> tuple[dict, list[np.ndarray]]:
+    """The columns that are known, and frames, uint8 (H, W, 3), RGB, no larger than the detector sees them: neither side above its
+    limit, in pixels. Of a row with a crop_box, what is inside it.
     """
     indices, _, frames = sampling.frames(locate(row["video_path"], video_folder))
+    box = row.get("crop_box")
+    if box is not None:
+        x, y, width, height = box
+        whole = [frame_to_array(frame, "rgb24") for frame in frames]
+        inside = [np.ascontiguousarray(frame[y : y + height, x : x + width]) for frame in whole]
+        scale = min(1, short_side / min(width, height), long_side / max(width, height))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        columns = {"sample_frame_idx": indices, "text_crop_box": box}
+        return columns, inside if scale == 1 else [resize(frame, *size) for frame in inside]
     width, height = frames[0].width, frames[0].height
     scale = min(1, short_side / min(width, height), long_side / max(width, height))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    return indices, [frame_to_array(frame, "rgb24", size) for frame in frames]
+    return {"sample_frame_idx": indices}, [frame_to_array(frame, "rgb24", size) for frame in frames]
+
+
+def with_crop_boxes(rows: Sequence[dict], path: str, video_folder: str | None) -> list[dict]:
+    """The rows with the crop boxes of a file; a clip that has none there is measured whole.
+
+    Raises: `UsageError` where the file has no such column, or a box is none.
+    """
+    boxes = {}
+    for row in read_rows(path, ("video_path",)):
+        box = row.get("crop_box")
+        if box is not None and not (
+            isinstance(box, list)
+            and len(box) == 4
+            and all(is_number(v, 0, whole=True) for v in box)
+            and min(box[2:]) > 0
+        ):
+            raise UsageError(
+                f"--crop_boxes {path}: {row['video_path']}: crop_box is {box!r}, not [x, y, width, height]"
+            )
+        boxes[relative_to_folder(row["video_path"], video_folder)] = box
+    return [{**row, "crop_box": boxes.get(row["video_path"])} for row in rows]
 
 
 def text_columns(
-    batch: list[tuple[list[int], list[np.ndarray]]], boxes_in: Callable[[np.ndarray], np.ndarray]
+    batch: list[tuple[dict, list[np.ndarray]]], boxes_in: Callable[[np.ndarray], np.ndarray]
 ) -> list[dict]:
     """The columns of each clip of a batch. `boxes_in` gives the boxes of a frame, (N, 4, 2), corners (x, y) in its
     pixels.
     """
     rows = []
-    for indices, frames in batch:
+    for columns, frames in batch:
         boxes = [boxes_in(frame) for frame in frames]
         shares = [
             text_area_share(found, (frame.shape[1], frame.shape[0])) for found, frame in zip(boxes, frames, strict=True)
@@ -81,7 +115,7 @@ def text_columns(
                 "text_score": round(float(np.mean(shares)), 6),
                 "text_score_max": round(max(shares), 6),
                 "text_boxes": sum(len(found) for found in boxes),
-                "sample_frame_idx": indices,
+                **columns,
             }
         )
     return rows
@@ -129,6 +163,11 @@ def main() -> None:
         f"(default: {BOX_THRESHOLD}), of easyocr the peak of its character map (default: {TEXT_THRESHOLD})",
     )
     add_sampling_arguments(parser, ["uniform", "mid", "first", "last"], "mid", 1)
+    parser.add_argument(
+        "--crop_boxes",
+        metavar="FILE",
+        help="the result of compute_crop_box.py: text is measured inside each clip's crop_box, since what is cropped away is no reason to drop a clip",
+    )
     parser.add_argument_group("rapidocr", "a flag of --text_detector rapidocr alone").add_argument(
         "--look",
         choices=["parts", "whole"],
@@ -156,7 +195,17 @@ def main() -> None:
     for owner, flags in FLAGS.items():
         if owner != args.text_detector and (foreign := [name for name in flags if name in args]):
             raise UsageError(f"--{foreign[0]} is a flag of --text_detector {owner}")
-    rows = lazy_input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    rows: Sequence[dict] = lazy_input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    boxes: dict[str, list | None] = {}
+    if args.crop_boxes:
+        with about("--crop_boxes"):
+            rows = with_crop_boxes(rows, args.crop_boxes, args.video_folder)
+        boxes = {row["video_path"]: row["crop_box"] for row in rows}
+
+    def is_of_this_box(results: list[dict]) -> bool:
+        return results[0].get("text_crop_box") == boxes.get(results[0]["video_path"])
+
+    is_whole = None if isinstance(rows, LargeList) else is_of_this_box  # which would take it into memory
     sampling, load = from_flags(FrameSampling, args), OnDemand(partial(DETECTORS[args.text_detector], args))
     detector = load()
     read = partial(
@@ -167,7 +216,8 @@ def main() -> None:
         long_side=detector.long_side,
     )
     score = in_batches(partial(text_columns, boxes_in=partial(boxes_by, load)))
-    process_rows(SCORE.step(read, sampling.settings | detector.settings, score), rows, from_flags(RunOptions, args))
+    settings = sampling.settings | detector.settings
+    process_rows(SCORE.step(read, settings, score, is_whole=is_whole), rows, from_flags(RunOptions, args))
 
 
 if __name__ == "__main__":

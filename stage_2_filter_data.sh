@@ -3,6 +3,7 @@
 #   sh stage_2_filter_data.sh
 #   VIDEO_FOLDER=~/clips TEXT_SCORE_THRESHOLD=0.05 N_JOBS=8 sh stage_2_filter_data.sh
 #   WHERE="camera_motion like 'pan%'" EXCLUDE=marks.jsonl sh stage_2_filter_data.sh
+# CROP=1 finds what each clip is to be cropped to by the export, and measures text inside it alone.
 # DEDUP=1 keeps the best of near-duplicate clips alone.
 # WHERE is a condition over all columns; EXCLUDE and INCLUDE are lists of clips, or the marks of a report; COLUMNS_FROM is a further file whose columns
 # WHERE may name.
@@ -48,7 +49,13 @@ score() { # ranks, a script, the column that a clip is judged by, its bounds, th
 }
 
 score "$model_ranks" compute_video_frame_quality.py "$QUALITY_SCORE" "$QUALITY_THRESHOLD" none --metrics $METRICS ${QUALITY_MODEL_PATH:+--model_path="$QUALITY_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
-score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD" --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+crop_boxes=
+if [ "${CROP:-0}" != 0 ]; then
+    on_clips "run_ranks $cpu_ranks" compute_crop_box.py --saved_path="$DATASET_FOLDER/crop_box.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+    bound crop_box.jsonl crop_share none none # no bound: the filter adds its columns
+    crop_boxes=$DATASET_FOLDER/crop_box.jsonl
+fi
+score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD" ${crop_boxes:+--crop_boxes="$crop_boxes"} --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
 # The most expensive score is computed for the clips alone that pass the ones before.
 with_bounds score "$cpu_ranks" compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" --motion_estimator="$MOTION_ESTIMATOR" ${CUT_INSIDE:+--cut_inside="$CUT_INSIDE"}
 bound motion_score.jsonl cut_inside none "$CUT_INSIDE_THRESHOLD"

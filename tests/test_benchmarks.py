@@ -36,6 +36,7 @@ SMOKE = {
     "composed_cuts": ("--smoke --only flash", "| all | 0, 0, "),
     "stages": ("{videos} --runs 1", "| scenedetect + ffmpeg + Farneback |"),
     "threshold_strips": ("{dataset} {out}", "motion_high: a-Scene-001.mp4"),
+    "truth_crop": ("--footage {videos} --cases clean letterbox", "| letterbox | "),
     "truth_motion": ("--starts 1 --seconds 0.5 --video_folder {videos}", "| zoom -30 %/s |"),
     "truth_technical": ("{videos}", "| JPEG quality | 2 |"),
     "truth_text": ("--short_side 96 --video_folder {videos}", "| chessboard |"),
