@@ -8,17 +8,19 @@ summary_caption.
     python caption_summary.py --video_metadata_path frame_caption.jsonl --summarizer openai --rewrite dense
     python caption_summary.py --video_metadata_path summary_caption.jsonl --caption_column summary_caption \\
         --summarizer openai --rewrite tags --saved_path tags.jsonl
+    python caption_summary.py --video_metadata_path frame_caption.jsonl --trigger_word "sks style"
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
 
 import json
 import re
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
 
 from utils.captioning.answer_checks import checks_for
-from utils.captioning.attributes import describe
+from utils.captioning.attributes import camera_speed, describe
 from utils.captioning.chat import Engine, Request, Sampling, ask, parse_json
 from utils.captioning.engine_choice import AnswerOptions, EngineChoice
 from utils.captioning.engines import ENGINES
@@ -39,11 +41,37 @@ def descriptions(row: dict, column: str) -> list[str]:
     return found if isinstance(found, list) else [found]
 
 
-def one_caption(row: dict, column: str, summarizer: str) -> dict:
+@dataclass(frozen=True)
+class Around:
+    """What stands around every caption: `trigger_word` first, unless the caption begins with it, then `caption_prefix`, and
+    `caption_suffix` last; each apart by a space.
+    """
+
+    trigger_word: str = ""
+    caption_prefix: str = ""
+    caption_suffix: str = ""
+
+    def __call__(self, caption: str) -> str:
+        parts = [self.caption_prefix, caption.strip(), self.caption_suffix]
+        text = " ".join(part for part in parts if part)
+        begins = text == self.trigger_word or text.startswith((f"{self.trigger_word} ", f"{self.trigger_word},"))
+        return text if not self.trigger_word or begins else f"{self.trigger_word} {text}"
+
+    @property
+    def settings(self) -> dict:
+        """Those that are given: files made without them go on."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+def one_caption(row: dict, column: str, summarizer: str, around: Around) -> dict:
     """The columns of one clip without a model."""
     if summarizer == "attributes":
-        return {"summary_model": "attributes", "summary_caption": describe(row["attributes"])}
-    return {"summary_model": row.get("image_caption_model", "none"), "summary_caption": descriptions(row, column)[0]}
+        return {"summary_model": "attributes", "summary_caption": around(describe(row["attributes"]))}
+    caption = descriptions(row, column)[0]
+    return {
+        "summary_model": row.get("image_caption_model", "none"),
+        "summary_caption": around(caption) if around.settings else caption,
+    }
 
 
 def question(row: dict, texts: list[str], prompt: str, sampling: Sampling) -> list[Request]:
@@ -61,6 +89,7 @@ def summary_columns(
     remove_quotes: bool,
     append_attributes: bool,
     as_json: bool,
+    around: Around = Around(),
 ) -> dict:
     """The columns of one clip from a model's answer."""
     caption = answers[0]
@@ -70,14 +99,15 @@ def summary_columns(
         caption = QUOTES.sub("", caption)
     if append_attributes:
         caption = " ".join([caption, *attribute_sentences(row.get("attributes") or {})])
-    return {"summary_model": model, "summary_caption": caption}
+    return {"summary_model": model, "summary_caption": around(caption) if around.settings else caption}
 
 
 def attribute_sentences(attributes: dict) -> list[str]:
     """Measured motion in fixed words, for generators that are conditioned on it (as in Open-Sora)."""
     motion, camera = attributes.get("motion_score"), attributes.get("camera_motion")
+    speed = camera_speed(attributes)
     return [
-        *([f"Camera motion: {camera}."] if camera else []),
+        *([f"Camera motion: {speed + ' ' if speed else ''}{camera}."] if camera else []),
         *([f"Motion score: {motion:.1f}."] if isinstance(motion, (int, float)) else []),
     ]
 
@@ -104,6 +134,7 @@ def answers(
     prompt: str,
     max_words: int | None,
     schema: dict | None,
+    around: Around,
     **ends: Any,
 ) -> Stream:
     """`Step.score`: called where rows are due, so a run with nothing left to do loads no model."""
@@ -111,7 +142,7 @@ def answers(
     with about("--summary_model_name"):
         opened = engine()
     requests = partial(question, prompt=prompt, sampling=choice.sampling(schema))
-    columns = partial(summary_columns, model=choice.model, as_json=bool(schema), **ends)
+    columns = partial(summary_columns, model=choice.model, as_json=bool(schema), around=around, **ends)
     return ask(items, opened, requests, columns, checks_for(choice.answers.answer_checks, max_words, schema))
 
 
@@ -148,6 +179,13 @@ def main() -> None:
     parser.add_argument(
         "--append_attributes", action="store_true", help="append the measured camera motion and motion score"
     )
+    parser.add_argument(
+        "--trigger_word", default="", metavar="TEXT", help="word that stands first in every caption, once"
+    )
+    parser.add_argument(
+        "--caption_prefix", default="", metavar="TEXT", help="text before every caption, after the trigger word"
+    )
+    parser.add_argument("--caption_suffix", default="", metavar="TEXT", help="text after every caption")
     add_flags(parser, {"answers": AnswerOptions, **ENGINES})
     parser.set_defaults(max_new_tokens=512)
     args = parser.parse_args()
@@ -156,6 +194,11 @@ def main() -> None:
         parser.error("--video_metadata_path is required: the result file of caption_video_frame.py")
     if args.append_attributes and args.rewrite == "json":
         parser.error("--append_attributes appends sentences, which --rewrite json has no place for")
+    around = Around(*(" ".join(getattr(args, field.name).split()) for field in fields(Around)))
+    if around.settings and args.rewrite == "json":
+        parser.error(
+            f"--{next(iter(around.settings))} puts text around captions, which --rewrite json has no place for"
+        )
     column, ranks = args.caption_column, None
     rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     with about(args.video_metadata_path):
@@ -166,8 +209,8 @@ def main() -> None:
         )
     summary_step = partial(Step, "summary", depends_on=(*CLIP_COLUMNS, column, "attributes"), done_word="summarized")
     if args.summarizer not in ENGINES:
-        read = partial(one_caption, column=column, summarizer=args.summarizer)
-        step = summary_step(read, {"summarizer": args.summarizer, "version": 1})
+        read = partial(one_caption, column=column, summarizer=args.summarizer, around=around)
+        step = summary_step(read, {"summarizer": args.summarizer, **around.settings, "version": 1})
     else:
         style = STYLES[args.rewrite]
         with about("--summary_prompt"):
@@ -185,7 +228,7 @@ def main() -> None:
         with about("--summary_model_name"):
             settings = {
                 "summarizer": args.summarizer, **choice.settings(), "rewrite": args.rewrite, "prompt": prompt,
-                "caption_column": column, "max_words": max_words, **ends, "version": 1,
+                "caption_column": column, "max_words": max_words, **ends, **around.settings, "version": 1,
             }  # fmt: skip
         ranks = Ranks()
         score = partial(
@@ -195,6 +238,7 @@ def main() -> None:
             prompt=prompt,
             max_words=max_words,
             schema=schema_of(style),
+            around=around,
             **ends,
         )
         step = summary_step(

@@ -37,10 +37,12 @@ from utils.video_utils import locate
 DEFAULT_MODEL = "llava-v1.6-vicuna-7b"
 # Measured columns of the input row that are passed on to the summary.
 MEASURED = ("motion_score", "camera_motion", "text_score")
+# Go along, and make no caption outdated: datasets that were captioned without them go on.
+SPEEDS = ("camera_pan", "camera_tilt", "camera_zoom", "camera_roll")
 
 
 def measured(row: dict) -> dict:
-    return {name: row[name] for name in MEASURED if name in row}
+    return {name: row[name] for name in (*MEASURED, *SPEEDS) if name in row}
 
 
 def attribute_columns(row: dict, video_folder: str | None, frame_sampling: FrameSampling) -> dict:

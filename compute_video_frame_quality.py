@@ -2,11 +2,14 @@
 
 - TechnicalScore, without a model: technical_score (0–10), the mean over the sampled frames, and its parts: sharpness,
   exposure, contrast, colourfulness (0–10 each), brightness, noise, blockiness (formulas in utils/scoring/technical.py).
+- NSFWScore: nsfw_score (0–1), the highest of the frames: Yahoo's open_nsfw, whose weights come with its package.
 - AestheticScore: aesthetic_score, a list, one number (about 1–10) a frame: LAION's predictor v2 on CLIP ViT-L/14.
 - AestheticScoreSigLIP: aesthetic_score_siglip, a list likewise: predictor v2.5 on SigLIP so400m patch14-384.
 - CLIPScore: clip_score, the cosine (-1 to 1) between the CLIP embeddings of frame and --caption_column, the mean.
 - SemanticConsistency: semantic_consistency, the lowest cosine between the CLIP embeddings of neighbouring sampled
   frames: low where there is a cut.
+
+Always added: bits_per_pixel of the encoded video, frame_rate, and frame_rate_class (low, film, video, high, variable).
 
 CLIP and its predictor are downloaded once, or taken from --model_path and --predictor_path. Each rank uses a GPU of its
 own where there is one.
@@ -33,9 +36,11 @@ from utils.pipeline.process import RunOptions, in_batches, lazy_input_rows, proc
 from utils.pipeline.ranks import Ranks
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.rows import digest
+from utils.scoring.nsfw import nsfw_columns
 from utils.scoring.technical import BLOCK, technical_columns
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
+from utils.video.timing import encoding_facts
 from utils.video_utils import locate
 
 
@@ -103,6 +108,14 @@ METRICS = {
         measure=technical_columns,
         min_side=BLOCK,
     ),
+    "NSFWScore": Metric(
+        {
+            "nsfw_score": Column(
+                "probability of pornography by open_nsfw, the highest of the frames", 0, 1, passes=(None, 0.8)
+            )
+        },
+        measure=nsfw_columns,
+    ),
     "AestheticScore": Metric(
         {"aesthetic_score": Column("LAION's predictor v2 on CLIP ViT-L/14, about 1–10, a list", passes=(4, None))},
         score=predicted,
@@ -132,7 +145,12 @@ SCORE = Score(
     "quality",
     "{column}.jsonl",
     {name: column for metric in METRICS.values() for name, column in metric.columns.items()}
-    | {"sample_frame_idx": Column("indices of the sampled frames, a list", 0)},
+    | {
+        "sample_frame_idx": Column("indices of the sampled frames, a list", 0),
+        "bits_per_pixel": Column("bits of the encoded video for each pixel of each frame", 0),
+        "frame_rate": Column("frames a second", 0),
+        "frame_rate_class": Column("low below 20, film below 27, video below 40, high; or variable"),
+    },
 )
 MODEL_FLAGS = {  # in the order in which they are fetched: first what may be missing
     "clip": "model_path",
@@ -160,7 +178,7 @@ def read_clip(
             raise VideoError(f"{path!r} has no text in the column {caption!r}, which {name} compares it with")
     indices, _, found = sampling.frames(path)
     frames = [frame_to_array(frame, "rgb24") for frame in found]
-    columns: dict[str, Any] = {"sample_frame_idx": indices}
+    columns: dict[str, Any] = {"sample_frame_idx": indices, **encoding_facts(path)}
     height, width = frames[0].shape[:2]
     for name in metrics:
         metric = METRICS[name]

@@ -49,6 +49,7 @@ score() { # ranks, a script, the column that a clip is judged by, its bounds, th
 }
 
 score "$model_ranks" compute_video_frame_quality.py "$QUALITY_SCORE" "$QUALITY_THRESHOLD" none --metrics $METRICS ${QUALITY_MODEL_PATH:+--model_path="$QUALITY_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+case " $METRICS " in *" NSFWScore "*) bound "$QUALITY_SCORE.jsonl" nsfw_score none "${NSFW_THRESHOLD:-0.8}" ;; esac
 crop_boxes=
 if [ "${CROP:-0}" != 0 ]; then
     on_clips "run_ranks $cpu_ranks" compute_crop_box.py --saved_path="$DATASET_FOLDER/crop_box.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}

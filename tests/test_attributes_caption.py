@@ -17,6 +17,13 @@ from utils.captioning.attributes import describe, main_colours
         ({"camera_motion": "pan left"}, "The camera pans left across a scene."),
         ({"camera_motion": "tilt up and zoom in"}, "The camera tilts up and zooms in on a scene."),
         ({"camera_motion": "roll clockwise"}, "The camera rolls clockwise over a scene."),
+        ({"camera_motion": "pan left", "camera_pan": -3.0}, "The camera slowly pans left across a scene."),
+        ({"camera_motion": "pan left", "camera_pan": -10.0}, "The camera pans left across a scene."),
+        (
+            {"camera_motion": "zoom in", "camera_zoom": 50.0, "camera_pan": 1.0},
+            "The camera quickly zooms in on a scene.",
+        ),
+        ({"camera_motion": "static", "camera_pan": 0.4}, "A static camera shows a scene."),
         ({"motion_score": 0.2}, "A scene with almost no motion."),
         ({"brightness": 0.5}, "A moderately bright scene."),
         ({"text_score": 0.0}, ""),

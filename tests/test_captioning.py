@@ -269,6 +269,17 @@ def test_ranks_give_the_rows_of_one_process_and_a_summary_follows(model, clips, 
         assert SUMMARY.fullmatch(caption) and added == "pan right. Motion score: 7.2."
 
 
+def test_what_stands_around_captions():
+    around = caption_summary.Around("sks", "A film:", "End.")
+    assert around(" A dog.\n") == "sks A film: A dog. End."
+    assert caption_summary.Around("sks")("sks, a dog.") == "sks, a dog."
+    assert caption_summary.Around("sks")("sksy dogs") == "sks sksy dogs"
+    assert caption_summary.Around()("A dog.") == "A dog." and caption_summary.Around().settings == {}
+    row = {"attributes": {"camera_motion": "pan left", "camera_pan": -30}}
+    columns = caption_summary.summary_columns(row, [], ["A dog."], "m", False, True, False, around)
+    assert columns["summary_caption"] == "sks A film: A dog. Camera motion: fast pan left. End."
+
+
 def test_quotes_are_removed_and_attributes_added():
     columns = caption_summary.summary_columns
     row = {"attributes": {"motion_score": 3, "camera_motion": "static"}}

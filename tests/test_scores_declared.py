@@ -53,7 +53,10 @@ def test_a_run_writes_the_columns_that_are_declared(run_script, tmp_path, script
     declared = SCORES[script].columns
     if hasattr(SCRIPTS[script], "METRICS"):
         declared = {
-            "sample_frame_idx": declared["sample_frame_idx"],
+            **{
+                name: declared[name]
+                for name in ("sample_frame_idx", "bits_per_pixel", "frame_rate", "frame_rate_class")
+            },
             **SCRIPTS[script].METRICS["TechnicalScore"].columns,
         }
     assert set(row) == {"video_path", *declared}

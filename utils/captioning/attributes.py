@@ -1,5 +1,6 @@
 """One English sentence about a clip from measured columns: no model, and nothing that was not measured."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import cv2
@@ -10,6 +11,8 @@ MOTION_WORDS = ((1, "almost no motion"), (5, "slight motion"), (15, "moderate mo
 BRIGHTNESS_WORDS = ((0.06, "nearly black"), (0.2, "dark"), (0.35, "dim"), (0.6, "moderately bright"), (0.85, "bright"))
 TEXT_WORDS = ((0.002, None), (0.02, "a little text on screen"), (0.08, "text on screen"))
 CAMERA_WORDS = {"static": "A static camera shows", "handheld": "A shaky handheld camera shows"}
+SPEEDS = ((6, "slow"), (18, "medium"))  # % of the short side per second, up to which; beyond, "fast"
+ADVERBS = {"slow": " slowly", "medium": "", "fast": " quickly"}
 PREPOSITIONS = {"pan": "across", "tilt": "across", "roll": "over", "zoom in": "on", "zoom out": "from"}
 HUES = ((14, "red"), (40, "orange"), (70, "yellow"), (165, "green"), (195, "cyan"), (260, "blue"), (290, "purple"))
 
@@ -17,7 +20,7 @@ HUES = ((14, "red"), (40, "orange"), (70, "yellow"), (165, "green"), (195, "cyan
 def describe(columns: Mapping) -> str:
     """A sentence about the columns; missing, None and NaN ones are left out, and without any the sentence is "".
 
-    Used are `camera_motion` (a name from `optical_flow.camera_name`), `motion_score` (% of the short side per second),
+    Used are `camera_motion` (a name from `optical_flow.camera_name`) with the speeds `camera_pan`, `camera_tilt`, `camera_zoom`, `camera_roll`, `motion_score` (% of the short side per second),
     `brightness` (mean luma, 0–1), `main_colours` (a list from `main_colours`), `text_score` (share of the frame, 0–1).
 
     >>> describe({"camera_motion": "pan left", "motion_score": 12.0, "main_colours": ["green", "brown"]})
@@ -33,7 +36,7 @@ def describe(columns: Mapping) -> str:
         _word(known.get("text_score"), TEXT_WORDS, "much text on screen"),
     ]
     look, content = ", ".join(filter(None, traits)), " and ".join(filter(None, contents))
-    camera = _camera(known["camera_motion"]) if known.get("camera_motion") else None
+    camera = _camera(known["camera_motion"], camera_speed(known)) if known.get("camera_motion") else None
     if not (look or content or camera):
         return ""
     scene = " ".join(filter(None, [camera, "a", look, "scene", content and f"with {content}"]))
@@ -45,14 +48,28 @@ def _word(value: float | None, steps: Sequence[tuple[float, str | None]], beyond
     return None if value is None else next((word for end, word in steps if value < end), beyond)
 
 
-def _camera(name: str) -> str:
-    """ "pan left and zoom in" as "the camera pans left and zooms in on"."""
+def camera_speed(columns: Mapping) -> str | None:
+    """slow, medium or fast, by the strongest of the camera's moves; None for a camera that makes none, or whose speed was not measured.
+
+    Zoom and roll count by how far they move the average pixel, as in `optical_flow.camera_name`.
+    """
+    per_unit = {"camera_pan": 1.0, "camera_tilt": 1.0, "camera_zoom": 0.5, "camera_roll": 50 * math.radians(1)}
+    strengths = [
+        abs(columns[name]) * each for name, each in per_unit.items() if isinstance(columns.get(name), (int, float))
+    ]
+    if not strengths or columns.get("camera_motion") in (None, "", *CAMERA_WORDS):
+        return None
+    return _word(max(strengths), SPEEDS, "fast")
+
+
+def _camera(name: str, speed: str | None) -> str:
+    """ "pan left and zoom in", slow, as "the camera slowly pans left and zooms in on"."""
     if name in CAMERA_WORDS:
         return CAMERA_WORDS[name]
     moves = name.split(" and ")
     verbs = " and ".join(move.replace(" ", "s ", 1) for move in moves)
     preposition = PREPOSITIONS.get(moves[-1]) or PREPOSITIONS[moves[-1].split()[0]]
-    return f"the camera {verbs} {preposition}"
+    return f"the camera{ADVERBS[speed or 'medium']} {verbs} {preposition}"
 
 
 def main_colours(frames: Sequence[np.ndarray], max_colours: int = 2) -> list[str]:

@@ -5,7 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from utils.video.opening import packets_tell_times, packets_without_data
+from utils.video.opening import open_video, packets_tell_times, packets_without_data, time_base_of
 
 
 def packet_times(
@@ -71,3 +71,29 @@ def frame_rate(times: np.ndarray, time_base: Fraction, declared: Fraction | None
 def last_frame_length(times: np.ndarray, rate: Fraction, time_base: Fraction) -> int:
     """How long the last frame is shown, in PTS units: as long as the one before it, or one over the frame rate."""
     return int(times[-1] - times[-2]) if len(times) > 1 else max(1, round(1 / (rate * time_base)))
+
+
+RATE_CLASSES = ((20, "low"), (27, "film"), (40, "video"), (float("inf"), "high"))  # frames a second, up to which
+VARIABLE = 1.5  # times as long as its shorter frames lasts one, and the rate varies
+
+
+def encoding_facts(path: str) -> dict[str, float | str]:
+    """How a video is encoded, from its packets: `bits_per_pixel` of the video track over all frames, `frame_rate` in frames a second, and
+    `frame_rate_class`: low, film, video, high, or variable.
+
+    Raises: `VideoError`.
+    """
+    with open_video(path) as (container, stream):
+        times = packet_times(container, stream)
+    with open_video(path) as (container, stream), packets_without_data(container, stream) as packets:
+        sizes = [packet.size for packet in packets if packet.size and not packet.is_discard]
+        pixels = stream.codec_context.width * stream.codec_context.height
+        shown = np.arange(0) if times is None else times[0]
+        rate = frame_rate(shown, time_base_of(stream), stream.average_rate)
+    lengths = np.diff(shown)
+    varies = len(lengths) > 1 and lengths.max() > VARIABLE * np.percentile(lengths, 25)
+    return {
+        "bits_per_pixel": round(8 * sum(sizes) / (pixels * max(1, len(shown) or len(sizes))), 5),
+        "frame_rate": round(float(rate), 3),
+        "frame_rate_class": "variable" if varies else next(name for bound, name in RATE_CLASSES if rate < bound),
+    }
