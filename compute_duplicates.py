@@ -24,12 +24,13 @@ import numpy as np
 
 from utils.cli import add_filter_arguments, between, filter_bounds, from_flags, row_parser, run
 from utils.errors import UsageError
+from utils.models.embeddings import embedded_paths, read_embeddings
 from utils.pipeline.filters import passes_filters
 from utils.pipeline.process import RunOptions, input_rows, process_rows
 from utils.pipeline.ranks import Ranks
 from utils.pipeline.score import Column, Score
 from utils.rows import atomic_write, read_rows, write_rows
-from utils.scoring.near_duplicates import MIN_SHARE, Clips, hashed_times, hashes_of
+from utils.scoring.near_duplicates import MIN_SHARE, Clips, alike_embeddings, hashed_times, hashes_of
 from utils.video.geometry import frame_to_array
 from utils.video.opening import decode, open_video, time_base_of
 from utils.video.sampling import sample_frames
@@ -86,9 +87,25 @@ def best_first(rows: Sequence[dict], best_by: str | None) -> list[dict]:
     return sorted(rows, key=order)
 
 
-def grouped(rows: Sequence[dict], hashes: dict[str, list[str]], min_share: float) -> list[dict]:
-    """The columns of each row, in the order given, of rows that are in the order of `best_first`."""
-    stays, similarity = Clips([hashes[row["video_path"]] for row in rows]).groups(min_share)
+def alike_clips(
+    rows: Sequence[dict], path: str, video_folder: str | None, min_cosine: float
+) -> dict[tuple[int, int], float]:
+    """Pairs of rows, by their numbers, whose embeddings in a parquet file are alike, with their cosine."""
+    paths, vectors = read_embeddings(local_path(path))
+    place = {relative_to_folder(name, video_folder): i for i, name in enumerate(paths)}
+    known = [i for i, row in enumerate(rows) if row["video_path"] in place]
+    chosen = vectors[[place[rows[i]["video_path"]] for i in known]]
+    return {(known[one], known[other]): cosine for (one, other), cosine in alike_embeddings(chosen, min_cosine).items()}
+
+
+def grouped(
+    rows: Sequence[dict],
+    hashes: dict[str, list[str]],
+    min_share: float,
+    alike: dict[tuple[int, int], float] | None = None,
+) -> list[dict]:
+    """The columns of each row, in the order given, of rows that are in the order of `best_first`; `alike` as of `Clips.groups`."""
+    stays, similarity = Clips([hashes[row["video_path"]] for row in rows]).groups(min_share, alike)
     ranks: dict[int, int] = defaultdict(int)
     made = []
     for i, row in enumerate(rows):
@@ -134,6 +151,14 @@ def main() -> None:
         metavar="FILE",
         help="a file with further columns of the clips; repeatable",
     )
+    parser.add_argument(
+        "--embeddings",
+        metavar="FILE.parquet",
+        help="of compute_video_frame_quality.py --save_embeddings: clips whose embeddings are alike are duplicates, too",
+    )
+    parser.add_argument(
+        "--min_cosine", type=between(0, 1, float), default=0.97, help="from which on embeddings are alike"
+    )
     add_filter_arguments(parser, motion=True)
     args = parser.parse_args()
     listed = (args.video_folder, args.video_metadata_path, args.video_path_column)
@@ -147,6 +172,10 @@ def main() -> None:
     best_by = best_column([*rows, *further.values()], args.best_by)
     saved_path = local_path(args.saved_path)
     hashes_path = str(args.saved_path)[: -len(saved_path.suffix)] + ".hashes.jsonl"
+    if args.embeddings and not embedded_paths(local_path(args.embeddings)):
+        raise UsageError(
+            f"--embeddings {args.embeddings}: no such file, or it is empty; compute_video_frame_quality.py --save_embeddings makes one"
+        )
     ranks = Ranks()
     first = ranks.rank == 0
     step = SCORE.step(partial(clip_hashes, video_folder=args.video_folder), {}, passes=passes, done_word="hashed")
@@ -162,16 +191,16 @@ def main() -> None:
     wanted = best_first(
         [{**further.get(row["video_path"], {}), **row} for row in rows if row["video_path"] in made], best_by
     )
-    columns = {
-        row["video_path"]: row
-        for row in grouped(wanted, {path: row["hashes"] for path, row in made.items()}, args.min_share)
-    }
+    alike = alike_clips(wanted, args.embeddings, args.video_folder, args.min_cosine) if args.embeddings else None
+    hashes = {path: row["hashes"] for path, row in made.items()}
+    columns = {row["video_path"]: row for row in grouped(wanted, hashes, args.min_share, alike)}
     stamps = {path: {"made_from": row["made_from"]} if "made_from" in row else {} for path, row in made.items()}
     write_rows(
         saved_path,
         [{**columns[row["video_path"]], **stamps[row["video_path"]]} for row in rows if row["video_path"] in made],
     )
     settings = {
+        **({"embeddings": args.embeddings, "min_cosine": args.min_cosine} if args.embeddings else {}),
         "min_share": args.min_share,
         "best_by": best_by,
         "version": SCORE.version,

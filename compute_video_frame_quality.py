@@ -31,6 +31,7 @@ import numpy as np
 
 from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError, VideoError
+from utils.models.embeddings import COLUMN, embedded_paths, encoded, move_embeddings
 from utils.models.image_transform import ImageTransform
 from utils.pipeline.process import RunOptions, in_batches, lazy_input_rows, process_rows
 from utils.pipeline.ranks import Ranks
@@ -42,6 +43,7 @@ from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
 from utils.video.timing import encoding_facts
 from utils.video_utils import locate
+from utils.working_copies import local_path
 
 
 class Embedded(NamedTuple):
@@ -178,7 +180,7 @@ def read_clip(
             raise VideoError(f"{path!r} has no text in the column {caption!r}, which {name} compares it with")
     indices, _, found = sampling.frames(path)
     frames = [frame_to_array(frame, "rgb24") for frame in found]
-    columns: dict[str, Any] = {"sample_frame_idx": indices, **encoding_facts(path)}
+    columns: dict[str, Any] = {"sample_frame_idx": indices}
     height, width = frames[0].shape[:2]
     for name in metrics:
         metric = METRICS[name]
@@ -191,6 +193,7 @@ def read_clip(
             )
         if metric.measure:
             columns |= {column: round(value, 4) for column, value in metric.measure(frames).items()}
+    columns |= encoding_facts(path)
     if not transforms:
         return columns
     made_from = {"caption_made_from": digest(row, [caption])} if captions else {}
@@ -198,9 +201,11 @@ def read_clip(
     return {"columns": columns | made_from, "text": text, **seen}
 
 
-def score_clips(batch: list[dict], metrics: list[str], models: dict, batch_size: int) -> list[dict]:
+def score_clips(
+    batch: list[dict], metrics: list[str], models: dict, batch_size: int, embed: bool = False
+) -> list[dict]:
     """All columns of each clip of a batch, of which `read_clip` gave some; the models see `batch_size` frames at a
-    time.
+    time. With `embed`, also CLIP's embedding of each clip.
     """
     rows = [clip["columns"] for clip in batch]
     by_model = [METRICS[name] for name in metrics if METRICS[name].model]
@@ -214,12 +219,15 @@ def score_clips(batch: list[dict], metrics: list[str], models: dict, batch_size:
         assert metric.score is not None
         for row, frames, text in zip(rows, embeddings[metric.model], texts, strict=True):
             row[metric.column] = metric.score(Embedded(frames, text, models.get(metric.predictor)))
+    if embed:
+        for row, frames in zip(rows, embeddings["clip"], strict=True):
+            row[COLUMN] = encoded(frames)
     return rows
 
 
-def score_with(batch: list[dict], load: OnDemand, metrics: list[str], batch_size: int) -> list[dict]:
+def score_with(batch: list[dict], load: OnDemand, metrics: list[str], batch_size: int, embed: bool) -> list[dict]:
     """`score_clips` with the models that `load` gives, in whatever process this is."""
-    return score_clips(batch, metrics, load()[0], batch_size)
+    return score_clips(batch, metrics, load()[0], batch_size, embed)
 
 
 def embed_clips(
@@ -292,9 +300,19 @@ def main() -> None:
     group.add_argument("--siglip_predictor_path", help="aesthetic_predictor_v2_5.pth, which you download yourself")
     group.add_argument("--batch_size", type=between(1, 65_536), default=64, help="frames that a model sees at a time")
     group.add_argument("--precision", choices=["fp16", "bf16", "fp32"], default="fp16", help="on a GPU; a CPU has fp32")
+    group.add_argument(
+        "--save_embeddings",
+        metavar="FILE.parquet",
+        help="also keep CLIP's embedding of each clip, for compute_duplicates.py --embeddings",
+    )
     args = parser.parse_args()
     args.saved_path = args.saved_path.replace("{column}", METRICS[args.metrics[0]].column)
     metrics = [name for name in METRICS if name in args.metrics]
+    embeddings = local_path(args.save_embeddings) if args.save_embeddings else None
+    if embeddings and (embeddings.suffix.lower() != ".parquet" or not args.saved_path.endswith(".jsonl")):
+        parser.error(f"--save_embeddings {args.save_embeddings}: a .parquet file, beside a --saved_path that is .jsonl")
+    if embeddings and not any(METRICS[name].model == "clip" for name in metrics):
+        parser.error("--save_embeddings keeps what CLIP gives: choose a metric of CLIP, AestheticScore for one")
     sampling = from_flags(FrameSampling, args)
     settings = {"metrics": " ".join(metrics), **sampling.settings}
     rows, ranks = lazy_input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), Ranks()
@@ -326,18 +344,30 @@ def main() -> None:
         caption=args.caption_column,
     )
 
-    def has_its_caption(results: list[dict]) -> bool:
-        found = {row["video_path"]: row.get("caption_made_from") for row in results}
-        return all(made_from == captions.get(path, made_from) for path, made_from in found.items())
+    embedded = embedded_paths(embeddings) if embeddings else set()
 
-    score = partial(score_with, load=load, metrics=metrics, batch_size=args.batch_size)
+    def is_whole(results: list[dict]) -> bool:
+        """Whether rows are of the captions that clips have now, and have their embeddings."""
+        of_caption = all(
+            row.get("caption_made_from") == captions.get(row["video_path"], row.get("caption_made_from"))
+            for row in results
+        )
+        return of_caption and (
+            embeddings is None or all(COLUMN in row or row["video_path"] in embedded for row in results)
+        )
+
+    score = partial(score_with, load=load, metrics=metrics, batch_size=args.batch_size, embed=bool(embeddings))
     step = SCORE.step(
         read,
         settings,
         in_batches(score, max(1, args.batch_size // args.num_sampled_frames)) if models else None,
-        is_whole=has_its_caption if captions else None,
+        is_whole=is_whole if captions or embeddings else None,
     )
     process_rows(step, rows, from_flags(RunOptions, args), ranks)
+    if embeddings and ranks.rank == 0:
+        print(
+            f"embeddings: {move_embeddings(local_path(args.saved_path), embeddings):,} clips -> {args.save_embeddings}"
+        )
 
 
 if __name__ == "__main__":

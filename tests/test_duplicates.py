@@ -164,6 +164,24 @@ def test_groups_do_not_chain_and_repetitions_are_found_whatever_their_number():
     assert Clips([[], []]).groups()[0].tolist() == [0, 1]
 
 
+def test_embeddings_join_what_hashes_do_not(tmp_path, run_script, clips):
+    import pyarrow
+    from pyarrow import parquet
+
+    paths = ["coffee.mp4", "cat.mp4", "rocket.mp4", "astronaut.mp4"]
+    vectors = [[1.0, 0, 0], [0.99, 0.05, 0], [0, 1, 0], [0, 0, 1]]
+    parquet.write_table(pyarrow.table({"video_path": paths, "embedding": vectors}), tmp_path / "e.parquet")
+    write_rows(tmp_path / "list.jsonl", [{"video_path": path} for path in paths])
+    flags = ("--video_folder", clips, "--video_metadata_path", "list.jsonl", "--saved_path", "d.jsonl")
+    run_script("compute_duplicates.py", *flags, "--embeddings", "e.parquet")
+    rows = found(tmp_path / "d.jsonl")
+    assert rows["coffee.mp4"]["duplicate_of"] == "cat.mp4" and rows["coffee.mp4"]["duplicate_similarity"] > 0.99
+    assert sum(row["duplicate_rank"] for row in rows.values()) == 1
+    run_script("compute_duplicates.py", *flags, "--embeddings", "e.parquet", "--min_cosine", 0.9999)
+    assert not any(row["duplicate_rank"] for row in found(tmp_path / "d.jsonl").values())
+    assert "no such file" in run_script("compute_duplicates.py", *flags, "--embeddings", "gone.parquet", code=2).stderr
+
+
 def test_times_of_clips_cut_at_different_ends_coincide():
     assert set(hashed_times(7.3)) <= set(hashed_times(9.9))
     assert len(hashed_times(600)) <= 32 and set(hashed_times(600)) <= set(np.arange(0, 600, 0.5))

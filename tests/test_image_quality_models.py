@@ -177,7 +177,7 @@ def test_a_cut_inside_lowers_the_consistency(scored):
 def test_one_keyframe_of_a_clip_says_nothing_of_its_consistency(clips):
     row = {"video_path": "cut.mp4"}
     flags = {"video_folder": clips, "sampling": FrameSampling("keyframe", 4), "transforms": {}, "caption": ""}
-    assert read_clip(row, metrics=["AestheticScore"], **flags) == {"sample_frame_idx": [0]}
+    assert read_clip(row, metrics=["AestheticScore"], **flags)["sample_frame_idx"] == [0]
     with pytest.raises(VideoError, match="has one keyframe"):
         read_clip(row, metrics=["SemanticConsistency"], **flags)
 
@@ -358,8 +358,39 @@ def test_technical_score_alone_needs_no_torch_and_writes_what_it_did(clips, tmp_
     assert ran.returncode == 0 and "| numpy" in ran.stderr and not re.search(r"\| +(torch|open_clip)\b", ran.stderr)
     rows = read_rows(tmp_path / "technical_score.jsonl")
     parts = ["sharpness", "exposure", "contrast", "colourfulness", "brightness", "noise", "blockiness"]
-    assert [list(row) for row in rows] == [["video_path", "sample_frame_idx", "technical_score", *parts]] * 4
+    facts = ["bits_per_pixel", "frame_rate", "frame_rate_class"]
+    assert [list(row) for row in rows] == [["video_path", "sample_frame_idx", "technical_score", *parts, *facts]] * 4
     settings = json.loads((tmp_path / "technical_score.settings.json").read_text())
     assert settings == {
         "file": "technical_score.jsonl", "metrics": "TechnicalScore", "method": "uniform", "count": 4, "version": 1,
     }  # fmt: skip
+
+
+def test_embeddings_are_kept_beside_the_scores(clips, clip_folder, predictor_file, tmp_path, run_script):
+    """In parquet, none lost when rows come later, and made again where the file has gone."""
+    from utils.models.embeddings import read_embeddings
+
+    rows = [json.loads(line) for line in (clips / "clips.jsonl").read_text().splitlines()]
+    (tmp_path / "fewer.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
+
+    def run(listed: Path, **more) -> str:
+        return run_script(
+            SCRIPT, "--video_folder", clips, "--video_metadata_path", listed, "--model_path", clip_folder, "--predictor_path", predictor_file,
+            "--metrics", "AestheticScore", "--saved_path", "a.jsonl", "--save_embeddings", "e.parquet", "--n_jobs", 1, **more,
+        ).stdout  # fmt: skip
+
+    assert "embeddings: 2 clips -> e.parquet" in run(tmp_path / "fewer.jsonl")
+    run(clips / "clips.jsonl")
+    scored = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    paths, vectors = read_embeddings(tmp_path / "e.parquet")
+    assert sorted(paths) == sorted(row["video_path"] for row in scored) and len(paths) > 2
+    assert not any("clip_embedding" in row for row in scored)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1) and vectors.shape[1] == 768
+    assert ", 0 due" in run(clips / "clips.jsonl")
+    (tmp_path / "e.parquet").unlink()
+    run(clips / "clips.jsonl")
+    again, same = read_embeddings(tmp_path / "e.parquet")
+    order = [again.index(path) for path in paths]
+    assert np.abs(same[order] - vectors).max() < 1e-3
+    wrong = run_script(SCRIPT, "--video_folder", clips, "--save_embeddings", "e.parquet", code=2)
+    assert "choose a metric of CLIP" in wrong.stderr

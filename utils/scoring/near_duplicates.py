@@ -5,7 +5,7 @@ which survive another encoding, size, colour or a small logo; frames of other vi
 compared frame by frame, so that a shortened one is found in the longer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,7 @@ MIN_SHARE = 0.2  # of the shorter clip's frames, from which on two clips are dup
 NEIGHBOURS = 48  # frames of other clips that are looked at for each
 EXACT = 200_000  # frames, up to which every pair is compared
 AT_ONCE = 100_000  # frames that are looked up between two tidyings
+EXACT_CLIPS = 50_000  # embeddings, likewise
 PROBED = 32  # of the lists of a larger index
 
 
@@ -77,8 +78,11 @@ class Clips:
             return 0.0
         return matched / len(shorter)
 
-    def groups(self, min_share: float = MIN_SHARE) -> tuple[np.ndarray, np.ndarray]:
-        """Of each clip the one that stays for it, itself where it stays, and its similarity to that one.
+    def groups(
+        self, min_share: float = MIN_SHARE, alike: Mapping[tuple[int, int], float] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of each clip the one that stays for it, itself where it stays, and its similarity to that one. `alike`: further pairs, the wanted
+        one first, that are duplicates, with their similarity.
 
         Each duplicate is alike to the one that stays, not to another duplicate alone: so groups do not chain from clip to clip.
         """
@@ -88,12 +92,12 @@ class Clips:
         ):  # until those that stay find no more among themselves: the first search sees only so many neighbours
             left = np.flatnonzero(stays == np.arange(len(stays)))
             taken = False
-            for one, other in self._candidates(left):  # by the first of each pair
+            for one, other in sorted({*self._candidates(left), *(alike or {})}):  # by the first of each pair
                 if stays[one] != one or stays[other] != other:
                     continue
-                share = self.similarity(one, other)
-                if share >= min_share:
-                    stays[other], similarity[other], taken = one, share, True
+                share, cosine = self.similarity(one, other), (alike or {}).get((one, other), 0.0)
+                if share >= min_share or cosine:
+                    stays[other], similarity[other], taken = one, max(share, cosine), True
             if not taken:
                 break
             # Those whose own stand-in has become a duplicate itself are free again.
@@ -129,3 +133,29 @@ def _index(bits: np.ndarray) -> "faiss.IndexBinary":
         index.train(bits[np.random.default_rng(0).permutation(len(bits))[: 40 * lists]])
     index.add(bits)
     return index
+
+
+def alike_embeddings(vectors: np.ndarray, min_cosine: float) -> dict[tuple[int, int], float]:
+    """Pairs of clips whose embeddings, float32 (N, D), each of length 1, have at least this cosine; zero vectors have none.
+
+    Of each clip the NEIGHBOURS nearest are looked at, by an inverted index above EXACT_CLIPS.
+    """
+    import faiss
+
+    if len(vectors) < 2:
+        return {}
+    index: faiss.Index = faiss.IndexFlatIP(vectors.shape[1])
+    if len(vectors) > EXACT_CLIPS:
+        lists = int(4 * len(vectors) ** 0.5)
+        index = faiss.IndexIVFFlat(index, vectors.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+        index.cp.niter, index.nprobe = 6, PROBED
+        index.train(vectors[np.random.default_rng(0).permutation(len(vectors))[: 40 * lists]])
+    index.add(vectors)
+    pairs = {}
+    for begin in range(0, len(vectors), AT_ONCE):
+        cosines, found = index.search(vectors[begin : begin + AT_ONCE], min(NEIGHBOURS, len(vectors)))
+        for row, place in zip(*np.nonzero((cosines >= min_cosine) & (found >= 0)), strict=True):
+            one, other = sorted((begin + int(row), int(found[row, place])))
+            if one != other:
+                pairs[one, other] = min(1.0, float(cosines[row, place]))
+    return pairs
