@@ -21,7 +21,7 @@ from skimage import data
 
 from benchmarks.measure import table
 from compute_duplicates import clip_hashes
-from utils.scoring.near_duplicates import Clips
+from utils.scoring.near_duplicates import MIN_SHARE, Clips
 from utils.video.geometry import frame_to_array
 from utils.video.opening import decode, open_video
 from utils.video_utils import get_video_path_list, locate
@@ -138,7 +138,7 @@ def found_pairs(folder: str | None) -> None:
             rows.append(
                 [
                     change,
-                    f"{sum(share >= 0.2 for share in own)} of {len(own)}",
+                    f"{sum(share >= MIN_SHARE for share in own)} of {len(own)}",
                     f"{np.median(own):.2f}",
                     f"{min(own):.2f}",
                 ]
@@ -146,7 +146,7 @@ def found_pairs(folder: str | None) -> None:
         print(table(["change", "found", "median share", "lowest"], rows))
         strangers = [share for (i, j), share in alike.items() if keys[i][0] != keys[j][0]]
         related = [share for (i, j), share in alike.items() if keys[i][0] == keys[j][0]]
-        true, false = sum(s >= 0.2 for s in related), sum(s >= 0.2 for s in strangers)
+        true, false = sum(s >= MIN_SHARE for s in related), sum(s >= MIN_SHARE for s in strangers)
         print(
             f"pairs: precision {true / max(1, true + false):.3f} ({false} of {len(strangers):,} pairs of strangers), recall {true / len(related):.3f} of {len(related):,}; largest share of strangers {max(strangers, default=0):.2f}"
         )
@@ -157,6 +157,25 @@ def found_pairs(folder: str | None) -> None:
         print(
             f"groups: {len(set(stays.tolist()))} of {len({key[0] for key in keys})} clips; families in more than one group: {split}"
         )
+
+
+def of_families(folder: str) -> None:
+    """Pairs of a folder whose files are named FAMILY-anything."""
+    names = get_video_path_list(folder)
+    clips = Clips([clip_hashes({"video_path": name}, folder)["hashes"] for name in names])
+    shares = {
+        (a.split("-")[0] == b.split("-")[0], a, b): clips.similarity(i, j)
+        for (i, a), (j, b) in combinations(enumerate(names), 2)
+    }
+    found = {pair for pair, share in shares.items() if share >= MIN_SHARE}
+    true, related = sum(same for same, *_ in found), sum(same for same, *_ in shares)
+    print(
+        f"families: precision {true / max(1, len(found)):.3f}, recall {true / max(1, related):.3f} of {related} pairs among {len(shares)}"
+    )
+    stays, _ = clips.groups()
+    print(
+        f"groups: {len(set(stays.tolist()))} of {len(names)} clips of {len({name.split('-')[0] for name in names})} families"
+    )
 
 
 def grouping(count: int, frames: int = 10) -> None:
@@ -187,8 +206,11 @@ def grouping(count: int, frames: int = 10) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--footage", help="folder of clips that are strangers to one another")
+    parser.add_argument("--families", help="folder of near-duplicates, named FAMILY-anything")
     parser.add_argument("--clips", type=int, default=100_000, help="clips of the large set; 0 for none")
     args = parser.parse_args()
+    if args.families:
+        of_families(args.families)
     found_pairs(args.footage)
     if args.clips:
         grouping(args.clips)
