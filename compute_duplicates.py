@@ -26,6 +26,7 @@ from utils.cli import add_filter_arguments, between, filter_bounds, from_flags, 
 from utils.errors import UsageError
 from utils.models.embeddings import embedded_paths, read_embeddings
 from utils.pipeline.filters import passes_filters
+from utils.pipeline.further_columns import with_columns
 from utils.pipeline.process import RunOptions, input_rows, process_rows
 from utils.pipeline.ranks import Ranks
 from utils.pipeline.score import Column, Score
@@ -165,11 +166,8 @@ def main() -> None:
     bounds = filter_bounds(args)
     passes = passes_filters(listed, bounds)
     rows = input_rows(*listed)
-    further: dict[str, dict] = defaultdict(dict)
-    for file in dict.fromkeys([*args.columns_from, *(path for path, *_ in bounds)]):
-        for row in read_rows(file, ("video_path",)):
-            further[relative_to_folder(row["video_path"], args.video_folder)].update(row)
-    best_by = best_column([*rows, *further.values()], args.best_by)
+    known = with_columns(rows, [*args.columns_from, *(path for path, *_ in bounds)], args.video_folder)
+    best_by = best_column(known, args.best_by)
     saved_path = local_path(args.saved_path)
     hashes_path = str(args.saved_path)[: -len(saved_path.suffix)] + ".hashes.jsonl"
     if args.embeddings and not embedded_paths(local_path(args.embeddings)):
@@ -188,9 +186,7 @@ def main() -> None:
         for row in read_rows(local_path(hashes_path), ("video_path",))
         if row["video_path"] in kept
     }
-    wanted = best_first(
-        [{**further.get(row["video_path"], {}), **row} for row in rows if row["video_path"] in made], best_by
-    )
+    wanted = best_first([row for row in known if row["video_path"] in made], best_by)
     alike = alike_clips(wanted, args.embeddings, args.video_folder, args.min_cosine) if args.embeddings else None
     hashes = {path: row["hashes"] for path, row in made.items()}
     columns = {row["video_path"]: row for row in grouped(wanted, hashes, args.min_share, alike)}

@@ -43,10 +43,11 @@ from utils.export.dataset import Export
 from utils.export.formats import FORMATS
 from utils.export.models import MODELS, Size, Target
 from utils.export.plan import FPS_MODES
+from utils.pipeline.further_columns import with_columns
 from utils.pipeline.process import RunOptions, input_rows
-from utils.rows import atomic_write, read_rows, refuse_overwriting
+from utils.rows import atomic_write, refuse_overwriting
 from utils.storage import is_url
-from utils.video_utils import present_in, relative_to_folder
+from utils.video_utils import present_in
 from utils.working_copies import local_path
 
 
@@ -120,16 +121,6 @@ def target_of(args: argparse.Namespace) -> Target:
         multiple=multiple,
         buckets=buckets or kept,
     )
-
-
-def with_columns(rows: Sequence[dict], files: Sequence[str], video_folder: str | None) -> list[dict]:
-    """The rows with the columns of further files, which a row's own precede."""
-    found: dict[str, dict] = {}
-    for file in files:
-        for row in read_rows(file, ("video_path",)):
-            path = relative_to_folder(row["video_path"], video_folder)
-            found[path] = {**row, **found.get(path, {})}
-    return [{**found.get(row["video_path"], {}), **row} for row in rows]
 
 
 def main() -> None:
