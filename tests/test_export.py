@@ -560,3 +560,22 @@ def test_stage_3_writes_the_set_for_a_trainer(tmp_path, clips):
     assert len(json.loads((dataset / "train_panda_70m.json").read_text(encoding="utf-8"))) == len(rows)
     assert len(list((dataset / "musubi-wan2.1/videos").glob("*.mp4"))) == len(rows)
     assert "motion_score" in (dataset / "musubi-wan2.1/README.md").read_text(encoding="utf-8")
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path, run_script, clips):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/README.md").write_text("mine")
+    assert "holds other files (README.md)" in export(run_script, clips, "--format", "hf", code=2).stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["README.md"]
+
+
+def test_what_a_killed_run_or_a_trainer_leaves_is_no_medium(tmp_path, run_script, clips):
+    export(run_script, clips, "--format", "diffusion_pipe")
+    (media,) = {path.parent for path in (tmp_path / "out").rglob("a.mp4")}
+    (media / ".half.mp4.tmp").write_bytes(b"half")
+    (media / "cache").mkdir()
+    (media / "buckets.json").write_text("{}")
+    export(run_script, clips, "--format", "diffusion_pipe")
+    assert not (media / ".half.mp4.tmp").exists() and (media / "buckets.json").exists()
+    (media / "stray.mp4").write_bytes(b"not ours")
+    assert "stray.mp4 is in the export" in export(run_script, clips, "--format", "diffusion_pipe", code=1).stderr

@@ -84,6 +84,11 @@ class Export:
             raise UsageError("an export is one run, without ranks; --n_jobs sets its processes")
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+            others = next((one.name for one in self.folder.iterdir() if one.name != ".DS_Store"), None)
+        if others and not any(self.folder.glob("export.measured*")):
+            raise UsageError(
+                f"--export_folder {self.folder} holds other files ({others}), which an export might replace; choose an empty or new folder"
+            )
         plan = self.planned(rows)
         write_rows(self.folder / PLAN, plan)
         print(table(plan))
@@ -219,6 +224,8 @@ class Export:
         """Lists, settings, captions and card of each split, read back; those of the run before are gone first."""
         form = FORMATS[self.format]
         self._remove_lists()
+        for left in self.folder.rglob(".*.tmp"):  # of a run that was killed
+            left.unlink(missing_ok=True)
         media = {str(self.folder / found["export_file"]) for found in made.values()}
         before, starts, entries = self._files(), [], {}
         splits = ("train", "val") if self.val_share else ("",)

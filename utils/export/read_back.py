@@ -14,7 +14,7 @@ from pathlib import Path
 
 from utils.errors import RunError
 from utils.export.formats.entry import Entry
-from utils.video_utils import content_digest, digest_of
+from utils.video_utils import content_digest, digest_of, is_video_name
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -64,14 +64,17 @@ def from_finetrainers(folder: Path) -> Iterator[Pair]:
 
 
 def from_folders(folders_of: Callable[[Path], list[str]]) -> Callable[[Path], Iterator[Pair]]:
-    """Media beside text files, in the folders that the settings name; whatever else is in these folders counts as a medium."""
+    """Videos beside text files, in the folders that the settings name. What trainers keep there, caches and lists, is none."""
 
     def read(folder: Path) -> Iterator[Pair]:
         for name in folders_of(folder):
-            for medium in sorted(Path(name).iterdir()):
-                if medium.suffix != ".txt" and medium.is_file():
-                    with open(medium.with_suffix(".txt"), encoding="utf-8") as text:
-                        yield content_digest(str(medium)), text.read().strip()
+            for medium in sorted(path for path in Path(name).iterdir() if is_video_name(path.name)):
+                if not medium.with_suffix(".txt").exists():
+                    raise RunError(
+                        f"{medium} is in the export and has no caption beside it; is it another program's? Move it away"
+                    )
+                with open(medium.with_suffix(".txt"), encoding="utf-8") as text:
+                    yield content_digest(str(medium)), text.read().strip()
 
     return read
 
