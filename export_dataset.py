@@ -243,6 +243,8 @@ def main() -> None:
     if not in_folder:
         write_list(rows, args)
         return
+    if media == "none" and (is_url(args.video_folder) or any(is_url(row["video_path"]) for row in rows)):
+        raise UsageError("--media none: clips behind a URL are no files that a trainer could read; copy or encode them")
     rows = with_columns(rows, args.columns_from, args.video_folder)
     if args.balance and rows and not any(args.balance in row for row in rows):
         raise UsageError(f"--balance {args.balance}: no row has this column; --columns_from names a file that has it")
