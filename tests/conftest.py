@@ -1,5 +1,6 @@
 """Videos for tests: frames that carry their own index, sound of a known pitch, and what is read back of them."""
 
+import contextlib
 import functools
 import http.server
 import os
@@ -46,6 +47,23 @@ def pytest_terminal_summary(terminalreporter) -> None:
         terminalreporter.write_line(" " * 18 + "".join(f"{column:>9}" for column in ("survived", *columns[1:])))
         for kind, counts in sorted(table.items()):
             terminalreporter.write_line(f"{kind:18}" + "".join(f"{counts[column]:9}" for column in columns))
+
+
+@pytest.fixture(autouse=True)
+def ordinary_priority():
+    """SVT-AV1, which some tests encode with, gives its process a real-time priority where it runs as root. A browser that inherits it stops
+    the machine.
+    """
+    take_ordinary_priority()
+    yield
+    take_ordinary_priority()
+
+
+def take_ordinary_priority() -> None:
+    if hasattr(os, "sched_getscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        for thread in os.listdir("/proc/self/task"):
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
 
 
 def numbered_frame(index: int, width: int = 192, height: int = 108) -> np.ndarray:

@@ -19,6 +19,15 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 pytestmark = pytest.mark.slow
 
 
+def until(page, condition: str) -> None:
+    """Wait for a JavaScript condition. (Playwright's own way evaluates it in the page at its second look, which the page forbids.)"""
+    for _ in range(600):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(condition)
+
+
 def report(*arguments: object, code: int = 0) -> str:
     environment = {k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES}
     command = [sys.executable, ROOT / "make_report.py", *arguments]
@@ -250,7 +259,7 @@ def test_marks_are_kept_saved_and_taken_by_the_filter(opened, tmp_path, dataset)
     assert "2 to drop, 1 starred" in page.page.inner_text("#marks")
     page.page.get_by_role("button", name="Forget marks").click()
     page.page.set_input_files("#marks-file", str(tmp_path / "marks.jsonl"))
-    page.page.wait_for_function("document.querySelector('#marks').innerText.includes('2 to drop')")
+    until(page.page, "document.querySelector('#marks').innerText.includes('2 to drop')")
 
 
 def test_search_sort_nearest_and_a_clip_in_full(opened):
@@ -259,7 +268,7 @@ def test_search_sort_nearest_and_a_clip_in_full(opened):
     assert page.page.inner_text("#shown") == "1 clips"
     page.page.locator("#canvas .clip").click()
     dialog = page.page.locator("#clip")
-    page.page.wait_for_function("document.querySelector('#clip video')?.videoWidth > 0")  # the clip itself plays
+    until(page.page, "document.querySelector('#clip video')?.videoWidth > 0")  # the clip itself plays
     assert "film 11.mp4" in dialog.inner_text() and dialog.locator(".neighbours .clip").count() == 5
     page.page.keyboard.press("Escape")
     page.page.fill("#search", "")
@@ -369,7 +378,7 @@ def test_many_clips_have_their_thumbnails_in_a_folder(opened, tmp_path):
     report(tmp_path)
     page = opened(tmp_path / "report.html")
     page.page.fill("#search", "clip-000010")
-    page.page.wait_for_function("document.querySelector('#canvas img')?.naturalWidth === 480")
+    until(page.page, "document.querySelector('#canvas img')?.naturalWidth === 480")
     (image,) = (tmp_path / "report_files").rglob("*.webp")
     assert page.page.locator("#canvas img").get_attribute("src") == str(image.relative_to(tmp_path))
     image.unlink()
