@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import MISSING, field, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from utils import __version__
 from utils.errors import RunError, UsageError
 from utils.rows import refuse_overwriting
 from utils.startup import end_at_once
@@ -42,7 +43,9 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
 
 
 def script_parser(docstring: str) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(description=docstring, formatter_class=HelpFormatter, allow_abbrev=False)
+    parser = argparse.ArgumentParser(description=docstring, formatter_class=HelpFormatter, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"Reelset {__version__}")
+    return parser
 
 
 def row_parser(docstring: str, saved_path: str) -> argparse.ArgumentParser:
