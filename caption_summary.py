@@ -2,7 +2,7 @@
 
 --summarizer transformers, vllm and openai ask a model, with its own chat template; attributes puts the measured values
 into one sentence, without a model; none keeps a clip's only frame caption as it is. Columns added: summary_model;
-summary_caption.
+summary_caption; summary_cut_from, the words of an answer that was too long and was cut at the end of a sentence.
 
     python caption_summary.py --video_metadata_path frame_caption.jsonl --summarizer vllm
     python caption_summary.py --video_metadata_path frame_caption.jsonl --summarizer openai --rewrite dense
@@ -15,17 +15,18 @@ import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the other
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
 
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import camera_speed, describe
-from utils.captioning.chat import Engine, Request, Sampling, ask, parse_json
-from utils.captioning.engine_choice import AnswerOptions, EngineChoice
+from utils.captioning.chat import Answer, Check, Engine, Request, Sampling, ask, parse_json
+from utils.captioning.engine_choice import AnswerOptions, EngineChoice, answer_options, begun_with
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
-from utils.captioning.prompts import STYLES, prompt_text, schema_of
+from utils.captioning.prompts import DESCRIPTIONS, STYLES, prompt_text, schema_of
 from utils.cli import about, add_flags, at_least, from_flags, row_parser, run, true_or_false
 from utils.errors import UsageError
 from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, Stream, input_rows, prefetch, process_rows
@@ -75,31 +76,37 @@ def one_caption(row: dict, column: str, summarizer: str, around: Around) -> dict
 
 
 def question(row: dict, texts: list[str], prompt: str, sampling: Sampling) -> list[Request]:
-    """The prompt with the descriptions below it, numbered where there are several."""
+    """The prompt with the descriptions in their place, or below it; numbered where there are several."""
     if len(texts) > 1:
         texts = [f"{number}. {text}" for number, text in enumerate(texts, 1)]
-    return [Request(row["video_path"], 0, [prompt + "\n\n" + "\n".join(texts)], sampling)]
+    if DESCRIPTIONS not in prompt:
+        prompt = f"{prompt}\n\n{DESCRIPTIONS}"
+    return [Request(row["video_path"], 0, [prompt.replace(DESCRIPTIONS, "\n".join(texts))], sampling)]
 
 
 def summary_columns(
     row: dict,
     texts: list[str],
-    answers: list[str],
+    answers: list[Answer],
     model: str,
     remove_quotes: bool,
     append_attributes: bool,
     as_json: bool,
     around: Around = Around(),
 ) -> dict:
-    """The columns of one clip from a model's answer."""
-    caption = answers[0]
-    if as_json:
-        caption = json.dumps(parse_json(caption), ensure_ascii=False)
+    """The columns of one clip from a model's answer: its paragraphs as one, or its JSON object on one line."""
+    (answer,) = answers
+    caption = json.dumps(parse_json(answer.text), ensure_ascii=False) if as_json else " ".join(answer.text.split())
     if remove_quotes:
         caption = QUOTES.sub("", caption)
     if append_attributes:
         caption = " ".join([caption, *attribute_sentences(row.get("attributes") or {})])
-    return {"summary_model": model, "summary_caption": around(caption) if around.settings else caption}
+    return {
+        "summary_model": model,
+        "summary_caption": around(caption) if around.settings else caption,
+        # The words that an answer had which was cut at a sentence's end.
+        **({"summary_cut_from": answer.shortened_from} if answer.shortened_from else {}),
+    }
 
 
 def attribute_sentences(attributes: dict) -> list[str]:
@@ -132,7 +139,7 @@ def answers(
     choice: EngineChoice,
     engine: OnDemand[Engine],
     prompt: str,
-    max_words: int | None,
+    checks: Sequence[Check],
     schema: dict | None,
     around: Around,
     **ends: Any,
@@ -143,7 +150,7 @@ def answers(
         opened = engine()
     requests = partial(question, prompt=prompt, sampling=choice.sampling(schema))
     columns = partial(summary_columns, model=choice.model, as_json=bool(schema), around=around, **ends)
-    return ask(items, opened, requests, columns, checks_for(choice.answers.answer_checks, max_words, schema))
+    return ask(items, opened, requests, columns, checks)
 
 
 def main() -> None:
@@ -159,7 +166,7 @@ def main() -> None:
     parser.add_argument("--caption_column", default="sampled_frame_caption", help="column with one text or a list")
     parser.add_argument(
         "--summary_prompt",
-        help="text, or a .txt file; the frame captions are appended (default: the style's, in prompts/)",
+        help="text, or a .txt file; the frame captions stand where it says {descriptions}, else below it (default: the style's, in prompts/)",
     )
     styles = [name for name in STYLES if name != "summary"]
     parser.add_argument(
@@ -167,6 +174,12 @@ def main() -> None:
     )
     parser.add_argument(
         "--max_words", type=at_least(1), help="a longer answer is asked for once more (default: the style's)"
+    )
+    parser.add_argument(
+        "--over_length",
+        choices=["cut", "error"],
+        default="cut",
+        help="an answer that is too long again is cut at the end of a sentence, or is an error row",
     )
     parser.add_argument(
         "--remove_quotes",
@@ -215,6 +228,9 @@ def main() -> None:
         style = STYLES[args.rewrite]
         with about("--summary_prompt"):
             prompt = prompt_text(style.prompt if args.summary_prompt is None else args.summary_prompt)
+            if args.summary_prompt is None and style.former:
+                former = prompt_text(style.former)
+                prompt = former if begun_with(args).get("prompt") == former else prompt
         # The style's limit was written for the style's own prompt.
         max_words = args.max_words or (None if args.summary_prompt else style.max_words)
         ends = {"remove_quotes": args.remove_quotes, "append_attributes": args.append_attributes}
@@ -222,7 +238,7 @@ def main() -> None:
             args.summarizer,
             args.summary_model_name,
             from_flags(ENGINES[args.summarizer], args),
-            from_flags(AnswerOptions, args),
+            answer_options(args),
             args.saved_path,
         )
         with about("--summary_model_name"):
@@ -230,14 +246,18 @@ def main() -> None:
                 "summarizer": args.summarizer, **choice.settings(), "rewrite": args.rewrite, "prompt": prompt,
                 "caption_column": column, "max_words": max_words, **ends, **around.settings, "version": 1,
             }  # fmt: skip
-        ranks = Ranks()
+            if args.over_length == "error":
+                settings["over_length"] = "error"
+        ranks, schema = Ranks(), schema_of(style)
+        asked = prompt.replace(DESCRIPTIONS, "")
+        checks = checks_for(choice.answers.answer_checks, asked, max_words, schema, args.over_length == "cut")
         score = partial(
             answers,
             choice=choice,
             engine=OnDemand(partial(choice.open, ranks)),
             prompt=prompt,
-            max_words=max_words,
-            schema=schema_of(style),
+            checks=checks,
+            schema=schema,
             around=around,
             **ends,
         )

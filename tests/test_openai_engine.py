@@ -28,9 +28,9 @@ from PIL import Image
 import caption_summary
 from caption_video_frame import caption_columns, jpeg, questions, read_images
 from utils.captioning.answer_checks import CHECKS, checks_for
-from utils.captioning.chat import Request, Sampling, ask
+from utils.captioning.chat import Answer, Request, Sampling, ask
 from utils.captioning.engines.openai_engine import OpenAIEngine, OpenAIOptions
-from utils.captioning.prompts import STYLES, schema_of
+from utils.captioning.prompts import STYLES, prompt_text, schema_of
 from utils.errors import Failure, RunError, UsageError
 from utils.rows import read_rows
 from utils.video.sampling import FrameSampling
@@ -213,7 +213,7 @@ def tell(engine, text="Say it.", sampling=None, checks=(), key="a", pictures=())
     """The answer to one request."""
     question = Request(key, 0, [*pictures, text], sampling or Sampling(64))
     ((_, made),) = ask(
-        [({"video_path": key}, None)], engine, lambda *_: [question], lambda row, got, texts: texts[0], checks
+        [({"video_path": key}, None)], engine, lambda *_: [question], lambda row, got, answers: answers[0].text, checks
     )
     return made
 
@@ -359,7 +359,7 @@ def test_too_many_words_are_asked_for_again_with_the_earlier_answer(server):
     long = "In this video, " + " ".join(f"word{i}" for i in range(100))
     server.faults[-1] = [lambda handler: handler.say(long)]
     server.says[-1] = "In this video, a dog runs."
-    checks = checks_for(list(CHECKS), STYLES["summary"].max_words)
+    checks = checks_for(list(CHECKS), max_words=STYLES["summary"].max_words)
     assert tell(engine_of(server), "Sum it up:\n\n1. A dog", checks=checks) == "In this video, a dog runs."
     said = [(message["role"], message["content"]) for message in server.requests[1]["messages"]]
     assert said == [
@@ -369,6 +369,58 @@ def test_too_many_words_are_asked_for_again_with_the_earlier_answer(server):
     ]
     server.says[-1] = long
     assert tell(engine_of(server), checks=checks).message.startswith("the answer has 103 words, and the maximum is 100")
+
+
+def test_a_summary_that_is_too_long_twice_is_cut_at_a_sentence_or_an_error(server, tmp_path, run_main):
+    sentence = "In this video, " + " ".join(f"word{i}" for i in range(57))
+    server.says[-1] = f"{sentence}. {sentence.replace('word', 'other')}."
+    (tmp_path / "in.jsonl").write_text(json.dumps({"video_path": "a.mp4", "sampled_frame_caption": ["A dog."]}) + "\n")
+    flags = [
+        "--video_metadata_path",
+        "in.jsonl",
+        "--summarizer",
+        "openai",
+        "--base_url",
+        server.url,
+        "--summary_model_name",
+        "tiny",
+    ]
+    run_main(caption_summary, *flags)
+    (row,) = read_rows(tmp_path / "summary_caption.jsonl")
+    assert row["summary_caption"] == f"{sentence}." and row["summary_cut_from"] == 120
+    with pytest.raises(RunError, match="all 1 rows of summary failed"):
+        run_main(caption_summary, *flags, "--over_length", "error", "--saved_path", "strict.jsonl")
+    (row,) = read_rows(tmp_path / "strict.errors.jsonl")
+    assert "the answer has 120 words, and the maximum is 100" in row["message"]
+
+
+def test_a_summary_begun_by_an_earlier_version_goes_on_with_its_prompt_and_checks(server, tmp_path, run_main):
+    rows = [{"video_path": f"{name}.mp4", "sampled_frame_caption": ["A dog."]} for name in "ab"]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = [
+        "--video_metadata_path",
+        "in.jsonl",
+        "--summarizer",
+        "openai",
+        "--base_url",
+        server.url,
+        "--summary_model_name",
+        "tiny",
+    ]
+    server.says[-1] = "In this video, a dog runs."
+    former = prompt_text(STYLES["summary"].former)
+    run_main(caption_summary, *flags, "--summary_prompt", former, "--answer_checks", "cut", "empty", "refusal", "loop")
+    settings = (tmp_path / "summary_caption.settings.json").read_text()
+    before = len(server.requests)
+    (tmp_path / "summary_caption.settings.json").write_text(settings.replace('"max_words": null', '"max_words": 100'))
+    run_main(caption_summary, *flags)  # resumes, with nothing to do
+    assert len(server.requests) == before
+    run_main(caption_summary, *flags, "--overwrite")
+    asked = server.requests[-1]["messages"][0]["content"]
+    assert (
+        asked.startswith("A dog.\n\nRewrite this")
+        and "talk" in (tmp_path / "summary_caption.settings.json").read_text()
+    )
 
 
 def test_json_is_asked_for_by_its_schema_and_checked(server):
@@ -381,7 +433,7 @@ def test_json_is_asked_for_by_its_schema_and_checked(server):
     assert json.loads(text) == whole and len(server.requests) == 2
     asked = server.requests[0]["response_format"]
     assert asked == {"type": "json_schema", "json_schema": {"name": "caption", "schema": schema, "strict": True}}
-    columns = caption_summary.summary_columns({}, [], [text], "tiny", False, False, True)
+    columns = caption_summary.summary_columns({}, [], [Answer(text)], "tiny", False, False, True)
     assert json.loads(columns["summary_caption"]) == whole and "\n" not in columns["summary_caption"]
 
 

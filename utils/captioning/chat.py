@@ -35,7 +35,8 @@ class Request:
     """One question about the clip `key`, its `index`-th.
 
     `content`: a list of texts (str) and images, as the engine takes them: uint8 arrays (H, W, 3), RGB, or JPEG files
-    (bytes) for a server. `earlier`: rejected answers, each with the message to the model that follows it.
+    (bytes) for a server. `earlier`: rejected answers, each with the message to the model that follows it. `fallback`: what
+    is kept where the second try is no better.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Request:
     sampling: Sampling
     earlier: tuple[tuple[str, str], ...] = ()
     tries: int = 1
+    fallback: "Answer | None" = None
 
     def seed(self) -> int:
         """A seed for this request alone, independent of the order and number of requests."""
@@ -52,11 +54,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """`text` as the model gave it, of so many `tokens`; `cut` where it reached `max_new_tokens`."""
+    """`text` as the model gave it, of so many `tokens`; `cut` where it reached `max_new_tokens`. `shortened_from`: the number
+    of words that it had, where a check has shortened it.
+    """
 
     text: str
     cut: bool = False
     tokens: int = 0
+    shortened_from: int | None = None
 
 
 class Engine(Protocol):
@@ -67,8 +72,16 @@ class Engine(Protocol):
     def finished(self) -> Iterable[tuple[Request, Answer | Failure]]: ...
 
 
-# A check gives None for a good answer, else what is wrong with it and, where that can help, a message to the model.
-Check = Callable[[Answer], tuple[str, str | None] | None]
+@dataclass(frozen=True)
+class Wrong:
+    """Why an answer is rejected; where that can help, a `message` to the model; and what can be kept of it if need be."""
+
+    reason: str
+    message: str | None = None
+    fallback: Answer | None = None
+
+
+Check = Callable[[Answer], Wrong | None]  # None for a good answer
 
 
 @dataclass
@@ -78,22 +91,24 @@ class Asked:
     row: dict
     got: Any
     unanswered: int
-    texts: dict[int, str] = field(default_factory=dict)
+    answers: dict[int, Answer] = field(default_factory=dict)
     failure: Failure | None = None
 
     def take(self, request: Request, answer: Answer | Failure, checks: Sequence[Check]) -> Request | None:
         """Keep the answer to one of the row's requests, or give the request to ask in its place."""
         if isinstance(answer, Answer):
             answer = replace(answer, text=strip_reasoning(answer.text))
-            outcome = _second_try(request, answer, checks)
-            if isinstance(outcome, Request) and not self.failure:
-                return outcome
-            answer = outcome if isinstance(outcome, Failure) else answer
+            outcome = _checked(request, answer, checks)
+            if isinstance(outcome, Request):
+                if not self.failure:
+                    return outcome
+            else:
+                answer = outcome
         self.unanswered -= 1
         if isinstance(answer, Failure):
             self.failure = self.failure or answer
         else:
-            self.texts[request.index] = answer.text
+            self.answers[request.index] = answer
         return None
 
 
@@ -101,13 +116,13 @@ def ask(
     items: Iterable[tuple[dict, Any] | None],
     engine: Engine,
     requests: Callable[[dict, Any], list[Request]],
-    columns: Callable[[dict, Any, list[str]], dict],
+    columns: Callable[[dict, Any, list[Answer]], dict],
     checks: Sequence[Check],
 ) -> Iterator[tuple[dict, dict | Failure]]:
     """Each row of a `process_rows` stream with the columns that the model's answers give.
 
-    `requests(row, got)` are the questions about a row, `got` what was read of it; `columns(row, got, texts)` is what is
-    saved, `texts` in the order of the requests.
+    `requests(row, got)` are the questions about a row, `got` what was read of it; `columns(row, got, answers)` is what is
+    saved, `answers` in the order of the requests.
 
     An answer that a check rejects is asked for once more with other sampling. A row is a `Failure` when one of its
     requests fails or has a second bad answer.
@@ -140,24 +155,26 @@ def ask(
                 engine.submit(again)
             elif not one.unanswered:
                 del asked[request.key]
-                texts = [text for _, text in sorted(one.texts.items())]
-                yield one.row, one.failure or columns(one.row, one.got, texts)
+                answers = [answer for _, answer in sorted(one.answers.items())]
+                yield one.row, one.failure or columns(one.row, one.got, answers)
 
 
-def _second_try(request: Request, answer: Answer, checks: Sequence[Check]) -> Request | Failure | None:
-    """None for a good answer; for a bad one the request to ask next, or the failure where that was the second."""
+def _checked(request: Request, answer: Answer, checks: Sequence[Check]) -> Request | Answer | Failure:
+    """A good answer itself; for a bad one the request to ask next, or where that was the second, what is kept, or the failure."""
     wrong = next(filter(None, (check(answer) for check in checks)), None)
     if wrong is None:
-        return None
-    reason, message = wrong
+        return answer
+    fallback = wrong.fallback or request.fallback
     if request.tries > 1:
-        return Failure("BadAnswer", f"{reason}, and the first try was rejected too; it begins {answer.text[:80]!r}")
+        reason = f"{wrong.reason}, and the first try was rejected too; it begins {answer.text[:80]!r}"
+        return fallback or Failure("BadAnswer", reason)
     warmer = max(request.sampling.temperature, RETRY_TEMPERATURE)
     return replace(
         request,
         sampling=replace(request.sampling, temperature=warmer),
-        earlier=((answer.text, message),) if message else (),
+        earlier=((answer.text, wrong.message),) if wrong.message else (),
         tries=request.tries + 1,
+        fallback=fallback,
     )
 
 

@@ -1,8 +1,9 @@
 """Which engine runs which model, and how: built from flags by a script and passed down."""
 
+import argparse
 import importlib.metadata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -12,9 +13,10 @@ from utils.captioning.chat import Engine, Sampling
 from utils.captioning.model_table import hub_id, known_model
 from utils.captioning.prompts import FOLDER as PROMPTS
 from utils.captioning.prompts import checked_utf8, text_of
-from utils.cli import about, at_least, flag, option_settings
+from utils.cli import about, at_least, flag, from_flags, option_settings
 from utils.models.weights import snapshot
 from utils.pipeline.ranks import Ranks
+from utils.pipeline.result_file import settings_of
 
 # Flags that the engines in this process share.
 dtype_flag = partial(
@@ -41,6 +43,20 @@ class AnswerOptions:
         CHECKS,
     )
     chat_template: str | None = flag(None, "Jinja file, for a model without a chat template or in place of its own")
+
+
+def begun_with(args: argparse.Namespace) -> dict:
+    """The settings of the result file that a run resumes; {} for a new one."""
+    return {} if args.overwrite else settings_of(args.saved_path)
+
+
+def answer_options(args: argparse.Namespace) -> AnswerOptions:
+    """The options that the flags give; a result file that was begun before there were so many checks goes on with its own."""
+    options = from_flags(AnswerOptions, args)
+    before = begun_with(args).get("answer_checks")
+    if isinstance(before, str) and list(options.answer_checks) == list(CHECKS):
+        options = replace(options, answer_checks=[name for name in before.split() if name in CHECKS])
+    return options
 
 
 class EngineOptions(Protocol):

@@ -11,20 +11,26 @@ FOLDER = Path(__file__).resolve().parents[2] / "prompts"
 
 @dataclass(frozen=True)
 class Style:
-    """A kind of caption: the file of its prompt in prompts/, the maximum of words, the file of its JSON schema."""
+    """A kind of caption: the file of its prompt in prompts/, the maximum of words, the file of its JSON schema, and the
+    prompt of earlier versions, with which a result file that was begun with it goes on.
+    """
 
     prompt: str
     max_words: int | None = None
     schema: str | None = None
+    former: str | None = None
 
 
 STYLES = {
-    "summary": Style("summary.txt", max_words=100),
+    "summary": Style("summary.txt", max_words=100, former="summary_0_2.txt"),
     "tags": Style("tags.txt", max_words=40),
     "dense": Style("dense.txt", max_words=300),
     "json": Style("json.txt", schema="json.schema.json"),
     "chinese": Style("chinese.txt", max_words=200),
 }
+
+
+DESCRIPTIONS = "{descriptions}"  # in a prompt: where the descriptions stand; below a prompt without it
 
 
 def prompt_text(given: str) -> str:
