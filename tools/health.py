@@ -24,7 +24,8 @@ def gpus() -> list[str]:
     query = ["nvidia-smi", f"--query-gpu={FIELDS}", "--format=csv,noheader,nounits"]
     asked = subprocess.run(query, capture_output=True, text=True)
     if asked.returncode:
-        return [f"the driver does not answer: {(asked.stdout + asked.stderr).strip().splitlines()[-1:]}"]
+        said = (asked.stdout + asked.stderr).strip().splitlines() or ["nothing"]
+        return [f"the driver does not answer: {said[0]}"]
     lines = []
     for row in asked.stdout.splitlines():
         index, name, driver, free, total, celsius = (cell.strip() for cell in row.split(","))

@@ -1,0 +1,138 @@
+"""The Dockerfile, compose.yaml and docs/docker.md: without Docker, which no test has. tests/docker/clean_root.py runs every step."""
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from dockerfile_parse import DockerfileParser
+from test_docs_commands import VARIABLES, Command, wrong
+
+sys.path.insert(0, str(ROOT / "tests" / "docker"))
+import clean_root
+
+TARGETS = {"cpu", "gpu"}
+IMAGES = {"reelset:cpu": "cpu", "reelset": "gpu"}
+# Variables that other programs read.
+OTHERS = {"HF_ENDPOINT", "HF_TOKEN", "HF_HUB_OFFLINE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"}
+
+
+def runs() -> list[tuple[str, dict, str]]:
+    """Of each `docker run` of docs/docker.md: the image, the variables, the command in it."""
+    found = []
+    page = (ROOT / "docs" / "docker.md").read_text(encoding="utf-8")
+    for line in re.findall(r"docker run [^`\n]+", page):
+        words, variables = shlex.split(line.replace("$(", "").replace(")", ""))[2:], {}
+        while words[0].startswith("-"):
+            option = words.pop(0)
+            value = words.pop(0) if option in ("-v", "-e", "--gpus", "--shm-size", "--user") else ""
+            if option == "-e":
+                name, _, text = value.partition("=")
+                variables[name] = text
+            if option == "--user":
+                words = words[1:] if words[0] == "-u:id" else words
+                words = words[1:] if words[0] == "-g" else words
+        found.append((words[0], variables, shlex.join(words[1:])))
+    return found
+
+
+def test_the_dockerfile_has_no_lint():
+    hadolint = Path(sys.executable).with_name("hadolint")
+    if not hadolint.exists():
+        pytest.skip("hadolint is not installed (requirements-dev.txt)")
+    ran = subprocess.run([hadolint, ROOT / "Dockerfile"], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout
+
+
+def test_the_images_are_built_from_the_locks_and_belong_to_a_user_who_is_not_root():
+    parsed = DockerfileParser(path=str(ROOT / "Dockerfile")).structure
+    assert [step["value"].split()[-1] for step in parsed if step["instruction"] == "FROM"][-1] == "gpu"  # the default
+    for target in TARGETS:
+        base, steps = clean_root.stages(ROOT / "Dockerfile", target)
+        assert re.fullmatch(r"debian:\w+-slim", base)
+        users = [step["value"] for step in steps if step["instruction"] == "USER"]
+        assert users and users[-1] == "1000"
+        installs = [
+            step["value"] for step in steps if "uv pip install" in step["value"] and step["instruction"] == "RUN"
+        ]
+        assert any(re.search(r"requirements\S*\.lock", install.partition("&&")[0]) for install in installs)
+        volumes = [json.loads(step["value"]) for step in steps if step["instruction"] == "VOLUME"]
+        assert volumes == [["/cache", "/reelset/datasets"]]
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-vllm.lock"])
+def test_the_locks_hold_what_is_required(lock):
+    def names(file: str) -> set[str]:
+        lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+        wanted = [line for line in lines if "python_version <" not in line]
+        return {found[0].lower().replace("_", "-") for line in wanted if (found := re.match(r"[A-Za-z][\w.-]*", line))}
+
+    required = names("requirements.txt") | (names("requirements-vllm.txt") if "vllm" in lock else set())
+    assert required <= names(lock)
+
+
+def test_what_the_page_runs_in_an_image_exists_and_is_run_in_the_clean_root():
+    found = runs()
+    assert len(found) > 10
+    for image, variables, command in found:
+        assert image in IMAGES, image
+        assert variables.keys() <= VARIABLES | OTHERS
+        assert not command or wrong(Command("docs/docker.md", command, True)) is None, command
+        if IMAGES[image] == "cpu":
+            tried = {use.format(videos="/videos").strip() for use in clean_root.USES["cpu"]} | {"bash quickstart.sh"}
+            assert command in tried | {"python compute_motion_score.py --version"}
+
+
+def test_compose_runs_the_stages_in_their_order_and_the_server_when_the_gpu_is_free():
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    services = compose["services"]
+    assert services.keys() == {"vllm", "stage_1", "stage_2", "stage_3"}
+    assert {name: [*service.get("depends_on", {})] for name, service in services.items()} == {
+        "stage_1": [], "stage_2": ["stage_1"], "vllm": ["stage_2"], "stage_3": ["vllm"],
+    }  # fmt: skip
+    for service in services.values():
+        assert service["build"]["target"] in TARGETS and service["image"] in IMAGES
+        assert {volume.partition(":")[0] for volume in service["volumes"]} >= set(compose["volumes"])
+        assert service["environment"].keys() <= VARIABLES | OTHERS
+    for number in (1, 2, 3):
+        (script,) = ROOT.glob(f"stage_{number}_*.sh")
+        assert services[f"stage_{number}"]["command"] == f"sh {script.name}"
+
+
+def test_compose_itself_takes_the_file():
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True).returncode == 0:
+            ran = subprocess.run(
+                [*command, "-f", ROOT / "compose.yaml", "config", "-q"], capture_output=True, text=True
+            )
+            assert ran.returncode == 0, ran.stderr
+            return
+    pytest.skip("docker compose is not installed")
+
+
+SMI = "0, NVIDIA H100 80GB HBM3, 580.65.06, 80000, 81559, 34\n1, NVIDIA H100 80GB HBM3, 580.65.06, 1024, 81559, [N/A]\n"
+
+
+@pytest.mark.parametrize(
+    ("driver", "told"),
+    [
+        (f"printf '{SMI}'", ["GPU 0: NVIDIA H100 80GB HBM3, 78.1 of 79.6 GiB free, 34 °C, driver 580.65.06", "GPU 1: ", "cannot use"]),
+        ("echo 'NVIDIA-SMI has failed'; exit 9", ["the driver does not answer: NVIDIA-SMI has failed"]),
+        (None, ["no GPU: PRESET=auto takes embedded"]),
+    ],
+)  # fmt: skip
+def test_health_says_what_the_machine_has(tmp_path, monkeypatch, run_script, driver, told):
+    """Here no machine has a GPU: the driver's tool is a script that prints what it prints."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if driver:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{driver}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    ran = subprocess.run([sys.executable, "-m", "tools.health"], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 0 and ran.stdout.startswith("Reelset "), ran.stderr
+    assert all(text in ran.stdout for text in told), ran.stdout
