@@ -8,6 +8,7 @@ here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/before_vcut}
 OUTPUT_FOLDER=${OUTPUT_FOLDER:-$DATASET_FOLDER/train}
+needs "$VIDEO_FOLDER" "put videos into it, or set VIDEO_FOLDER"
 
 run_ranks "$cpu_ranks" cutscene_detect.py --video_folder="$VIDEO_FOLDER" --saved_path="$DATASET_FOLDER/scenes.jsonl" \
     ${DETECTOR:+--detector="$DETECTOR"} ${CUTSCENE_THRESHOLD:+--cutscene_threshold="$CUTSCENE_THRESHOLD"} ${N_JOBS:+--n_jobs="$N_JOBS"}

@@ -15,6 +15,7 @@ here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 # The clips of stage 1, or of another folder whatever is in it.
 if [ -z "${VIDEO_FOLDER:-}" ] && [ -z "${VIDEO_METADATA_PATH:-}" ]; then VIDEO_METADATA_PATH=$DATASET_FOLDER/clips.jsonl; fi
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
+needs "${VIDEO_METADATA_PATH:-$VIDEO_FOLDER}" "run stage_1_video_cut.sh first, or set VIDEO_FOLDER to a folder of clips"
 model_ranks=${NUM_PROCESSES:-$GPUS} # of scripts whose model runs on a GPU
 if [ "$TEXT_DETECTOR" = easyocr ]; then text_ranks=$model_ranks; else text_ranks=$cpu_ranks; fi
 

@@ -12,6 +12,7 @@ if [ -n "${ENGINE_SERVER:-}" ]; then CAPTIONER=${CAPTIONER:-openai} SUMMARIZER=$
 . "$here/presets/choose.sh"
 
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
+needs "${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" "run stage_2_filter_data.sh first, or set VIDEO_METADATA_PATH"
 
 # How many ranks an engine gets: one per GPU, vLLM one per TENSOR_PARALLEL_SIZE GPUs.
 ranks() { # engine

@@ -78,6 +78,11 @@ run() { # a script, its flags
     if [ "$NNODES" = 1 ]; then launch 1 "$@"; else PYTHONPATH=$here launch 1 -m tools.run_once "$PYTHON" "$@"; fi
 }
 
+# A file or folder that a stage begins with; behind a URL the scripts look for it.
+needs() { # its path, what to do where it is not there
+    case $1 in *://*) ;; *) [ -e "$1" ] || fail "$1 is not there: $2" ;; esac
+}
+
 # The dataset in one page, report.html in DATASET_FOLDER; REPORT=0 leaves it out. A stage has done its work also where there is no report.
 report() { # folder of the clips, their list
     if [ "${REPORT:-1}" = 0 ]; then return; fi

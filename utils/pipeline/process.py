@@ -114,6 +114,9 @@ def input_rows(
             if len(sources) < len(paths):
                 print(f"{video_folder}: {len(paths) - len(sources):,} clips of video_splitting.py in it are skipped")
             paths = sources
+        if not paths:
+            where = video_metadata_path or video_folder
+            print(f"{where}: no videos in it; a folder's are files with the ending of one, such as .mp4, .mov, .mkv or .webm")
         return [{"video_path": path} for path in paths]
     kinds = {**(needed or {}), video_path_column: PATH}
     rows = read_rows(video_metadata_path, tuple(kinds), kinds)
