@@ -23,7 +23,7 @@ from typing import Any
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import camera_speed, describe
 from utils.captioning.chat import Answer, Check, Engine, Request, Sampling, ask, parse_json
-from utils.captioning.engine_choice import AnswerOptions, EngineChoice, answer_options, begun_with
+from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.prompts import DESCRIPTIONS, STYLES, prompt_text, schema_of
@@ -31,6 +31,7 @@ from utils.cli import about, add_flags, at_least, from_flags, row_parser, run, t
 from utils.errors import UsageError
 from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, Stream, input_rows, prefetch, process_rows
 from utils.pipeline.ranks import Ranks
+from utils.pipeline.result_file import settings_of
 from utils.pipeline.score import OnDemand
 
 QUOTES = re.compile('["“”„«»「」『』]')
@@ -226,11 +227,12 @@ def main() -> None:
         step = summary_step(read, {"summarizer": args.summarizer, **around.settings, "version": 1})
     else:
         style = STYLES[args.rewrite]
+        before = {} if args.overwrite else settings_of(args.saved_path)
         with about("--summary_prompt"):
             prompt = prompt_text(style.prompt if args.summary_prompt is None else args.summary_prompt)
             if args.summary_prompt is None and style.former:
                 former = prompt_text(style.former)
-                prompt = former if begun_with(args).get("prompt") == former else prompt
+                prompt = former if before.get("prompt") == former else prompt  # a dataset goes on as it was begun
         # The style's limit was written for the style's own prompt.
         max_words = args.max_words or (None if args.summary_prompt else style.max_words)
         ends = {"remove_quotes": args.remove_quotes, "append_attributes": args.append_attributes}
@@ -238,7 +240,7 @@ def main() -> None:
             args.summarizer,
             args.summary_model_name,
             from_flags(ENGINES[args.summarizer], args),
-            answer_options(args),
+            as_begun(from_flags(AnswerOptions, args), before),
             args.saved_path,
         )
         with about("--summary_model_name"):

@@ -22,13 +22,14 @@ from PIL import Image
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import describe, main_colours
 from utils.captioning.chat import Answer, Engine, Request, Sampling, ask
-from utils.captioning.engine_choice import AnswerOptions, EngineChoice, answer_options
+from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.prompts import prompt_text
 from utils.cli import about, add_flags, add_sampling_arguments, at_least, from_flags, row_parser, run
 from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, Stream, lazy_input_rows, prefetch, process_rows
 from utils.pipeline.ranks import Ranks
+from utils.pipeline.result_file import settings_of
 from utils.pipeline.score import OnDemand
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
@@ -166,7 +167,7 @@ def main() -> None:
             args.captioner,
             DEFAULT_MODEL if name is None else name,
             from_flags(ENGINES[args.captioner], args),
-            answer_options(args),
+            as_begun(from_flags(AnswerOptions, args), {} if args.overwrite else settings_of(args.saved_path)),
             args.saved_path,
             images=args.num_sampled_frames if args.caption_unit == "clip" else 1,
         )

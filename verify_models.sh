@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Whether the models that the presets use are the right ones and work, on photographs of known content (docs/verify.md):
-#   bash verify_models.sh                        downloads what this machine's presets use
+#   bash verify_models.sh                        downloads what the presets of this machine use
 #   bash verify_models.sh --presets embedded     what needs no download
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"

@@ -7,6 +7,7 @@ import sys
 
 import cv2
 import pytest
+import tiny_models
 from conftest import ROOT, write_video
 from skimage import data
 
@@ -31,6 +32,7 @@ SMOKE = {
     "stage_1": ("{videos} --runs 1", "| stage 1, smart |"),
     "stage_2": ("{videos} --runs 1 --canvas_size 64 --rows 8", "| motion, DIS ÷ bare native Farneback |"),
     "stage_3": ("--clips 2 --runs 1 --max_new_tokens 4 --n_jobs 1", "| caption_video_frame.py |"),
+    "summaries": ("--video_metadata_path {captions} --model {model}", "| descriptions | 2 | 2 |"),
     "schedule": ("--ranks 20 --clips 5000 --operations 50000", "| 128 | 4 | "),
     "workers": ("{videos} --runs 1", "| video_splitting.py | "),
     "composed_cuts": ("--smoke --only flash", "| all | 0, 0, "),
@@ -65,7 +67,18 @@ def places(tmp_path_factory) -> dict[str, str]:
     for column, values in {"technical_score": (1, 9), "text_score": (0, 0.5), "motion_score": (0.5, 30)}.items():
         rows = ({"video_path": clip, column: value} for clip, value in zip(clips, values, strict=True))
         (dataset / f"{column}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    paths = {"videos": videos, "video": video, "labels": folder / "labels.json", "dataset": dataset}
+    captions = folder / "frame_caption.jsonl"
+    told = ({"video_path": name, "sampled_frame_caption": [f"The image shows {name}."]} for name in ("a dog", "a boat"))
+    captions.write_text("".join(json.dumps(row) + "\n" for row in told))
+    model = tiny_models.build("llama", folder / "model")
+    paths = {
+        "captions": captions,
+        "model": model,
+        "videos": videos,
+        "video": video,
+        "labels": folder / "labels.json",
+        "dataset": dataset,
+    }
     return {name: str(path) for name, path in paths.items()}
 
 

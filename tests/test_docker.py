@@ -14,8 +14,7 @@ from conftest import ROOT
 from dockerfile_parse import DockerfileParser
 from test_docs_commands import VARIABLES, Command, wrong
 
-sys.path.insert(0, str(ROOT / "tests" / "docker"))
-import clean_root
+from tests.docker import clean_root
 
 TARGETS = {"cpu", "gpu"}
 IMAGES = {"reelset:cpu": "cpu", "reelset": "gpu"}

@@ -34,7 +34,7 @@ NOT_RUN = re.compile(
 )
 VARIABLES = {
     name
-    for script in (*ROOT.glob("*.sh"), *ROOT.glob("presets/*.sh"))
+    for script in (*ROOT.glob("*.sh"), *ROOT.glob("presets/*.sh"), ROOT / "compose.yaml")
     for name in re.findall(r"\$\{?([A-Z][A-Z_]+)", script.read_text(encoding="utf-8"))
 } | {"PRESET", "LOG_JSON", "PYTHONPATH", "VLLM_CPU_KVCACHE_SPACE", "HF_ENDPOINT", "CUDA_VISIBLE_DEVICES"}  # fmt: skip
 
@@ -83,7 +83,7 @@ def help_of(*started: str) -> str:
 def python_call(words: list[str]) -> tuple[tuple[str, ...], list[str]] | None:
     """What Python is to start ("x.py",) or ("-m", "package.x"), and its arguments; None where it is not the project's."""
     for at, word in enumerate(words):
-        if word == "-m" and words[at + 1].partition(".")[0] in ("benchmarks", "tools"):
+        if word == "-m" and words[at + 1].partition(".")[0] in ("benchmarks", "tools", "tests"):
             return ("-m", words[at + 1]), words[at + 2 :]
         if word.endswith(".py") and "/" not in word:
             return (word,), words[at + 1 :]
@@ -158,12 +158,13 @@ def checkout(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme_run_as_written(checkout):
+def test_the_commands_of_the_readme_and_of_thresholds_run_as_written(checkout):
     environment = {**os.environ, "PRESET": "embedded", "PATH": f"{checkout / '.venv' / 'bin'}:{os.environ['PATH']}"}
     for name in ("DATASET_FOLDER", "VIDEO_FOLDER", "PYTHON", "OVERWRITE"):
         environment.pop(name, None)
     output = {}
-    for command in (command for command in commands_of("README.md") if command.in_block):
+    pages = ("README.md", "docs/thresholds.md")  # the second goes on with the dataset of the first
+    for command in (command for page in pages for command in commands_of(page) if command.in_block):
         if not NOT_RUN.search(command.text):
             ran = subprocess.run(
                 ["bash", "-c", command.text], cwd=checkout, env=environment, capture_output=True, text=True

@@ -1,7 +1,7 @@
 """Whether the models that the presets use are the right ones and work: each is loaded as the scripts load it, is shown
 photographs of known content, and what it says is compared with what it must say.
 
-    bash verify_models.sh                                  what this machine's presets use; weights are downloaded once
+    bash verify_models.sh                                  what the presets of this machine use; weights are downloaded once
     bash verify_models.sh --presets embedded               what needs no download
     bash verify_models.sh --presets gpu --vlm Qwen3-VL-8B
     bash verify_models.sh --reference_clips CLIPS --reference_scores aesthetic_score.jsonl
@@ -11,7 +11,6 @@ aesthetic scores that somebody else published for clips, such as EasyAnimate's f
 mean must agree to 0.01. Ends with 1 where a check fails. See docs/verify.md.
 """
 
-import argparse
 import json
 import re
 import statistics
@@ -22,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class Check:
 class Verifier:
     """Runs the project's scripts on the photographs, in `folder`."""
 
-    def __init__(self, folder: Path, args: argparse.Namespace):
+    def __init__(self, folder: Path, args: Any):
         self.folder, self.args = folder, args
         self.clips = folder / "clips"
         self.clips.mkdir()

@@ -1,8 +1,8 @@
 """Build an image of the Dockerfile without Docker, and use it: every step runs in a clean Debian root, in its order.
 
-    python tests/docker/clean_root.py --target cpu
-    python tests/docker/clean_root.py --target cpu --videos FOLDER
-    python tests/docker/clean_root.py --target gpu
+    python -m tests.docker.clean_root --target cpu
+    python -m tests.docker.clean_root --target cpu --videos FOLDER
+    python -m tests.docker.clean_root --target gpu
 
 FROM is a root that mmdebstrap makes from Debian's packages; RUN and what a container starts run in it by chroot, with the
 variables that ENV and ARG set and as the user that USER names. Then what docs/docker.md shows is run as a user with a number

@@ -22,6 +22,7 @@ TALK = re.compile(
     r"i(['’]ve| have)? (been |was )?(instructed|asked|told|tasked|required) to|i(['’]ll| will| can| would) (be )?(happy |glad )?(to )?(help|assist|provide|rewrite|summari[sz]e)"
     r"|(is|are) there anything else|let me know|feel free to|i hope (this|that)|please (provide|note|share|let)|as (you )?requested"
     # about the answer and its length
+    rf"|(has|contains|is) \d+ words|this is (a|an|the) {_TASK}"
     rf"|here(['’]s| is| are)( a| an| the| your| my| one)?( possible| revised| short| brief| concise| single)? {_TASK}|(this|my|the following) (caption|summary|rewrite)\b|word (count|limit)"
     r"|(in|at most|less than|under|within|of|exactly|than) \d+ words|\d+ words or (less|fewer)|(one|a single) (caption|paragraph) of"
     # about what it was given

@@ -1,6 +1,5 @@
 """Which engine runs which model, and how: built from flags by a script and passed down."""
 
-import argparse
 import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,10 +12,9 @@ from utils.captioning.chat import Engine, Sampling
 from utils.captioning.model_table import hub_id, known_model
 from utils.captioning.prompts import FOLDER as PROMPTS
 from utils.captioning.prompts import checked_utf8, text_of
-from utils.cli import about, at_least, flag, from_flags, option_settings
+from utils.cli import about, at_least, flag, option_settings
 from utils.models.weights import snapshot
 from utils.pipeline.ranks import Ranks
-from utils.pipeline.result_file import settings_of
 
 # Flags that the engines in this process share.
 dtype_flag = partial(
@@ -45,18 +43,14 @@ class AnswerOptions:
     chat_template: str | None = flag(None, "Jinja file, for a model without a chat template or in place of its own")
 
 
-def begun_with(args: argparse.Namespace) -> dict:
-    """The settings of the result file that a run resumes; {} for a new one."""
-    return {} if args.overwrite else settings_of(args.saved_path)
-
-
-def answer_options(args: argparse.Namespace) -> AnswerOptions:
-    """The options that the flags give; a result file that was begun before there were so many checks goes on with its own."""
-    options = from_flags(AnswerOptions, args)
-    before = begun_with(args).get("answer_checks")
-    if isinstance(before, str) and list(options.answer_checks) == list(CHECKS):
-        options = replace(options, answer_checks=[name for name in before.split() if name in CHECKS])
-    return options
+def as_begun(options: AnswerOptions, before: dict) -> AnswerOptions:
+    """`options`, with the checks of the result file whose settings are `before` in place of the default ones: a file that was
+    begun when there were fewer goes on with its own.
+    """
+    checks = before.get("answer_checks")
+    if not isinstance(checks, str) or list(options.answer_checks) != list(CHECKS):
+        return options
+    return replace(options, answer_checks=[name for name in checks.split() if name in CHECKS])
 
 
 class EngineOptions(Protocol):

@@ -116,7 +116,9 @@ def input_rows(
             paths = sources
         if not paths:
             where = video_metadata_path or video_folder
-            print(f"{where}: no videos in it; a folder's are files with the ending of one, such as .mp4, .mov, .mkv or .webm")
+            print(
+                f"{where}: no videos in it; a folder's are files with the ending of one, such as .mp4, .mov, .mkv or .webm"
+            )
         return [{"video_path": path} for path in paths]
     kinds = {**(needed or {}), video_path_column: PATH}
     rows = read_rows(video_metadata_path, tuple(kinds), kinds)
