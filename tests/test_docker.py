@@ -84,8 +84,7 @@ def test_what_the_page_runs_in_an_image_exists_and_is_run_in_the_clean_root():
         assert variables.keys() <= VARIABLES | OTHERS
         assert not command or wrong(Command("docs/docker.md", command, True)) is None, command
         if IMAGES[image] == "cpu":
-            tried = {use.format(videos="/videos").strip() for use in clean_root.USES["cpu"]} | {"bash quickstart.sh"}
-            assert command in tried | {"python compute_motion_score.py --version"}
+            assert command in clean_root.USES["cpu"]
 
 
 def test_compose_runs_the_stages_in_their_order_and_the_server_when_the_gpu_is_free():

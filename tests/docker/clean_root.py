@@ -33,10 +33,12 @@ CALLER = 12345  # a user that no image knows
 USES = {
     "cpu": [
         "python -m tools.health",
-        "bash quickstart.sh {videos}",
+        "bash quickstart.sh",
+        "bash quickstart.sh /videos",
         "sh stage_1_video_cut.sh",
         "sh stage_2_filter_data.sh",
         "sh stage_3_video_caption.sh",
+        "python compute_motion_score.py --version",
         "python compute_motion_score.py --video_folder datasets/panda_70m/train --saved_path datasets/motion.jsonl",
     ],
     "gpu": [
@@ -46,7 +48,7 @@ USES = {
         "python caption_video_frame.py --help",
         "python easyocr_detection_patched.py --help",
         "python -m accelerate.commands.launch --help",
-        "bash quickstart.sh {videos}",
+        "bash quickstart.sh",
     ],
 }
 
@@ -170,7 +172,7 @@ def main() -> None:
     parser.add_argument(
         "--root", type=Path, default=Path("/var/tmp/reelset_root"), help="made anew, and removed at the end"
     )
-    parser.add_argument("--videos", type=Path, help="folder of videos for the quickstart; default: its own sample")
+    parser.add_argument("--videos", type=Path, help="folder of videos that the quickstart runs on, too")
     parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--mirror", default="http://deb.debian.org/debian", help="of Debian's packages")
     parser.add_argument("--keep", action="store_true", help="leave the root, to look into it")
@@ -199,13 +201,12 @@ def use(image: Image, target: str, videos: Path | None) -> None:
         ["du", "-sxm", "--exclude=proc", "--exclude=dev", str(image.root)], capture_output=True, text=True
     )
     print(f"\n{target}: {int(size.stdout.split()[0]) / 1000:.1f} GB unpacked", flush=True)
-    inside = ""
     if videos:
         shutil.copytree(videos, image.root / "videos")
-        inside = "/videos"
     image.start("python -m tools.health", image.user)
     for command in USES[target]:
-        image.start(command.format(videos=inside), f"{CALLER}:{CALLER}")
+        if videos or "/videos" not in command:
+            image.start(command, f"{CALLER}:{CALLER}")
     folder = image.root / "reelset/datasets"
     made = [path for path in folder.rglob("*") if path.name != "README.md"]
     others = [path for path in made if (path.lstat().st_uid, path.lstat().st_gid) != (CALLER, CALLER)]

@@ -26,13 +26,13 @@ TALK = re.compile(
     rf"|here(['’]s| is| are)( a| an| the| your| my| one)?( possible| revised| short| brief| concise| single)? {_TASK}|(this|my|the following) (caption|summary|rewrite)\b|word (count|limit)"
     r"|(in|at most|less than|under|within|of|exactly|than) \d+ words|\d+ words or (less|fewer)|(one|a single) (caption|paragraph) of"
     # about what it was given
-    rf"|{_TASK} (above|below)|(above|provided|given|following|original) {_TASK}|{_TASK} of (the |a |its |one |these |single )*(frames?|images?|videos?|clips?)\b"
+    rf"|(the|this|these|your) {_TASK} (above|below)|(above|provided|given|following|original) {_TASK}|{_TASK} of (the |a |its |one |these |single )*(frames?|images?|videos?|clips?)\b"
     rf"|frames? of (one|a|the) video|(ends|concludes|begins|starts|opens) with (a|the) {_TASK}|(titled|called|says) [\"“']?in this video"
     r")",
     re.IGNORECASE,
 )
 TALK_BEGINS = re.compile(
-    rf"\W*(sure\b|certainly\b|of course\b|okay[,.!]|ok[,.!]|absolutely\b|title:|{_TASK} ?(\d+ ?)?:|answer:|note:|好的|当然|以下是|根据(以上|上述|您|你|提供)|我(会|将|来)|标题：|描述：|说明：)",
+    rf"\W*((sure|certainly|of course|okay|ok|absolutely)[,.!:]|title:|{_TASK} ?(\d+ ?)?:|answer:|note:|好的|当然|以下是|根据(以上|上述|您|你|提供)|我(会|将|来)|标题：|描述：|说明：)",
     re.IGNORECASE,
 )
 LOOP_REPEATS, LOOP_CHARACTERS, LONGEST_LOOP = 3, 40, 400
@@ -47,8 +47,15 @@ def empty(answer: Answer) -> Wrong | None:
     return None if any(c.isalnum() for c in answer.text) else Wrong("the answer is empty")
 
 
-def cut(answer: Answer) -> Wrong | None:
-    return Wrong("the answer was cut at --max_new_tokens") if answer.cut else None
+def cut(answer: Answer, max_words: int | None = None, others: Sequence[Check] = ()) -> Wrong | None:
+    """An answer that reached --max_new_tokens; its first sentences, `max_words` at most, are kept where the second try does so,
+    too, and the `others` among the checks let them pass.
+    """
+    if not answer.cut:
+        return None
+    kept = shortened(answer, max_words) if max_words else None
+    passes = kept and not any(check(kept) for check in others)
+    return Wrong("the answer was cut at --max_new_tokens", fallback=kept if passes else None)
 
 
 def refusal(answer: Answer) -> Wrong | None:
@@ -103,23 +110,24 @@ def too_long(answer: Answer, max_words: int, shorten: bool = True) -> Wrong | No
     count = count_words(answer.text)
     if count <= max_words:
         return None
-    kept = first_sentences(answer.text, max_words) if shorten else ""
     return Wrong(
         f"the answer has {count} words, and the maximum is {max_words}",
         f"That has {count} words. Say it in at most {max_words} words.",
-        replace(answer, text=kept, shortened_from=count) if kept else None,
+        shortened(answer, max_words) if shorten else None,
     )
 
 
-def first_sentences(text: str, max_words: int) -> str:
+def shortened(answer: Answer, max_words: int) -> Answer | None:
     """The longest beginning of at most `max_words` words that ends with a sentence, or in a list, which has none, before a
-    comma; "" where that leaves less than a quarter of them.
+    comma; None where that leaves less than a quarter of them.
     """
+    text = answer.text
     ends = [found.start() for found in _ENDS.finditer(text)] or [
         found.start() for found in re.finditer("[,，、;；]", text)
     ]
     cuts = (text[:end].rstrip() for end in reversed(ends))
-    return next((kept for kept in cuts if LEAST_KEPT * max_words <= count_words(kept) <= max_words), "")
+    kept = next((kept for kept in cuts if LEAST_KEPT * max_words <= count_words(kept) <= max_words), None)
+    return replace(answer, text=kept, shortened_from=count_words(text)) if kept else None
 
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")
@@ -166,9 +174,11 @@ def checks_for(
 ) -> list[Check]:
     """The checks with these names, and those that the style of caption needs."""
     every: dict[str, Check] = {**CHECKS, "echo": partial(echo, prompt=prompt)}
-    chosen = [every[name] for name in names]
+    chosen = [every[name] for name in names if name != "cut"]
     if schema:
         chosen.append(partial(not_json, schema=schema))
-    if max_words:  # last: what it shortens passed the others
+    if "cut" in names:  # first: what was cut in its reasoning is empty, too
+        chosen.insert(0, partial(cut, max_words=max_words if shorten else None, others=tuple(chosen)))
+    if max_words:  # last: what it shortens has passed the others
         chosen.append(partial(too_long, max_words=max_words, shorten=shorten))
     return chosen
