@@ -3,22 +3,28 @@ called bare on the same pictures and prompts, in turns in one process.
 
     python -m benchmarks.stage_3 --engine transformers
     python -m benchmarks.stage_3 --engine vllm --model Qwen/Qwen3-VL-8B-Instruct --clips 500 --max_new_tokens 128
+    python -m benchmarks.stage_3 --engine vllm --shape qwen3-vl-8b --clips 500 --max_new_tokens 128 --n_jobs 1 2 4 8 16
 
-Without --model, a Qwen2.5-VL of 30 million random weights is made for the purpose, whose answers all have --max_new_tokens tokens. The
+Without --model, a Qwen2.5-VL of 30 million random weights is made for the purpose, or with --shape a model of 7 or 8 billion, whose
+answers all have --max_new_tokens tokens. --n_jobs are numbers of reading processes, one after the other; where there is an NVIDIA GPU,
+the table has the share of the time that it was busy, in the mean of samples a fifth of a second apart. The
 bare side has its pictures decoded before the clock starts; ours reads them from the clips meanwhile. For several runs in one process the
 model is loaded once; what the script does with rows and files is all there. On a CPU, vLLM needs --engine_args '{"enforce_eager": true,
 "gpu_memory_utilization": 0.2}' and VLLM_CPU_KVCACHE_SPACE=1 in the environment.
 """
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from functools import partial
 from pathlib import Path
+from shutil import which
 from statistics import median
 from time import perf_counter
 
 from benchmarks.measure import ROOT, ratio, table
+from benchmarks.model_shapes import SHAPES, make_shape
 
 sys.path.append(str(ROOT / "tests"))  # tiny_models
 
@@ -139,14 +145,36 @@ class Counted:
         return ended
 
 
-def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path) -> int:
+class GpuBusy:
+    """The share of the time that the first GPU computes, as nvidia-smi shows it, while a block runs; None without one."""
+
+    def __enter__(self):
+        self.share: float | None = None
+        query = [
+            "nvidia-smi",
+            "--id=0",
+            "--query-gpu=utilization.gpu",
+            "--format=csv,noheader,nounits",
+            "--loop-ms=200",
+        ]
+        self.process = subprocess.Popen(query, stdout=subprocess.PIPE, text=True) if which("nvidia-smi") else None
+        return self
+
+    def __exit__(self, *_):
+        if self.process:
+            self.process.terminate()
+            seen = [int(line) for line in self.process.communicate()[0].split() if line.isdigit()]
+            self.share = sum(seen) / len(seen) / 100 if seen else None
+
+
+def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path, n_jobs: int) -> int:
     """What caption_video_frame.py does between loading its model and its closing line."""
     import caption_video_frame as script
     from utils.captioning.chat import Sampling, ask
     from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
     from utils.video.sampling import FrameSampling
 
-    options = RunOptions(str(saved_path), str(clips), overwrite=True, n_jobs=args.n_jobs)
+    options = RunOptions(str(saved_path), str(clips), overwrite=True, n_jobs=n_jobs)
     engine, sampling = Counted(engine), Sampling(args.max_new_tokens)
     read = partial(
         script.read_images,
@@ -170,12 +198,15 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engine", choices=["transformers", "vllm"], default="transformers")
-    parser.add_argument("--model", help="a folder or hub id (default: a model made for the purpose)")
+    made = parser.add_mutually_exclusive_group()
+    made.add_argument("--model", help="a folder or hub id (default: a model made for the purpose)")
+    made.add_argument("--shape", choices=[*SHAPES], help="random weights in the shape of this model")
+    parser.add_argument("--layers", type=int, help="of --shape, so many layers alone, to try it")
     parser.add_argument("--clips", type=int, default=12, help="clips a run, one frame each (default: 12)")
     parser.add_argument("--max_new_tokens", type=int, default=32, help="of every answer (default: 32)")
     parser.add_argument("--batch_size", type=int, default=1, help="of transformers (default: 1)")
     parser.add_argument("--engine_args", type=json_object, default={}, help="options of vllm.LLM, a JSON object")
-    parser.add_argument("--n_jobs", type=int, default=2, help="reading processes (default: 2)")
+    parser.add_argument("--n_jobs", type=int, nargs="+", default=[2], help="reading processes (default: 2)")
     parser.add_argument("--runs", type=int, default=3, help="alternating runs (default: 3)")
     args = parser.parse_args()
 
@@ -186,7 +217,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         make_clips(work / "clips", args.clips)
-        model = snapshot(args.model) if args.model else make_model(work / "model")
+        if args.shape:
+            model = make_shape(args.shape, work / "model", args.layers)
+        else:
+            model = snapshot(args.model) if args.model else make_model(work / "model")
         look = partial(
             read_images,
             video_folder=str(work / "clips"),
@@ -208,9 +242,15 @@ def main() -> None:
             engine, bare = VllmEngine(model, options, images=1), bare_vllm
         sides = {
             f"{args.engine}, bare": lambda run: bare(engine, pictures, args.max_new_tokens),
-            "caption_video_frame.py": lambda run: ours(engine, args, work / "clips", work / f"run-{run}.jsonl"),
+            **{
+                f"caption_video_frame.py, {jobs} reading": lambda run, jobs=jobs: ours(
+                    engine, args, work / "clips", work / f"run-{run}.jsonl", jobs
+                )
+                for jobs in args.n_jobs
+            },
         }
         seconds: dict[str, list[float]] = {side: [] for side in sides}
+        busy: dict[str, list[float | None]] = {side: [] for side in sides}
         tokens = dict.fromkeys(sides, 0)
         bare(engine, pictures[:1], args.max_new_tokens)  # warm
         for run in range(args.runs):
@@ -218,8 +258,10 @@ def main() -> None:
                 if args.engine == "vllm":
                     forget_pictures(engine)
                 start = perf_counter()
-                tokens[side] = work_of(run)
-                seconds[side].append(perf_counter() - start)
+                with GpuBusy() as gpu:
+                    tokens[side] = work_of(run)
+                    seconds[side].append(perf_counter() - start)
+                busy[side].append(gpu.share)
                 print(f"run {run + 1} of {args.runs}: {side}: {seconds[side][-1]:.1f} s", file=sys.stderr)
     reference = next(iter(seconds.values()))
     rows = [
@@ -228,10 +270,11 @@ def main() -> None:
             f"{args.clips / median(spent):.2f}",
             f"{tokens[side] / median(spent):.1f}",
             f"{ratio(reference, spent):.3f}",
+            "-" if None in busy[side] else f"{median(busy[side]):.0%}",
         ]
         for side, spent in seconds.items()
     ]
-    print(table(["", "clips/s", "tokens/s", "÷ bare"], rows))
+    print(table(["", "clips/s", "tokens/s", "÷ bare", "GPU busy"], rows))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ SMOKE = {
     "report": ("--rows 17", "| 17 | "),
     "stage_1": ("{videos} --runs 1", "| stage 1, smart |"),
     "stage_2": ("{videos} --runs 1 --canvas_size 64 --rows 8", "| motion, DIS ÷ bare native Farneback |"),
-    "stage_3": ("--clips 2 --runs 1 --max_new_tokens 4 --n_jobs 1", "| caption_video_frame.py |"),
+    "stage_3": ("--clips 2 --runs 1 --max_new_tokens 4 --n_jobs 1", "| caption_video_frame.py, 1 reading |"),
     "summaries": ("--video_metadata_path {captions} --model {model}", "| descriptions | 2 | 2 |"),
     "schedule": ("--ranks 20 --clips 5000 --operations 50000", "| 128 | 4 | "),
     "workers": ("{videos} --runs 1", "| video_splitting.py | "),
@@ -43,7 +43,7 @@ SMOKE = {
     "truth_technical": ("{videos}", "| JPEG quality | 2 |"),
     "truth_text": ("--short_side 96 --video_folder {videos}", "| chessboard |"),
 }
-LIBRARIES = {"cases", "composed_films", "measure"}
+LIBRARIES = {"cases", "composed_films", "measure", "model_shapes"}
 
 
 @pytest.fixture(scope="module")

@@ -392,6 +392,14 @@ def test_a_summary_that_is_too_long_twice_is_cut_at_a_sentence_or_an_error(serve
         run_main(caption_summary, *flags, "--over_length", "error", "--saved_path", "strict.jsonl")
     (row,) = read_rows(tmp_path / "strict.errors.jsonl")
     assert "the answer has 120 words, and the maximum is 100" in row["message"]
+    # A column that a later row brings with it, in a file whose columns are fixed.
+    run_main(caption_summary, *flags, "--saved_path", "rows.csv", "--max_words", 200)
+    with open(tmp_path / "in.jsonl", "a") as more:
+        more.write(json.dumps({"video_path": "b.mp4", "sampled_frame_caption": ["A cat."]}) + "\n")
+    server.says[-1] += f" {sentence.replace('word', 'more')}. {sentence.replace('word', 'last')}."
+    run_main(caption_summary, *flags, "--saved_path", "rows.csv", "--max_words", 200)
+    rows = read_rows(tmp_path / "rows.csv")
+    assert [row.get("summary_cut_from") or None for row in rows] == [None, 240]
 
 
 def test_a_summary_begun_by_an_earlier_version_goes_on_with_its_prompt_and_checks(server, tmp_path, run_main):

@@ -25,7 +25,16 @@ def dry_run(command: str, tmp_path, **environment: str) -> list[str]:
     for file in (python, *bin_folder.iterdir()):
         file.chmod(0o755)
     clean = {k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES and not k.startswith("RAY")}
-    clean |= {"PYTHON": str(python), "PRESET": "embedded", "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    dataset = tmp_path / "data"  # with what each stage begins with
+    (dataset / "before_vcut").mkdir(parents=True)
+    for name in ("clips.jsonl", "train.jsonl"):
+        (dataset / name).touch()
+    clean |= {
+        "DATASET_FOLDER": str(dataset),
+        "PYTHON": str(python),
+        "PRESET": "embedded",
+        "PATH": f"{bin_folder}:{os.environ['PATH']}",
+    }
     ran = subprocess.run(["sh", "-c", command], cwd=ROOT, env=clean | environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return re.findall(r"^RAN (.*)", ran.stdout, re.M)

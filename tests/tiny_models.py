@@ -537,10 +537,10 @@ def _save(
     if processor is not tokenizer:
         processor.image_processor.save_pretrained(folder)  # preprocessor_config.json, which most snapshots still have
     if getattr(vision, "model_type", None) in ("clip_vision_model", "siglip_vision_model"):
-        _name_as_on_the_hub(folder / "model.safetensors")
+        name_as_on_the_hub(folder / "model.safetensors")
 
 
-def _name_as_on_the_hub(path: Path) -> None:
+def name_as_on_the_hub(path: Path) -> None:
     """Puts back the level that CLIP and SigLIP towers lost in transformers 5: it reads both names, vLLM the hub's only."""
     tower = re.compile(r"^(vision_tower|model\.vision_model)\.")
     weights = {tower.sub(r"\1.vision_model.", name): weight for name, weight in load_file(path).items()}
