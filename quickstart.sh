@@ -14,6 +14,7 @@ if [ $# -gt 0 ]; then
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . utils/setup_venv.sh
+trap 'exit 143' TERM # as in presets/choose.sh
 export PYTHON PRESET=${PRESET:-embedded}
 
 if [ -n "$videos" ]; then

@@ -1,11 +1,14 @@
 """The Dockerfile, compose.yaml and docs/docker.md: without Docker, which no test has. tests/docker/clean_root.py runs every step."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ from dockerfile_parse import DockerfileParser
 from test_docs_commands import VARIABLES, Command, wrong
 
 from tests.docker import clean_root
+from tools.sample_video import make_sample_video
 
 TARGETS = {"cpu", "gpu"}
 IMAGES = {"reelset:cpu": "cpu", "reelset": "gpu"}
@@ -112,6 +116,27 @@ def test_compose_itself_takes_the_file():
             assert ran.returncode == 0, ran.stderr
             return
     pytest.skip("docker compose is not installed")
+
+
+def test_a_stage_that_is_stopped_waits_for_its_script(tmp_path):
+    """As in `docker stop`: the signal goes to all processes, and when the first of them ends the container is gone."""
+    (tmp_path / "before_vcut").mkdir()
+    make_sample_video(tmp_path / "before_vcut" / "a.mp4", width=640, height=360)
+    environment = {**os.environ, "DATASET_FOLDER": str(tmp_path), "PYTHON": sys.executable, "PRESET": "embedded"}
+    stage = subprocess.Popen(
+        ["sh", ROOT / "stage_1_video_cut.sh"],
+        env=environment,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    last = time.monotonic() + 60
+    while not (tmp_path / "scenes.settings.json").exists():
+        assert stage.poll() is None and time.monotonic() < last
+        time.sleep(0.05)
+    os.killpg(stage.pid, signal.SIGTERM)
+    assert stage.wait(30) == 143
+    assert "what is done is saved" in stage.stderr.read()
 
 
 SMI = "0, NVIDIA H100 80GB HBM3, 580.65.06, 80000, 81559, 34\n1, NVIDIA H100 80GB HBM3, 580.65.06, 1024, 81559, [N/A]\n"
