@@ -2,7 +2,9 @@
 
 --summarizer transformers, vllm and openai ask a model, with its own chat template; attributes puts the measured values
 into one sentence, without a model; none keeps a clip's only frame caption as it is. Columns added: summary_model;
-summary_caption; summary_cut_from, the words of an answer that was too long and was cut at the end of a sentence.
+summary_caption; summary_answer, what was answered, where --remove_quotes, --append_attributes, --trigger_word, --caption_prefix or
+--caption_suffix change it: they are applied anew at each run, to all captions, and nothing is asked again for them; summary_cut_from, the
+words of an answer that was too long and was cut at the end of a sentence.
 
     python caption_summary.py --video_metadata_path frame_caption.jsonl --summarizer vllm
     python caption_summary.py --video_metadata_path frame_caption.jsonl --summarizer openai --rewrite dense
@@ -16,9 +18,8 @@ import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the other
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import camera_speed, describe
@@ -29,9 +30,10 @@ from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.prompts import DESCRIPTIONS, STYLES, prompt_text, schema_of
 from utils.cli import about, add_flags, at_least, from_flags, row_parser, run, true_or_false
 from utils.errors import UsageError
-from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, Stream, input_rows, prefetch, process_rows
+from utils.pipeline.ancestry import CLIP_COLUMNS, begun_with, settings_of
+from utils.pipeline.process import RunOptions, Step, Stream, prefetch, process_rows
 from utils.pipeline.ranks import Ranks
-from utils.pipeline.result_file import settings_of
+from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import OnDemand
 
 QUOTES = re.compile('["“”„«»「」『』]')
@@ -44,36 +46,45 @@ def descriptions(row: dict, column: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Around:
-    """What stands around every caption: `trigger_word` first, unless the caption begins with it, then `caption_prefix`, and
-    `caption_suffix` last; each apart by a space.
+class Finish:
+    """What is done to every caption when the list is written, at no cost: quotation marks removed, measured motion appended in words, then
+    `trigger_word` first, unless the caption begins with it, `caption_prefix`, and `caption_suffix` last; each apart by a space.
     """
 
+    remove_quotes: bool = False
+    append_attributes: bool = False
     trigger_word: str = ""
     caption_prefix: str = ""
     caption_suffix: str = ""
 
-    def __call__(self, caption: str) -> str:
-        parts = [self.caption_prefix, caption.strip(), self.caption_suffix]
-        text = " ".join(part for part in parts if part)
-        begins = text == self.trigger_word or text.startswith((f"{self.trigger_word} ", f"{self.trigger_word},"))
-        return text if not self.trigger_word or begins else f"{self.trigger_word} {text}"
+    def __call__(self, answer: str, attributes: dict | None) -> str:
+        caption = QUOTES.sub("", answer) if self.remove_quotes else answer
+        after = attribute_sentences(attributes or {}) if self.append_attributes else []
+        parts = [self.caption_prefix, caption.strip(), *after, self.caption_suffix]
+        if len(list(filter(None, parts))) > 1:
+            caption = " ".join(filter(None, parts))
+        begins = caption == self.trigger_word or caption.startswith((f"{self.trigger_word} ", f"{self.trigger_word},"))
+        return caption if not self.trigger_word or begins else f"{self.trigger_word} {caption}"
 
-    @property
-    def settings(self) -> dict:
-        """Those that are given: files made without them go on."""
-        return {name: value for name, value in asdict(self).items() if value}
+    def row(self, result: dict, row: dict, is_done: bool = False) -> dict:
+        """A result row with its caption as it is to be now. `is_done`: files until 0.3 hold captions that were finished before."""
+        if is_done and "summary_answer" not in result:
+            return result
+        answer = result.get("summary_answer", result["summary_caption"])
+        caption = self(answer, row.get("attributes"))
+        kept = {name: value for name, value in result.items() if name != "summary_answer"} | {"summary_caption": caption}
+        return kept | ({"summary_answer": answer} if caption != answer else {})
+
+    def settings(self, before: dict) -> dict:
+        """Those that a file until 0.3 was made with, which are in its captions for good: others are an error there."""
+        return {name: before[name] and value for name, value in asdict(self).items() if name in before}
 
 
-def one_caption(row: dict, column: str, summarizer: str, around: Around) -> dict:
+def one_caption(row: dict, column: str, summarizer: str) -> dict:
     """The columns of one clip without a model."""
     if summarizer == "attributes":
-        return {"summary_model": "attributes", "summary_caption": around(describe(row["attributes"]))}
-    caption = descriptions(row, column)[0]
-    return {
-        "summary_model": row.get("image_caption_model", "none"),
-        "summary_caption": around(caption) if around.settings else caption,
-    }
+        return {"summary_model": "attributes", "summary_caption": describe(row["attributes"])}
+    return {"summary_model": row.get("image_caption_model", "none"), "summary_caption": descriptions(row, column)[0]}
 
 
 def question(row: dict, texts: list[str], prompt: str, sampling: Sampling) -> list[Request]:
@@ -85,26 +96,13 @@ def question(row: dict, texts: list[str], prompt: str, sampling: Sampling) -> li
     return [Request(row["video_path"], 0, [prompt.replace(DESCRIPTIONS, "\n".join(texts))], sampling)]
 
 
-def summary_columns(
-    row: dict,
-    texts: list[str],
-    answers: list[Answer],
-    model: str,
-    remove_quotes: bool,
-    append_attributes: bool,
-    as_json: bool,
-    around: Around = Around(),
-) -> dict:
+def summary_columns(row: dict, texts: list[str], answers: list[Answer], model: str, as_json: bool) -> dict:
     """The columns of one clip from a model's answer: its paragraphs as one, or its JSON object on one line."""
     (answer,) = answers
     caption = json.dumps(parse_json(answer.text), ensure_ascii=False) if as_json else " ".join(answer.text.split())
-    if remove_quotes:
-        caption = QUOTES.sub("", caption)
-    if append_attributes:
-        caption = " ".join([caption, *attribute_sentences(row.get("attributes") or {})])
     return {
         "summary_model": model,
-        "summary_caption": around(caption) if around.settings else caption,
+        "summary_caption": caption,
         # The words that an answer had which was cut at a sentence's end.
         **({"summary_cut_from": answer.shortened_from} if answer.shortened_from else {}),
     }
@@ -120,19 +118,19 @@ def attribute_sentences(attributes: dict) -> list[str]:
     ]
 
 
-def check_rows(rows: list[dict], column: str, summarizer: str) -> None:
-    """Raises: `UsageError` for the first row without what the summarizer needs."""
-    for row in rows:
-        path, found = row["video_path"], row.get(column)
-        texts = [found] if isinstance(found, str) else found
-        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
-            raise UsageError(
-                f"{path}: {column} is {found!r}, not a text or a list of texts; run caption_video_frame.py first"
-            )
-        if summarizer == "none" and len(texts) != 1:
-            raise UsageError(f"{path}: {column} holds {len(texts)} texts, and --summarizer none keeps a single one")
-        if summarizer == "attributes" and not isinstance(row.get("attributes"), dict):
-            raise UsageError(f"{path} has no attributes; run caption_video_frame.py first")
+def checked(row: dict, list_path: str, column: str, summarizer: str) -> dict:
+    """The row. Raises: `UsageError` where it lacks what the summarizer needs."""
+    at, found = f"{list_path}: {row['video_path']}", row.get(column)
+    texts = [found] if isinstance(found, str) else found
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise UsageError(
+            f"{at}: {column} is {found!r}, not a text or a list of texts; run caption_video_frame.py first"
+        )
+    if summarizer == "none" and len(texts) != 1:
+        raise UsageError(f"{at}: {column} holds {len(texts)} texts, and --summarizer none keeps a single one")
+    if summarizer == "attributes" and not isinstance(row.get("attributes"), dict):
+        raise UsageError(f"{at} has no attributes; run caption_video_frame.py first")
+    return row
 
 
 def answers(
@@ -142,15 +140,13 @@ def answers(
     prompt: str,
     checks: Sequence[Check],
     schema: dict | None,
-    around: Around,
-    **ends: Any,
 ) -> Stream:
     """`Step.score`: called where rows are due, so a run with nothing left to do loads no model."""
     items = prefetch(items)
     with about("--summary_model_name"):
         opened = engine()
     requests = partial(question, prompt=prompt, sampling=choice.sampling(schema))
-    columns = partial(summary_columns, model=choice.model, as_json=bool(schema), around=around, **ends)
+    columns = partial(summary_columns, model=choice.model, as_json=bool(schema))
     return ask(items, opened, requests, columns, checks)
 
 
@@ -208,45 +204,46 @@ def main() -> None:
         parser.error("--video_metadata_path is required: the result file of caption_video_frame.py")
     if args.append_attributes and args.rewrite == "json":
         parser.error("--append_attributes appends sentences, which --rewrite json has no place for")
-    around = Around(*(" ".join(getattr(args, field.name).split()) for field in fields(Around)))
-    if around.settings and args.rewrite == "json":
-        parser.error(
-            f"--{next(iter(around.settings))} puts text around captions, which --rewrite json has no place for"
-        )
+    for name in ("trigger_word", "caption_prefix", "caption_suffix"):
+        setattr(args, name, " ".join(getattr(args, name).split()))
+        if getattr(args, name) and args.rewrite == "json":
+            parser.error(f"--{name} puts text around captions, which --rewrite json has no place for")
+    finish, before = from_flags(Finish, args), {} if args.overwrite else settings_of(args.saved_path)
+    begun = finish.settings(before)
     column, ranks = args.caption_column, None
-    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
-    with about(args.video_metadata_path):
-        check_rows(rows, column, args.summarizer)
+    rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    rows.change = partial(checked, list_path=args.video_metadata_path, column=column, summarizer=args.summarizer)
     if args.append_attributes and rows and not any(attribute_sentences(row.get("attributes") or {}) for row in rows):
         raise UsageError(
             f"--append_attributes: no row of {args.video_metadata_path} has a motion_score or camera_motion in its attributes"
         )
-    summary_step = partial(Step, "summary", depends_on=(*CLIP_COLUMNS, column, "attributes"), done_word="summarized")
+    summary_step = partial(
+        Step, "summary", depends_on=(*CLIP_COLUMNS, column, "attributes"), opens_video=False,
+        finish=partial(finish.row, is_done=any(begun.values())), done_word="summarized",
+    )  # fmt: skip
     if args.summarizer not in ENGINES:
-        read = partial(one_caption, column=column, summarizer=args.summarizer, around=around)
-        step = summary_step(read, {"summarizer": args.summarizer, **around.settings, "version": 1})
+        read = partial(one_caption, column=column, summarizer=args.summarizer)
+        step = summary_step(read, {"summarizer": args.summarizer, **begun, "version": 1})
     else:
         style = STYLES[args.rewrite]
-        before = {} if args.overwrite else settings_of(args.saved_path)
         with about("--summary_prompt"):
             prompt = prompt_text(style.prompt if args.summary_prompt is None else args.summary_prompt)
             if args.summary_prompt is None and style.former:
                 former = prompt_text(style.former)
-                prompt = former if before.get("prompt") == former else prompt  # a dataset goes on as it was begun
+                prompt = former if begun_with(args.saved_path, args.overwrite, "prompt", prompt) == former else prompt
         # The style's limit was written for the style's own prompt.
         max_words = args.max_words or (None if args.summary_prompt else style.max_words)
-        ends = {"remove_quotes": args.remove_quotes, "append_attributes": args.append_attributes}
         choice = EngineChoice(
             args.summarizer,
             args.summary_model_name,
             from_flags(ENGINES[args.summarizer], args),
-            as_begun(from_flags(AnswerOptions, args), before),
+            as_begun(from_flags(AnswerOptions, args), args.saved_path, args.overwrite),
             args.saved_path,
         )
         with about("--summary_model_name"):
             settings = {
                 "summarizer": args.summarizer, **choice.settings(), "rewrite": args.rewrite, "prompt": prompt,
-                "caption_column": column, "max_words": max_words, **ends, **around.settings, "version": 1,
+                "caption_column": column, "max_words": max_words, **begun, "version": 1,
             }  # fmt: skip
             if args.over_length == "error":
                 settings["over_length"] = "error"
@@ -260,8 +257,6 @@ def main() -> None:
             prompt=prompt,
             checks=checks,
             schema=schema,
-            around=around,
-            **ends,
         )
         step = summary_step(
             partial(descriptions, column=column),

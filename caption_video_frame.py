@@ -27,18 +27,17 @@ from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.prompts import prompt_text
 from utils.cli import about, add_flags, add_sampling_arguments, at_least, from_flags, row_parser, run
-from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, Stream, lazy_input_rows, prefetch, process_rows
+from utils.pipeline.ancestry import CAPTION_ANCESTORS, MEASURED
+from utils.pipeline.process import RunOptions, Step, Stream, prefetch, process_rows
 from utils.pipeline.ranks import Ranks
-from utils.pipeline.result_file import settings_of
+from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import OnDemand
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
 from utils.video_utils import locate
 
 DEFAULT_MODEL = "llava-v1.6-vicuna-7b"
-# Measured columns of the input row that are passed on to the summary.
-MEASURED = ("motion_score", "camera_motion", "text_score")
-# Go along, and make no caption outdated: datasets that were captioned without them go on.
+# Passed on with MEASURED, but not part of what makes a caption outdated, so datasets captioned before 0.3 still resume.
 SPEEDS = ("camera_pan", "camera_tilt", "camera_zoom", "camera_roll")
 
 
@@ -151,9 +150,9 @@ def main() -> None:
     if args.output_dir:
         print("--output_dir is ignored: --saved_path records which clips are done")
     name = args.image_caption_model_name
-    rows, ranks = lazy_input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), None
+    rows, ranks = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column), None
     frame_sampling = from_flags(FrameSampling, args)
-    caption_step = partial(Step, "caption", depends_on=(*CLIP_COLUMNS, *MEASURED), done_word="captioned")
+    caption_step = partial(Step, "caption", depends_on=CAPTION_ANCESTORS, done_word="captioned")
     if args.captioner == "attributes":
         if name:
             print(f"--captioner attributes uses no model; {', '.join(ENGINES)} would use {name}")
@@ -167,7 +166,7 @@ def main() -> None:
             args.captioner,
             DEFAULT_MODEL if name is None else name,
             from_flags(ENGINES[args.captioner], args),
-            as_begun(from_flags(AnswerOptions, args), {} if args.overwrite else settings_of(args.saved_path)),
+            as_begun(from_flags(AnswerOptions, args), args.saved_path, args.overwrite),
             args.saved_path,
             images=args.num_sampled_frames if args.caption_unit == "clip" else 1,
         )

@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 
 from utils.cli import add_sampling_arguments, between, from_flags, row_parser, run
-from utils.pipeline.process import RunOptions, in_batches, lazy_input_rows, process_rows
+from utils.pipeline.process import RunOptions, in_batches, process_rows
+from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.scoring.bars import bars, inside
 from utils.scoring.crop_box import grown, largest_rectangle, still_marks, text_bands
@@ -121,7 +122,7 @@ def main() -> None:
         help="share of the frame's area that a crop must leave",
     )
     args = parser.parse_args()
-    rows = lazy_input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     sampling = from_flags(FrameSampling, args)
     load = OnDemand(partial(RapidTextDetector, threads=args.n_jobs))
     detector = load()

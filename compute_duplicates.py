@@ -14,24 +14,25 @@ at every run. With --filter and the like, duplicates are looked for among the cl
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
 
-import json
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
-from utils.cli import add_filter_arguments, between, filter_bounds, from_flags, row_parser, run
+from utils.cli import add_filter_arguments, between, filters_of, from_flags, row_parser, run
 from utils.errors import UsageError
 from utils.models.embeddings import embedded_paths, read_embeddings
-from utils.pipeline.filters import passes_filters
-from utils.pipeline.further_columns import with_columns
-from utils.pipeline.process import RunOptions, input_rows, process_rows
+from utils.pipeline.filters import passing_rows
+from utils.pipeline.process import RunOptions, process_rows
 from utils.pipeline.ranks import Ranks
+from utils.pipeline.result_file import errors_of, write_whole
+from utils.pipeline.row_list import open_rows, with_columns
 from utils.pipeline.score import Column, Score
-from utils.rows import atomic_write, read_rows, write_rows
+from utils.rows import read_rows
 from utils.scoring.near_duplicates import MIN_SHARE, Clips, alike_embeddings, hashed_times, hashes_of
+from utils.storage import exists
 from utils.video.geometry import frame_to_array
 from utils.video.opening import decode, open_video, time_base_of
 from utils.video.sampling import sample_frames
@@ -162,55 +163,39 @@ def main() -> None:
     )
     add_filter_arguments(parser, motion=True)
     args = parser.parse_args()
-    listed = (args.video_folder, args.video_metadata_path, args.video_path_column)
-    bounds = filter_bounds(args)
-    passes = passes_filters(listed, bounds)
-    rows = input_rows(*listed)
-    known = with_columns(rows, [*args.columns_from, *(path for path, *_ in bounds)], args.video_folder)
+    filters = filters_of(args)
+    rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    passing = passing_rows(rows, filters)
+    further = [*args.columns_from, *(f.file for f in filters)]
+    known = with_columns(rows if passing is None else map(rows.__getitem__, passing.tolist()), further, args.video_folder)
     best_by = best_column(known, args.best_by)
-    saved_path = local_path(args.saved_path)
-    hashes_path = str(args.saved_path)[: -len(saved_path.suffix)] + ".hashes.jsonl"
     if args.embeddings and not embedded_paths(local_path(args.embeddings)):
         raise UsageError(
             f"--embeddings {args.embeddings}: no such file, or it is empty; compute_video_frame_quality.py --save_embeddings makes one"
         )
     ranks = Ranks()
-    first = ranks.rank == 0
-    step = SCORE.step(partial(clip_hashes, video_folder=args.video_folder), {}, passes=passes, done_word="hashed")
+    read = partial(clip_hashes, video_folder=args.video_folder)
+    step = SCORE.step(read, {}, passing=passing, inputs=further, done_word="hashed")
+    hashes_path = os.path.splitext(str(args.saved_path))[0] + ".hashes.jsonl"
     process_rows(step, rows, from_flags(RunOptions, args, saved_path=hashes_path), ranks)
-    if not first:
+    if ranks.rank:
         return
-    kept = {row["video_path"] for row in rows if passes is None or passes(row)}
-    made = {
-        row["video_path"]: row
-        for row in read_rows(local_path(hashes_path), ("video_path",))
-        if row["video_path"] in kept
-    }
+    made = {row["video_path"]: row for row in read_rows(hashes_path, ("video_path",))}
     wanted = best_first([row for row in known if row["video_path"] in made], best_by)
     alike = alike_clips(wanted, args.embeddings, args.video_folder, args.min_cosine) if args.embeddings else None
-    hashes = {path: row["hashes"] for path, row in made.items()}
-    columns = {row["video_path"]: row for row in grouped(wanted, hashes, args.min_share, alike)}
-    stamps = {path: {"made_from": row["made_from"]} if "made_from" in row else {} for path, row in made.items()}
-    write_rows(
-        saved_path,
-        [{**columns[row["video_path"]], **stamps[row["video_path"]]} for row in rows if row["video_path"] in made],
-    )
+    columns = {row["video_path"]: row for row in grouped(wanted, {p: row["hashes"] for p, row in made.items()}, args.min_share, alike)}
     settings = {
         **({"embeddings": args.embeddings, "min_cosine": args.min_cosine} if args.embeddings else {}),
-        "min_share": args.min_share,
-        "best_by": best_by,
-        "version": SCORE.version,
-        "file": Path(str(args.saved_path)).name,
-    }
-    with atomic_write(saved_path.with_suffix(".settings.json")) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    errors_path = local_path(hashes_path[: -len(".jsonl")] + ".errors.jsonl")
-    errors = (
-        [row for row in read_rows(errors_path, ("video_path",)) if row["video_path"] in kept]
-        if errors_path.exists()
-        else []
+        "min_share": args.min_share, "best_by": best_by, "version": SCORE.version,
+    }  # fmt: skip
+    stamps = {path: {"made_from": row["made_from"]} if "made_from" in row else {} for path, row in made.items()}
+    write_whole(
+        args.saved_path,
+        [{**columns[path], **stamps[path]} for path in made],
+        read_rows(errors_of(hashes_path), ("video_path",)) if exists(errors_of(hashes_path)) else [],
+        settings,
+        [args.video_metadata_path, *further],
     )
-    write_rows(saved_path.with_name(f"{saved_path.stem}.errors.jsonl"), errors)
     duplicates = sum(row["duplicate_rank"] > 0 for row in columns.values())
     families = len({row["duplicate_group"] for row in columns.values() if row["duplicate_rank"] > 0})
     print(

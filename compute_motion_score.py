@@ -35,7 +35,7 @@ import numpy as np
 from utils.cli import (
     add_filter_arguments,
     between,
-    filter_bounds,
+    filters_of,
     from_flags,
     row_parser,
     run,
@@ -43,9 +43,10 @@ from utils.cli import (
 from utils.cutting.block_matching import picture_replaced
 from utils.cutting.detectors import NETWORK
 from utils.errors import VideoError
-from utils.pipeline.filters import passes_filters
-from utils.pipeline.process import RunOptions, lazy_input_rows, process_rows
-from utils.pipeline.result_file import settings_of
+from utils.pipeline.ancestry import begun_with
+from utils.pipeline.filters import passing_rows
+from utils.pipeline.process import RunOptions, process_rows
+from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, Score
 from utils.scoring.optical_flow import SAMPLING_FPS, SHORT_SIDE, camera_name, farneback_score, measure_motion, prepare
 from utils.video.geometry import display_size, frame_to_array, resize, short_side_size
@@ -240,19 +241,18 @@ def main() -> None:
         if args.cut_inside == "network":
             parser.error("--motion_estimator farneback gives no cut_inside; leave --cut_inside network out")
         args.cut_inside = "flow"
-    elif args.cut_inside is None:  # a dataset goes on as it was begun
-        before = {} if args.overwrite else settings_of(args.saved_path)
-        args.cut_inside = before.get("cut_inside", "flow" if before else "auto")
-    listed = (args.video_folder, args.video_metadata_path, args.video_path_column)
-    passes = passes_filters(listed, filter_bounds(args))
-    rows = lazy_input_rows(*listed)
+    elif args.cut_inside is None:
+        args.cut_inside = begun_with(args.saved_path, args.overwrite, "cut_inside", "auto", old="flow")
+    filters = filters_of(args)
+    rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     choices = {"estimator": args.motion_estimator, "short_side": args.short_side, "sampling_fps": args.sampling_fps}
     if args.cut_inside != "flow":  # which files made before there was a choice do not name
         choices["cut_inside"] = args.cut_inside
     read = partial(motion_columns, video_folder=args.video_folder, **choices)
     shared_import = NETWORK if any(asks_network(row, args.cut_inside) for row in islice(rows, 10_000)) else None
-    passing_rows = (lambda: passes.numbers) if passes else None
-    step = SCORE.step(read, choices, passes=passes, passing_rows=passing_rows, shared_import=shared_import)
+    step = SCORE.step(
+        read, choices, passing=passing_rows(rows, filters), inputs=[f.file for f in filters], shared_import=shared_import
+    )
     process_rows(step, rows, from_flags(RunOptions, args))
 
 

@@ -16,25 +16,24 @@ downloads its model once unless --model_path names it; its boxes are lines of te
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
 from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
-from utils.columns import is_number
 from utils.errors import UsageError
-from utils.pipeline.large_list import LargeList
-from utils.pipeline.process import RunOptions, in_batches, lazy_input_rows, process_rows
-from utils.pipeline.result_file import settings_of
+from utils.pipeline.ancestry import begun_with
+from utils.pipeline.process import RunOptions, in_batches, process_rows
+from utils.pipeline.row_list import Lookup, open_rows
 from utils.pipeline.score import Column, OnDemand, Score
-from utils.rows import read_rows
+from utils.rows.columns import is_of, number
 from utils.scoring.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
 from utils.scoring.rapidocr_detector import BOX_THRESHOLD, RapidTextDetector
 from utils.scoring.text_area import text_area_share
 from utils.video.geometry import frame_to_array, resize
 from utils.video.sampling import FrameSampling
-from utils.video_utils import locate, relative_to_folder
+from utils.video_utils import locate
 
 SCORE = Score(
     "text",
@@ -48,6 +47,7 @@ SCORE = Score(
         "sample_frame_idx": Column("indices of the sampled frames, a list", 0),
     },
 )
+BOX = tuple[number(0, True), number(0, True), number(1, True), number(1, True)]  # x, y, width, height
 FLAGS = {"easyocr": ("model_path", "low_text", "link_threshold", "canvas_size"), "rapidocr": ("look",)}
 
 
@@ -77,25 +77,17 @@ def read_frames(
     return {"sample_frame_idx": indices}, [frame_to_array(frame, "rgb24", size) for frame in frames]
 
 
-def with_crop_boxes(rows: Sequence[dict], path: str, video_folder: str | None) -> list[dict]:
-    """The rows with the crop boxes of a file; a clip that has none there is measured whole.
+def crop_boxes(path: str, video_folder: str | None) -> Callable[[str], list | None]:
+    """The crop box of a clip by its path, out of a file; None for a clip that has none there, which is measured whole.
 
-    Raises: `UsageError` where the file has no such column, or a box is none.
+    Raises: `UsageError` where a box is none.
     """
-    boxes = {}
-    for row in read_rows(path, ("video_path",)):
+    lookup = Lookup(path, video_folder)
+    for row in lookup.rows:
         box = row.get("crop_box")
-        if box is not None and not (
-            isinstance(box, list)
-            and len(box) == 4
-            and all(is_number(v, 0, whole=True) for v in box)
-            and min(box[2:]) > 0
-        ):
-            raise UsageError(
-                f"--crop_boxes {path}: {row['video_path']}: crop_box is {box!r}, not [x, y, width, height]"
-            )
-        boxes[relative_to_folder(row["video_path"], video_folder)] = box
-    return [{**row, "crop_box": boxes.get(row["video_path"])} for row in rows]
+        if box is not None and not is_of(box, BOX):
+            raise UsageError(f"{row['video_path']}: crop_box is {box!r}, not [x, y, width, height]")
+    return lambda video_path: lookup(video_path).get("crop_box")
 
 
 def text_columns(
@@ -126,10 +118,7 @@ def boxes_by(detector: OnDemand, frame: np.ndarray) -> np.ndarray:
 
 
 def rapidocr(args: argparse.Namespace) -> RapidTextDetector:
-    before = {} if args.overwrite else settings_of(args.saved_path)
-    look = getattr(
-        args, "look", before.get("look", "whole") if before else "parts"
-    )  # a dataset goes on as it was begun
+    look = getattr(args, "look", begun_with(args.saved_path, args.overwrite, "look", "parts", old="whole"))
     return RapidTextDetector(getattr(args, "box_threshold", BOX_THRESHOLD), threads=args.n_jobs, look=look)
 
 
@@ -195,17 +184,16 @@ def main() -> None:
     for owner, flags in FLAGS.items():
         if owner != args.text_detector and (foreign := [name for name in flags if name in args]):
             raise UsageError(f"--{foreign[0]} is a flag of --text_detector {owner}")
-    rows: Sequence[dict] = lazy_input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
-    boxes: dict[str, list | None] = {}
+    rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    crop_box = partial(dict.get, {})  # by a clip's path
     if args.crop_boxes:
         with about("--crop_boxes"):
-            rows = with_crop_boxes(rows, args.crop_boxes, args.video_folder)
-        boxes = {row["video_path"]: row["crop_box"] for row in rows}
+            crop_box = crop_boxes(args.crop_boxes, args.video_folder)
+        rows.change = lambda row: {**row, "crop_box": crop_box(row["video_path"])}
 
     def is_of_this_box(results: list[dict]) -> bool:
-        return results[0].get("text_crop_box") == boxes.get(results[0]["video_path"])
+        return results[0].get("text_crop_box") == crop_box(results[0]["video_path"])
 
-    is_whole = None if isinstance(rows, LargeList) else is_of_this_box  # which would take it into memory
     sampling, load = from_flags(FrameSampling, args), OnDemand(partial(DETECTORS[args.text_detector], args))
     detector = load()
     read = partial(
@@ -217,7 +205,8 @@ def main() -> None:
     )
     score = in_batches(partial(text_columns, boxes_in=partial(boxes_by, load)))
     settings = sampling.settings | detector.settings
-    process_rows(SCORE.step(read, settings, score, is_whole=is_whole), rows, from_flags(RunOptions, args))
+    step = SCORE.step(read, settings, score, is_whole=is_of_this_box, inputs=list(filter(None, [args.crop_boxes])))
+    process_rows(step, rows, from_flags(RunOptions, args))
 
 
 if __name__ == "__main__":

@@ -33,8 +33,9 @@ from utils.cli import about, add_sampling_arguments, between, from_flags, row_pa
 from utils.errors import UsageError, VideoError
 from utils.models.embeddings import COLUMN, embedded_paths, encoded, move_embeddings
 from utils.models.image_transform import ImageTransform
-from utils.pipeline.process import RunOptions, in_batches, lazy_input_rows, process_rows
+from utils.pipeline.process import RunOptions, in_batches, process_rows
 from utils.pipeline.ranks import Ranks
+from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.rows import digest
 from utils.scoring.nsfw import nsfw_columns
@@ -315,7 +316,7 @@ def main() -> None:
         parser.error("--save_embeddings keeps what CLIP gives: choose a metric of CLIP, AestheticScore for one")
     sampling = from_flags(FrameSampling, args)
     settings = {"metrics": " ".join(metrics), **sampling.settings}
-    rows, ranks = lazy_input_rows(args.video_folder, args.video_metadata_path, args.video_path_column), Ranks()
+    rows, ranks = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column), Ranks()
     captions: dict[str, str | None] = {}
     for name in metrics:
         if METRICS[name].captions:

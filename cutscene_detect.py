@@ -27,8 +27,9 @@ from scenedetect.common import Timecode
 from utils.cli import about, at_least, from_flags, row_parser, run
 from utils.cutting.detectors import DEFAULT, DETECTORS, FRAME_SIDE, ShotDetector, make_detector
 from utils.cutting.spans import shot_borders, timecode
-from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
-from utils.pipeline.result_file import settings_of
+from utils.pipeline.ancestry import begun_with
+from utils.pipeline.process import RunOptions, Step, process_rows
+from utils.pipeline.row_list import open_rows
 from utils.video.damage import Damage
 from utils.video.geometry import display_size
 from utils.video.opening import decode, open_video
@@ -126,9 +127,9 @@ def main() -> None:
     for flag, text in needs.items():
         parser.add_argument(f"--{flag}", help=text)
     args = parser.parse_args()
-    if args.detector is None:  # a dataset goes on as it was begun
-        before = {} if args.overwrite else settings_of(args.saved_path)
-        args.detector = before["detector"] if before.get("detector") in DETECTORS else DEFAULT
+    if args.detector is None:
+        args.detector = begun_with(args.saved_path, args.overwrite, "detector", DEFAULT)
+        args.detector = args.detector if args.detector in DETECTORS else DEFAULT
 
     detector, given = DETECTORS[args.detector], {flag: getattr(args, flag) for flag in needs}
     new_detector = partial(make_detector, args.detector, args.cutscene_threshold, given)
@@ -140,10 +141,11 @@ def main() -> None:
             detect_shots, video_folder=args.video_folder, new_detector=new_detector, frame_side=detector.frame_side
         ),
         {"detector": args.detector, "threshold": args.cutscene_threshold, **given},
+        content_column="source_digest",
         done_word="cut into shots",
         shared_import=detector.shared_import,
     )
-    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column, skip_clips=True)
+    rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column, skip_clips=True)
     process_rows(step, rows, from_flags(RunOptions, args))
 
 

@@ -37,15 +37,15 @@ from utils.cli import (
     run,
     script_parser,
 )
-from utils.columns import TEXT
 from utils.errors import UsageError
 from utils.export.dataset import Export
 from utils.export.formats import FORMATS
 from utils.export.models import MODELS, Size, Target
 from utils.export.plan import FPS_MODES
-from utils.pipeline.further_columns import with_columns
-from utils.pipeline.process import RunOptions, input_rows
+from utils.pipeline.process import RunOptions
+from utils.pipeline.row_list import open_rows, with_columns
 from utils.rows import atomic_write, refuse_overwriting
+from utils.rows.columns import TEXT
 from utils.storage import is_url
 from utils.video_utils import present_in
 from utils.working_copies import local_path
@@ -239,13 +239,13 @@ def main() -> None:
         parser.error(f"--export_folder {args.export_folder}: give a local folder, and copy it")
     refuse_overwriting({"--saved_path": args.saved_path}, {"--video_metadata_path": args.video_metadata_path})
     needed = {args.caption_column: TEXT}
-    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column, needed)
+    listed = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column, needed).index()
     if not in_folder:
-        write_list(rows, args)
+        write_list(listed, args)
         return
+    rows = with_columns(listed, args.columns_from, args.video_folder)
     if media == "none" and (is_url(args.video_folder) or any(is_url(row["video_path"]) for row in rows)):
         raise UsageError("--media none: clips behind a URL are no files that a trainer could read; copy or encode them")
-    rows = with_columns(rows, args.columns_from, args.video_folder)
     if args.balance and rows and not any(args.balance in row for row in rows):
         raise UsageError(f"--balance {args.balance}: no row has this column; --columns_from names a file that has it")
     if args.ignore_crop_boxes:

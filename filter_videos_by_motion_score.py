@@ -16,27 +16,27 @@ Thresholds are applied to stored scores, so trying another one takes no time; bo
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
 
 import argparse
-import json
-import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from utils.cli import (
+    Filter,
     add_filter_arguments,
     add_input_arguments,
     bound,
     file_to_write,
-    filter_bounds,
+    filters_of,
     pixels,
     run,
     script_parser,
 )
-from utils.database import connection
 from utils.errors import UsageError
-from utils.pipeline.filtered_rows import dropped_lines, kept_lines
-from utils.pipeline.filters import SLACK, Filter, Judged
-from utils.rows import atomic_write, refuse_overwriting, write_lines
+from utils.pipeline.ancestry import inputs_of, write_settings
+from utils.pipeline.filters import SLACK, FilterResult
+from utils.pipeline.row_list import open_rows
+from utils.rows import refuse_overwriting, write_lines
 from utils.working_copies import local_path, upload
 
 
@@ -63,42 +63,47 @@ def png(text: str) -> Path:
     return local_path(text)
 
 
-def plot(path: Path, judged: Judged) -> None:
+def plot(path: Path, result: FilterResult) -> None:
     """Draw each filter's column over all clips, also those that another filter drops. NaN and infinity count as missing."""
     from utils.scoring.histograms import Histogram, draw_histograms  # matplotlib takes half a second
 
     histograms = []
-    for f in judged.filters:
-        values = judged.values(f)
-        histograms.append(Histogram(f.column, values, f.low, f.high, missing=judged.count - len(values)))
+    for f, values, has_value in zip(result.filters, result.values, result.has_value):
+        known = values[has_value & result.is_clip & np.isfinite(values)].tolist()
+        histograms.append(Histogram(f.column, known, f.low, f.high, missing=result.count - len(known)))
     path.parent.mkdir(parents=True, exist_ok=True)
     draw_histograms(histograms).savefig(path)
     upload(path)
 
 
-def save_settings(saved_path: Path, args: argparse.Namespace, filters: Sequence[tuple[str, str, float, float]]) -> None:
-    """Write down what the rows were chosen by, for a report: names of files beside them, or as they were given."""
+def save_settings(saved_path: Path, args: argparse.Namespace, filters: list[Filter]) -> None:
+    """Write down what the rows were chosen by, for a report, and what they are made from: names of files beside them, or as they were
+    given.
+    """
 
     def named(path: str | None) -> str | None:
         folder = saved_path.resolve().parent
         local = local_path(path).resolve() if path else folder
         return local.relative_to(folder).as_posix() if path and local.is_relative_to(folder) else path
 
+    files = [args.video_metadata_path, *(f.file for f in filters), *args.columns_from, args.exclude, args.include]
     settings = {
         "file": saved_path.name,
         "list": named(args.video_metadata_path),
-        "filters": [
-            {"file": named(path or args.video_metadata_path), "column": column, "low": low if math.isfinite(low) else None,
-             "high": high if math.isfinite(high) else None}
-            for column, path, low, high in filters
-        ],
+        "filters": [f.settings | {"file": named(f.file or args.video_metadata_path)} for f in filters],
         "where": args.where, "columns_from": [named(path) for path in args.columns_from],
         "exclude": named(args.exclude), "include": named(args.include),
     }  # fmt: skip
-    with atomic_write(saved_path.with_suffix(".settings.json")) as temporary:
-        temporary.write_text(
-            json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors="surrogateescape"
-        )
+    write_settings(saved_path, settings, inputs_of(saved_path, files))
+
+
+def report_missing(result: FilterResult) -> None:
+    """Print which scores none of the clips has, and what makes them: all clips are dropped for it."""
+    for f, has_value in zip(result.filters, result.has_value):
+        if result.count and f.file and not (has_value & result.is_clip).any():
+            errors = local_path(f.file).with_suffix(".errors.jsonl")
+            why = f"; {errors.name} says why" if errors.exists() else ""
+            print(f"{f.column} is missing: {f.file} has no row of any of the {result.count:,} clips{why}; run the script that makes it")
 
 
 def main() -> None:
@@ -147,39 +152,35 @@ def main() -> None:
     args = parser.parse_args()
     saved_path = local_path(args.saved_path)
     dropped_path = local_path(args.dropped_path or saved_path.with_name(f"dropped{saved_path.suffix}"))
-    bounds = filter_bounds(args)
+    scores = filters_of(args)
     written = {
         "--saved_path": saved_path,
         "--dropped_path": dropped_path,
         **({"--plot": args.plot} if args.plot else {}),
     }
     read = {name: getattr(args, name[2:]) for name in ("--video_metadata_path", "--exclude", "--include")}
-    read |= {f"the scores {path}": path for path in (*(path for path, *_ in bounds), *args.columns_from)}
+    read |= {f"the scores {path}": path for path in (*(f.file for f in scores), *args.columns_from)}
     refuse_overwriting(written, read)
-    length = Filter("duration", args.min_seconds - SLACK, args.max_seconds + SLACK)
-    size = [Filter("pixels", args.resolution_threshold, math.inf)] if args.resolution_threshold else []
-    listed = (args.video_folder, args.video_metadata_path, args.video_path_column)
-    with connection() as db:
-        judged = Judged(db, listed, [length, *size], bounds, args.where, args.columns_from, args.exclude, args.include)
-        if judged.count and not judged.has_value(length):
-            raise UsageError(
-                "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
-            )
-        for path, lines in ((saved_path, kept_lines(judged)), (dropped_path, dropped_lines(judged))):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_lines(path, lines)
-        if args.plot:
-            plot(args.plot, judged)
-        filters = [
-            ("duration", "", args.min_seconds, args.max_seconds),
-            *((f.column, f.path, f.low, f.high) for f in judged.filters[1:]),
-        ]
-        save_settings(saved_path, args, filters)
-        drops = judged.drops()
+    length = Filter("", "duration", args.min_seconds - SLACK, args.max_seconds + SLACK)
+    size = [Filter("", "pixels", args.resolution_threshold)] if args.resolution_threshold else []
+    rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    result = FilterResult(rows, [length, *size, *scores], args.where, args.columns_from, args.exclude, args.include)
+    if result.count and not result.has_value[0].any():
+        raise UsageError(
+            "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
+        )
+    for path, lines in ((saved_path, result.kept_lines()), (dropped_path, result.dropped_lines())):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_lines(path, lines)
+    if args.plot:
+        plot(args.plot, result)
+    save_settings(saved_path, args, [Filter("", "duration", args.min_seconds, args.max_seconds), *size, *scores])
+    drops = result.drops()
     dropped = sum(count for _, count in drops)
-    print(funnel(drops, judged.count))
+    print(funnel(drops, result.count))
+    report_missing(result)
     print(
-        f"filter: {judged.count:,} rows in = {judged.count - dropped:,} kept + 0 errors + {dropped:,} filtered -> {args.saved_path}"
+        f"filter: {result.count:,} rows in = {result.count - dropped:,} kept + 0 errors + {dropped:,} filtered -> {args.saved_path}"
     )
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from utils.cli import add_worker_arguments, file_to_write, from_flags, run, script_parser
 from utils.errors import UsageError
-from utils.pipeline.process import RunOptions, input_rows
+from utils.pipeline.process import RunOptions
+from utils.pipeline.row_list import rows_in
 from utils.pipeline.score import Column
 from utils.report.dataset import Dataset, describe, matches
 from utils.report.page import Blocks, write_page
@@ -76,7 +77,7 @@ def main() -> None:
             ray=False,
         )
         if not args.no_thumbnails:
-            make_thumbnails(dataset.folder, input_rows(None, dataset.listed), options)
+            make_thumbnails(dataset.folder, rows_in(dataset.listed), options)
         description, its_clips = describe(dataset, page_folder, blocks)
         shown.append(description)
         clips.append(its_clips)

@@ -3,7 +3,8 @@
 Reads the rows of cutscene_detect.py (`video_path`, `timecode_list`, `transitions`) and writes one row per clip:
 video_path, relative to --output_folder; source_path; source_digest, of its content; start_seconds, end_seconds in the source, from its first frame;
 num_frames; frame_rate; frame_size [width, height] in pixels; duration in seconds; codec; has_audio; copied_frames, the
-frames copied without re-encoding; bytes, the file's size; clip_count, the number of clips of the same source.
+frames copied without re-encoding; bytes, the file's size; clip_count, the number of clips of the same source; stamp, the file as it was
+written (content, size, time).
 
     python video_splitting.py --video_metadata_path scenes.jsonl --video_folder IN --output_folder OUT --saved_path clips.jsonl
     MAX_SECONDS=5 python video_splitting.py --video_metadata_path scenes.jsonl --video_folder IN --output_folder OUT
@@ -20,8 +21,10 @@ from functools import cache, partial
 from pathlib import Path
 
 import av
+import numpy as np
 
 from utils.cli import (
+    about,
     add_output_arguments,
     add_worker_arguments,
     at_least,
@@ -31,17 +34,17 @@ from utils.cli import (
     run,
     script_parser,
 )
-from utils.cutting.clip_names import add_clip_prefixes, remove_unowned_clips
+from utils.cutting.clip_names import clip_prefixes, is_as_written, orphans
 from utils.cutting.clip_track import Encoding
 from utils.cutting.spans import ClipLimits, long_enough, shots_of, unusable_of, usable_spans
 from utils.cutting.split import split_video
 from utils.errors import UsageError
-from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+from utils.pipeline.ancestry import begun_with, versions
+from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.pipeline.ranks import Ranks
-from utils.pipeline.result_file import settings_of
+from utils.pipeline.row_list import open_rows, rows_in
 from utils.storage import is_url
-from utils.video_utils import present_in
-from utils.working_copies import local_path
+from utils.working_copies import local_path, remove
 
 
 def parse_flags() -> argparse.Namespace:
@@ -57,6 +60,11 @@ def parse_flags() -> argparse.Namespace:
     group = parser.add_argument_group("clips")
     group.add_argument(
         "--output_folder", required=True, help="folder for the clips; the folders of the sources are mirrored in it"
+    )
+    group.add_argument(
+        "--remove_orphans",
+        action="store_true",
+        help="remove clips from --output_folder that an earlier run wrote and that are in the list no longer: of sources that are gone, renamed or cut otherwise",
     )
     for flag, default, text in (("min", "3", "shorter shots are dropped"), ("max", "10", "longer shots are split")):
         default = os.environ.get(f"{flag.upper()}_SECONDS", default)
@@ -150,34 +158,31 @@ def main() -> None:
     args = parse_flags()
     check_output_folder(args.output_folder, args.video_folder)
     check_encoder(args.encoder, args.preset)
-    rows = input_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
-    for row in rows:
-        check_row(row, args.video_metadata_path, needs_size=bool(args.resolution_threshold))
-    add_clip_prefixes(rows)
-
-    if args.long_shots is None:  # a dataset goes on as it was begun
-        before = {} if args.overwrite else settings_of(args.saved_path)
-        args.long_shots = before.get("long_shots", ClipLimits.long_shots)
+    rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    with about(args.video_metadata_path):
+        prefix_of = clip_prefixes(row["video_path"] for row in rows)
+    if args.long_shots is None:
+        args.long_shots = begun_with(args.saved_path, args.overwrite, "long_shots", ClipLimits.long_shots)
     limits = from_flags(ClipLimits, args)
     coded = {"encoder": args.encoder, "crf": args.crf, "preset": args.preset, "audio": not args.no_audio}
     encoding = Encoding(**coded, threads=args.encoder_threads, overwrite=args.overwrite)
+
+    def prepared(row: dict) -> dict:
+        check_row(row, args.video_metadata_path, needs_size=bool(args.resolution_threshold))
+        return {**row, "clip_prefix": prefix_of(row["video_path"])}
 
     def passes(row: dict) -> bool:
         width, height = row["frame_size"] if args.resolution_threshold else (0, 0)
         return width * height >= args.resolution_threshold and bool(usable_spans(row, limits))
 
-    sources = {row["video_path"] for row in rows}
-    prefixes = {row["video_path"]: row["clip_prefix"] for row in rows if passes(row)}
-
-    clips_there = cache(partial(present_in, args.output_folder))  # of a URL one listing, where it is asked for
+    rows.change = prepared
+    passing = np.array([number for number in range(len(rows)) if passes(rows[number])], int)
+    version_now = cache(partial(versions, args.output_folder))  # of a URL one listing, where it is asked for
 
     def is_whole(clips: list[dict]) -> bool:
-        """Whether all clips of a source are listed and, where the source is one of `rows`, wanted and on disk."""
-        source = clips[0]["source_path"]
-        on_disk = all(clips_there()(clip["video_path"]) for clip in clips)
-        return len(clips) == clips[0].get("clip_count", 1) and (
-            source not in sources or (source in prefixes and on_disk)
-        )
+        """Whether all clips of a source are listed, and on disk as they were written."""
+        there = [is_as_written(clip, args.output_folder, version_now()(clip["video_path"])) for clip in clips]
+        return len(clips) == clips[0].get("clip_count", 1) and all(there)
 
     step = Step(
         "video_splitting",
@@ -189,17 +194,23 @@ def main() -> None:
             encoding=encoding,
         ),
         {**asdict(limits), **coded},
-        passes=passes,
+        passing=passing,
         depends_on=("timecode_list", "transitions", "clip_prefix", "damaged", "source_digest"),
+        opens_video=False,  # `source_digest` tells its content
         key="source_path",
         is_whole=is_whole,
-        discard=partial(remove_unowned_clips, args.output_folder, prefixes),
         done_word="cut",
     )
     ranks = Ranks()
     process_rows(step, rows, from_flags(RunOptions, args), ranks)
     if ranks.rank:
         return
+    left = orphans(args.output_folder, rows_in(args.saved_path).index(quiet=True).keys)
+    for clip in left if args.remove_orphans else ():
+        remove(local_path(args.output_folder) / clip)
+    if left:
+        what = "are removed" if args.remove_orphans else "stay in the folder and are in no list; --remove_orphans removes them"
+        print(f"video_splitting: {len(left):,} clips of sources that are gone, or of shots that are cut otherwise now, {what}")
     shots = [shot for row in rows for shot in shots_of(row)]
     short = sum(not long_enough(start, stop, args.min_seconds) for start, stop in shots)
     print(f"video_splitting: {short:,} of {len(shots):,} shots are shorter than {args.min_seconds:g} s and dropped")

@@ -8,9 +8,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # From the bottom up. A room imports itself and what is below it; rooms on one line do not know each other.
 LAYERS = (
     "utils.errors utils.startup",
-    "utils.columns utils.storage",
-    "utils.parquet",
-    "utils.database utils.working_copies",
+    "utils.rows.columns utils.storage",
+    "utils.rows.parquet",
+    "utils.pipeline.condition utils.working_copies",
     "utils.rows utils.video",
     "utils.cli utils.video_utils",
     "utils.pipeline",

@@ -11,10 +11,10 @@ import pytest
 from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from utils.database import connection, parse_condition
-from utils.errors import UsageError
 from utils.pipeline.filtered_rows import dropped_lines, kept_lines
+
+from utils.errors import UsageError
+from utils.pipeline.condition import connection, parse_condition
 from utils.pipeline.filters import Filter, Judged
 from utils.pipeline.process import CLIP_COLUMNS
 from utils.rows import digest, dumps, write_rows
@@ -231,7 +231,7 @@ def test_columns_that_differ_only_in_case_and_one_called_idx(tmp_path):
 def test_what_a_killed_process_left_is_swept(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     script = (
-        "from utils.database import connection\nimport os, signal\n"
+        "from utils.pipeline.condition import connection\nimport os, signal\n"
         "with connection() as db: os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", script], cwd=ROOT, env={**os.environ, "TMPDIR": str(tmp_path)})

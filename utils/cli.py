@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from utils import __version__
@@ -121,6 +121,28 @@ def json_object(text: str) -> dict:
     if not isinstance(found, dict):
         raise argparse.ArgumentTypeError(f"{text!r} is no JSON object")
     return found
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A column of a score file, or of the list itself where `file` is "", and the bounds within which its value must lie, both included; of a
+    list of numbers, their mean.
+    """
+
+    file: str
+    column: str
+    low: float = -math.inf
+    high: float = math.inf
+
+    def reasons(self) -> tuple[str, str, str]:
+        """Why a clip does not pass: it has no value, one too low, one too high."""
+        return f"no {self.column}", f"{self.column} below {self.low:g}", f"{self.column} above {self.high:g}"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """As JSON has it: null for no bound."""
+        low, high = (bound if math.isfinite(bound) else None for bound in (self.low, self.high))
+        return {"file": self.file, "column": self.column, "low": low, "high": high}
 
 
 class _Headed(UsageError):
@@ -301,23 +323,23 @@ def add_filter_arguments(parser: argparse.ArgumentParser, *, motion: bool) -> No
     )
 
 
-def filter_bounds(args: argparse.Namespace) -> list[tuple[str, str, float, float]]:
-    """What the filter flags say, in the order of the stages: score file, column, lowest and highest value that passes.
+def filters_of(args: argparse.Namespace) -> list[Filter]:
+    """What the filter flags say, in the order of the stages.
 
     Raises: `UsageError` for a bound that is no number, or where a score file is --saved_path.
     """
-    bounds = [(file, column, *_bounds(file, column, low, high)) for file, column, low, high in args.filter]
-    named = [
-        ("aesthetic_score", args.aesthetic_score_threshold, math.inf),
-        ("text_score", -math.inf, args.text_score_threshold),
-    ]
+    filters = [Filter(file, column, *_bounds(file, column, low, high)) for file, column, low, high in args.filter]
     motion_path = getattr(args, "motion_score_metadata_path", None)
+    named = [
+        (args.aesthetic_score_metadata_path, "aesthetic_score", args.aesthetic_score_threshold, math.inf),
+        (args.text_score_metadata_path, "text_score", -math.inf, args.text_score_threshold),
+    ]
     if motion_path:
-        named.append(("motion_score", args.low_motion_score_threshold, args.high_motion_score_threshold))
-    bounds += [(path, name, low, high) for name, low, high in named if (path := getattr(args, f"{name}_metadata_path"))]
-    refuse_overwriting({"--saved_path": args.saved_path}, {f"the scores {path}": path for path, *_ in bounds})
+        named.append((motion_path, "motion_score", args.low_motion_score_threshold, args.high_motion_score_threshold))
+    filters += [Filter(*one) for one in named if one[0]]
+    refuse_overwriting({"--saved_path": args.saved_path}, {f"the scores {f.file}": f.file for f in filters})
     # What comes from the motion score asks last: the others decided whether it was computed at all.
-    return sorted(bounds, key=lambda one: (one[0] == motion_path, one[1] != "motion_score" and one[0] == motion_path))
+    return sorted(filters, key=lambda f: (f.file == motion_path, f.column != "motion_score" and f.file == motion_path))
 
 
 def _interrupt(*_) -> None:

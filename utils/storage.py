@@ -143,18 +143,23 @@ def find(url: str, prefix: str = "") -> list[str]:
 
     One call of the storage for a thousand objects or so. Raises: `StorageError`.
     """
+    return list(versions_in(url, prefix))
+
+
+def versions_in(url: str, prefix: str = "") -> dict[str, dict]:
+    """The stamp of each object that `find` finds."""
     fs, url = filesystem(url), url.rstrip("/")
     folder, _, name = f"{url}/{prefix}".rpartition("/")
     by_prefix = {"prefix": name} if name and url.partition("://")[0] in ("s3", "gs", "oss") else {}
     try:
-        found = ask(url, fs.find, folder, **by_prefix)
+        found = ask(url, fs.find, folder, detail=True, **by_prefix)
     except StorageError as error:
         if error.errno == errno.ENOENT:
-            return []
+            return {}
         raise
     root = fs._strip_protocol(url).rstrip("/") + "/"
-    relative = (path.removeprefix(root) for path in found if path.startswith(root))
-    return [path for path in relative if path.startswith(prefix)]
+    relative = {path.removeprefix(root): stamp_of(one) for path, one in found.items() if path.startswith(root)}
+    return {path: stamp for path, stamp in relative.items() if path.startswith(prefix)}
 
 
 # ---- Reading an object -----------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
-from utils.columns import PATH, check_row
 from utils.errors import UsageError, VideoError
 from utils.rows import check_encoding, read_rows
+from utils.rows.columns import PATH, check_row
 from utils.storage import RemoteFile, StorageError, check_url, exists, find, info, is_url, open_remote
 from utils.working_copies import working_copy
 
@@ -43,7 +43,7 @@ def get_video_path_list(
             if not list_path.is_file():
                 raise UsageError(f"{video_metadata_path}: no such file")
             check_encoding(list_path)
-            with open(list_path, encoding="utf-8-sig", errors="surrogateescape") as lines:
+            with open(list_path, encoding="utf-8-sig", errors="replace") as lines:
                 found = [line.rstrip("\r\n") for line in lines]
             for number, path in enumerate(found, 1):
                 if path.strip():
@@ -65,7 +65,9 @@ def get_video_path_list(
     for folder, subfolders, names in os.walk(video_folder, followlinks=False):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         found += [os.path.join(folder, name) for name in names if is_video_name(name)]
-    return sorted((os.path.relpath(path, video_folder).replace(os.sep, "/") for path in found), key=natural_key)
+    relative = (os.path.relpath(path, video_folder).replace(os.sep, "/") for path in found)
+    # A name that is not UTF-8 cannot be in a row: its row holds U+FFFD in it, is no file's, and fails, saying so.
+    return sorted((os.fsencode(path).decode(errors="replace") for path in relative), key=natural_key)
 
 
 def _videos_behind(url: str) -> list[str]:
@@ -163,6 +165,29 @@ def relative_to_folder(path: str, video_folder: str | None) -> str:
         if os.path.isabs(path) or (inside and not os.path.lexists(os.path.join(root, path))):
             path = os.path.relpath(absolute, root) if inside else path
     return os.path.normpath(path).replace(os.sep, "/")
+
+
+ODD_PATH = re.compile(r"\\|\A/|//|(\A|/)\.\.?(/|\Z)|/\Z|://")  # which normalising may change
+
+
+def prefix_inside(video_folder: str | None) -> str | None:
+    """How paths begin that are given from the working directory and lie in the folder; "" where none can, None where all may."""
+    if not video_folder or is_url(video_folder):
+        return ""
+    root = os.path.abspath(video_folder) + os.sep
+    return None if (os.getcwd() + os.sep).startswith(root) else os.path.relpath(root) + os.sep
+
+
+def relative_to(video_folder: str | None) -> Callable[[str], str]:
+    """`relative_to_folder` for many paths of one folder: what it would leave as it is, is told by a look."""
+    inside = prefix_inside(video_folder)
+
+    def relative(path: str) -> str:
+        if inside is None or (inside and path.startswith(inside)) or ODD_PATH.search(path):
+            return relative_to_folder(path, video_folder)
+        return path
+
+    return relative
 
 
 def locate(video_path: str, video_folder: str | None) -> str:

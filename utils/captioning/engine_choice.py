@@ -14,6 +14,7 @@ from utils.captioning.prompts import FOLDER as PROMPTS
 from utils.captioning.prompts import checked_utf8, text_of
 from utils.cli import about, at_least, flag, option_settings
 from utils.models.weights import snapshot
+from utils.pipeline.ancestry import begun_with
 from utils.pipeline.ranks import Ranks
 
 # Flags that the engines in this process share.
@@ -43,11 +44,11 @@ class AnswerOptions:
     chat_template: str | None = flag(None, "Jinja file, for a model without a chat template or in place of its own")
 
 
-def as_begun(options: AnswerOptions, before: dict) -> AnswerOptions:
-    """`options`, with the checks of the result file whose settings are `before` in place of the default ones: a file that was
-    begun when there were fewer goes on with its own.
+def as_begun(options: AnswerOptions, saved_path: str, overwrite: bool) -> AnswerOptions:
+    """`options`, with the checks of the existing result file in place of the default ones: one that was begun when there were fewer goes on
+    with its own.
     """
-    checks = before.get("answer_checks")
+    checks = begun_with(saved_path, overwrite, "answer_checks", None)
     if not isinstance(checks, str) or list(options.answer_checks) != list(CHECKS):
         return options
     return replace(options, answer_checks=[name for name in checks.split() if name in CHECKS])

@@ -1,36 +1,48 @@
 """What the clips of each source are called, and which files of the output folder are clips of a source."""
 
-import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
 
+import numpy as np
+
 from utils.cutting.clip_writer import read_identity
+from utils.errors import UsageError
+from utils.pipeline.ancestry import MISSING, is_file_of
 from utils.storage import find
 from utils.video.opening import writing
+from utils.video_utils import CLIP_NAME, get_video_path_list, is_clip, locate
 from utils.working_copies import local_path, remove
 
 MAX_NAME_BYTES = 250  # of 255 that file systems allow: a clip being written has a dot and .tmp around its name
 
 
-def add_clip_prefixes(rows: list[dict]) -> None:
-    """Give each source `clip_prefix`, the path that its clips' names begin with: mirrored below the output folder.
+def clip_prefixes(paths: Iterable[str]) -> Callable[[str], str]:
+    """A function that gives the path that the names of a source's clips begin with: mirrored below the output folder.
 
-    Two sources of one folder whose names differ only in their ending keep the ending; where that does not tell them
-    apart, a digest of the path does.
+    Two sources of one folder whose names differ only in their ending keep the ending. Raises: `UsageError` where that does not tell them
+    apart.
     """
-    paths = {row["video_path"]: mirrored(row["video_path"]) for row in rows}
-    stems = Counter(path.with_suffix("") for path in paths.values())
-    for row in rows:
-        path = paths[row["video_path"]]
-        row["clip_prefix"] = str(path if stems[path.with_suffix("")] > 1 else path.with_suffix(""))
-    prefixes = Counter(row["clip_prefix"] for row in rows)
-    for row in rows:
-        if prefixes[row["clip_prefix"]] > 1:
-            row["clip_prefix"] += "-" + hashlib.sha256(os.fsencode(row["video_path"])).hexdigest()[:8]
-        row["clip_prefix"] += "-Scene-"
+    paths = list(paths)
+    stems = Counter(hash(mirrored(path).with_suffix("")) for path in paths)
+    shared = {stem for stem, count in stems.items() if count > 1}
+
+    def prefix(path: str) -> str:
+        whole = mirrored(path)
+        return f"{whole if hash(whole.with_suffix('')) in shared else whole.with_suffix('')}-Scene-"
+
+    owners: dict[str, str] = {}
+    for path in paths:
+        if mirrored(path).as_posix() != path or hash(mirrored(path).with_suffix("")) in shared:
+            owner = owners.setdefault(prefix(path), path)
+            if owner != path:
+                raise UsageError(
+                    f"{owner} and {path} would give clips of the same name, {prefix(path)}001.mp4; rename one of them, or cut them into two "
+                    "datasets"
+                )
+    return prefix
 
 
 def mirrored(video_path: str) -> PurePosixPath:
@@ -79,11 +91,23 @@ def remove_working_copies(output_folder: str, row: dict) -> None:
             copy.unlink(missing_ok=True)
 
 
-def remove_unowned_clips(output_folder: str, prefixes: dict[str, str], clips: list[dict]) -> None:
-    """Remove listed clips whose source gives none any more, or names them otherwise. `prefixes`: of each source that
-    gives clips; clips under the same names are replaced when the source is cut.
+def is_as_written(clip: dict, output_folder: str, version: str) -> bool:
+    """Whether a clip is on disk as its row says; `version`: of the file now. One that is not is removed, lest it be taken for one that a
+    killed run has written.
     """
-    for clip in clips:
-        prefix = prefixes.get(clip["source_path"])
-        if prefix is None or not clip["video_path"].startswith(prefix):
+    path = locate(clip["video_path"], output_folder)
+    if "stamp" in clip:
+        is_same = is_file_of(clip["stamp"], path, version)
+    else:  # rows until 0.3
+        is_same = version != MISSING and version.partition(" ")[0] == str(clip.get("bytes", version.partition(" ")[0]))
+    if not is_same and version != MISSING and is_clip(path):
+        with writing(path):
             remove(local_path(output_folder) / mirrored(clip["video_path"]))
+    return is_same
+
+
+def orphans(output_folder: str, listed: np.ndarray) -> list[str]:
+    """Clips in the folder, written by us, that are in no list; `listed`: hashes of the paths that are."""
+    found = [path for path in get_video_path_list(output_folder) if CLIP_NAME.fullmatch(os.path.basename(path))]
+    left = np.isin(np.array([hash(path) for path in found], np.int64), listed, invert=True)
+    return [path for path, is_left in zip(found, left) if is_left and is_clip(locate(path, output_folder))]

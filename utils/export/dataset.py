@@ -25,10 +25,11 @@ from utils.export.formats.entry import Entry
 from utils.export.formats.lists import write_text
 from utils.export.models import Target
 from utils.export.read_back import check
-from utils.pipeline.process import CLIP_COLUMNS, RunOptions, Step, process_rows
+from utils.pipeline.ancestry import CLIP_COLUMNS, PROVENANCE
+from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.rows import read_rows, write_rows
 from utils.video.opening import writing
-from utils.video_utils import locate
+from utils.video_utils import content_digest, locate
 
 PLAN, MEASURED, MEDIA, FILES = "export.plan.jsonl", "export.measured.jsonl", "export.media.jsonl", "export.files.json"
 DONE = {"none": "leave it where it is", "link": "link it", "copy": "copy it"}
@@ -194,13 +195,18 @@ class Export:
             wanted = [] if self.media == "none" else [group[0]["export_file"]]
             if self.first_frames and wanted:
                 wanted.append(first_frame_file({**group[0], "split": self.val_share}))
-            return all((self.folder / name).exists() for name in wanted)
+            return all((self.folder / name).exists() for name in wanted) and self._is_as_made(group[0])
 
         step = Step(
             "media", read, self.settings, depends_on=(*CLIP_COLUMNS, "crop_box"), is_whole=is_whole, done_word="placed"
         )
         process_rows(step, rows, replace(self.options, saved_path=str(path)))
         return {row["video_path"]: row for row in _rows_of(path) if row["video_path"] in files}
+
+    def _is_as_made(self, made: dict) -> bool:
+        """Whether a medium is what was made: another clip's may have come to its place since."""
+        path = self.folder / made["export_file"]
+        return self.media == "none" or (path.stat().st_size == made["bytes"] and content_digest(str(path)) == made["digest"])
 
     def _tidy(self, path: Path, files: dict[str, str]) -> None:
         """Move media whose place is another one now, and remove those that the plan no longer has: readers take what is there."""
@@ -280,7 +286,7 @@ class Export:
         path = (self.folder / made["export_file"]).absolute()
         if self.media == "none":
             path = Path(locate(row["video_path"], self.options.video_folder)).absolute()
-        columns = {name: value for name, value in row.items() if name not in ("made_from", self.caption_column)}
+        columns = {name: value for name, value in row.items() if name not in (*PROVENANCE, self.caption_column)}
         return Entry(
             path.relative_to(folder).as_posix() if self.media != "none" else str(path), path, form.caption(row[self.caption_column]),
             Fraction(made["rate"]), made["width"], made["height"], made["frames"], columns,

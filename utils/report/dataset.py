@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from utils.database import connection
+from utils.pipeline.condition import connection
 from utils.pipeline.filters import SLACK, Judged, mean
 from utils.pipeline.result_file import settings_of
 from utils.pipeline.score import Column

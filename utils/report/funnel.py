@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.columns import TEXT
-from utils.database import connection
 from utils.errors import UsageError
+from utils.pipeline.condition import connection
 from utils.pipeline.result_file import settings_of
 from utils.pipeline.tables import Table, name_of
 from utils.rows import part_files, rows_of
+from utils.rows.columns import TEXT
 from utils.storage import exists
 from utils.working_copies import working_copy
 

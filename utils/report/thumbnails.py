@@ -14,6 +14,7 @@ from PIL import Image
 from utils.captioning.attributes import main_colours
 from utils.errors import RunError
 from utils.pipeline.process import RunOptions, Step, process_rows
+from utils.pipeline.row_list import Rows
 from utils.rows import atomic_write
 from utils.storage import exists
 from utils.video.geometry import frame_to_array, short_side_size
@@ -66,7 +67,7 @@ def thumbnail(row: dict, video_folder: str, folder: str) -> dict:
     return {"thumbnail": f"{name[:2]}/{name}", "main_colour": "".join(colours)}
 
 
-def make_thumbnails(dataset: str, rows: list[dict], options: RunOptions) -> None:
+def make_thumbnails(dataset: str, rows: Rows, options: RunOptions) -> None:
     """Bring the thumbnails of a dataset's clips up to date; a clip that cannot be read has none.
 
     Raises: `UsageError` where they cannot be written.

@@ -6,12 +6,11 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.columns import is_utf8
 from utils.export.formats.entry import Entry
 from utils.export.formats.lists import write_text
 from utils.export.models import Target
-from utils.parquet import write_parquet
 from utils.rows import atomic_write
+from utils.rows.parquet import write_parquet
 
 SHARD_BYTES = 1 << 30  # of a tar, at least; the last one is smaller
 SHARD_CLIPS = 1_000
@@ -20,8 +19,7 @@ SHARD_CLIPS = 1_000
 def columns_of(entry: Entry) -> dict:
     """The clip's own columns: what was measured of it, and of the media."""
     made = {"frames": entry.frames, "fps": round(float(entry.fps), 3), "width": entry.width, "height": entry.height}
-    kept = {name: value for name, value in entry.row.items() if is_utf8(json.dumps(value, ensure_ascii=False))}
-    return {**kept, **made}
+    return {**entry.row, **made}
 
 
 def hugging_face(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:

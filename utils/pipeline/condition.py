@@ -9,10 +9,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from utils.errors import UsageError
 
@@ -63,9 +65,6 @@ def connection(memory: str = MEMORY) -> Iterator["DuckDBPyConnection"]:
             "threads": min(2, len(os.sched_getaffinity(0))),  # each has buffers of its own
         }
         with duckdb.connect(":memory:", config=settings) as db:
-            # Joins as they are written: it cannot know how many rows a file has, and would hold whole files in memory.
-            db.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-            db.execute("CREATE TABLE folder AS SELECT ?::VARCHAR AS path", [folder])
             yield db
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -148,7 +147,59 @@ def _parts(tree: Any) -> Iterator[dict]:
             level += item
 
 
-def passing(table_file: Path, condition: str, columns: list[str], number: str = "idx") -> None:
+def is_true_of(
+    condition: str, used: Sequence[str], facts: Iterable[Sequence[bytes | None]], count: int, columns: Sequence[str]
+) -> np.ndarray:
+    """Of each of `count` rows, whether a condition is true: bool (count,). `facts`: of each row the JSON text of the columns `used`, None
+    where it has none; `columns`, for messages.
+
+    Raises: `UsageError` where types do not fit.
+    """
+    with connection() as db:
+        (folder,) = db.execute("SELECT current_setting('temp_directory')").fetchone() or ("",)
+        table_file = Path(folder, "condition.db")
+        with open(Path(folder, "facts.jsonl"), "wb") as out:
+            for values in facts:
+                there = [b'"c%d": %b' % (i, bytes(value)) for i, value in enumerate(values) if value is not None]
+                out.write(b"{" + b", ".join(there) + b"}\n")
+        kinds = ", ".join(f"c{i}: 'JSON'" for i in range(len(used))) or "c0: 'JSON'"
+        texts = ", ".join(["row_number() OVER () - 1 AS row", *(f"c{i}::VARCHAR AS c{i}" for i in range(len(used)))])
+        db.execute(
+            f"CREATE TABLE texts AS SELECT {texts} FROM read_json({text(str(out.name))}, format='newline_delimited', "
+            f"maximum_object_size=67108864, columns={{{kinds}}})"
+        )
+        number = next(n for n in ("row", *(f"row{i}" for i in range(9))) if n not in [c.lower() for c in used])
+        typed = [f"row AS {number}", *(f"{_typed(db, i, column)} AS {name(column)}" for i, column in enumerate(used))]
+        db.execute(f"ATTACH {text(str(table_file))} AS given")
+        db.execute(f"CREATE TABLE given.facts AS SELECT {', '.join(typed)} FROM texts")
+        db.execute("DETACH given")
+        passing(table_file, condition, columns, number)
+        db.execute(f"ATTACH {text(str(table_file))} AS given (READ_ONLY)")
+        is_true = np.zeros(count, bool)
+        is_true[db.execute("SELECT idx FROM given.passing").fetchnumpy()["idx"]] = True
+        db.execute("DETACH given")
+        return is_true
+
+
+def _typed(db: "DuckDBPyConnection", i: int, column: str) -> str:
+    """SQL: a column's values as a condition sees them: numbers, texts, true or false, lists of numbers (of scores, their mean), else
+    JSON. NaN is unknown, as a missing value is.
+    """
+    c = f"c{i}"
+    mean = f"CASE WHEN {c}[1] = '[' THEN list_avg(try_cast({c} AS DOUBLE[])) ELSE try_cast({c} AS DOUBLE) END"
+    as_types = {
+        f"CASE WHEN isnan({mean}) THEN NULL ELSE {mean} END": f"{mean} IS NOT NULL AND ({c}[1] <> '[' OR {column.endswith('score')})",
+        f"({c} = 'true')": f"{c} IN ('true', 'false')",
+        f"({c}::JSON ->> '$')": f"{c}[1] = '\"'",
+        f"try_cast({c} AS DOUBLE[])": f"{c}[1] = '[' AND try_cast({c} AS DOUBLE[]) IS NOT NULL",
+    }
+    fits = ", ".join(f"bool_and({c} IS NULL OR ({test}))" for test in as_types.values())
+    found = db.execute(f"SELECT {fits} FROM texts").fetchone() or ()
+    value = next((value for value, fit in zip(as_types, found) if fit is not False), f"{c}::JSON")
+    return f"CASE WHEN {c} IS NULL THEN NULL ELSE {value} END"
+
+
+def passing(table_file: Path, condition: str, columns: Sequence[str], number: str = "idx") -> None:
     """Evaluate a condition on the table `facts` of a database file and keep the `idx`, there called `number`, of the rows that pass in `passing`.
 
     The connection reads no other file, loads no extension, and its settings are locked.

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.columns import is_utf8
 from utils.errors import UsageError
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def _type(values: list) -> "pyarrow.DataType | None":
         return pyarrow.int64()
     if kinds == {float}:
         return pyarrow.float64()
-    if kinds == {str} and all(map(is_utf8, values)):
+    if kinds == {str}:
         return pyarrow.string()
     if kinds == {list}:
         inner = _type([item for value in values for item in value])

@@ -1,0 +1,179 @@
+"""Columns of score files, joined to the clips of a list: numbers in arrays, one a clip. DuckDB reads the files and joins them."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utils.errors import UsageError
+from utils.pipeline.ancestry import CLIP_COLUMNS, check_inputs, fingerprint, settings_of
+from utils.pipeline.condition import name, text
+from utils.pipeline.row_list import Rows, rows_in
+from utils.rows import rows_of
+from utils.rows.columns import PATH, SCORES, Kind
+from utils.video_utils import prefix_inside
+from utils.working_copies import local_path
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+BATCH = 20_000  # paths that are given to DuckDB at once
+# Of the JSON text of a column: a number, or a list's mean; NULL for what is neither. The product of a frame's sides.
+MEAN = """CASE WHEN contains({0}, '"') OR contains({0}, 'null') THEN NULL
+  WHEN {0}[1] = '[' THEN list_avg(try_cast({0} AS DOUBLE[])) ELSE try_cast({0} AS DOUBLE) END"""
+PIXELS = "try_cast({0} AS DOUBLE[])[1] * try_cast({0} AS DOUBLE[])[2]"
+PLAIN_PATH = r"""'"([^"\\]*/)?[^"\\/]*[^"\\/.][^"\\/]*"'"""  # most paths; Python decides about others
+# The first part of a `made_from` as `ancestry.as_number` has it; -1 where a row has none.
+ORIGIN = """CASE WHEN {0} IS NULL THEN -1 WHEN {0}[2] = '-' THEN 0 ELSE coalesce(try_cast('0x' || {0}[2:9] AS BIGINT), 1) END"""
+
+
+class ClipTable:
+    """The clips of a list by their numbers. `is_first`: false for a row that repeats a path; `own`: the values of columns that are the
+    list's own, or of the last score file that has them where the list lacks them, and `has`, where they are known.
+
+    Tables in DuckDB: `clips` (number, key: a hash of the path's JSON text); `read`, a file's rows while it is read (see `_read`).
+
+    Raises: `UsageError` for a malformed row.
+    """
+
+    def __init__(self, db: "DuckDBPyConnection", rows: Rows, own: Sequence[str]):
+        self.db, self.rows = db, rows
+        self._read(rows, own)
+        db.execute("CREATE TABLE clips AS SELECT row AS number, key FROM read")
+        self._rename()
+        count = self._number("SELECT count(*) FROM clips")
+        self.is_first = np.ones(count, bool)
+        if self._number("SELECT count(DISTINCT key) FROM clips") < count:
+            first = db.execute("SELECT min(number) AS number FROM clips GROUP BY key").fetchnumpy()["number"]
+            self.is_first[:] = False
+            self.is_first[first] = True
+            db.execute("DELETE FROM clips WHERE number NOT IN (SELECT min(number) FROM clips GROUP BY key)")
+            print(f"{rows.name}: {count - len(first):,} rows repeat a path and are skipped")
+        found = db.execute(f"SELECT {', '.join(['row', *_values(own)])} FROM read ORDER BY row").fetchnumpy()
+        self.own = {column: _floats(found[v]) for column, v in zip(own, _values(own))}
+        self.has = {column: ~np.ma.getmaskarray(found[v]) for column, v in zip(own, _values(own))}
+        self._list_fingerprint: str | None = None
+
+    def column_values(self, file: str, columns: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Of each row of the list the number of its row in a score file, -1 where that has none, or one of another clip of that name; and
+        its values in `columns`, NaN where there is none.
+
+        Raises: `UsageError`.
+        """
+        check_inputs(file, may_be_unfinished=True)
+        lacking = [column for column, has in self.has.items() if not has.all() and column not in columns]
+        wanted = [*columns, *lacking]
+        self._read(rows_in(file), wanted, dict.fromkeys(columns, SCORES))
+        last = ""  # of several rows of a clip
+        if self._number("SELECT count(*) - count(DISTINCT key) FROM read"):
+            last = "QUALIFY row_number() OVER (PARTITION BY number ORDER BY row DESC) = 1"
+        picked = ", ".join(["number", "row", "origin", *_values(wanted)])
+        found = self.db.execute(f"SELECT {picked} FROM clips JOIN read USING (key) {last}").fetchnumpy()
+        number = found["number"]
+        is_of_clip = np.ones(len(number), bool)
+        if not self._is_made_from_list(file):
+            is_of_clip = (found["origin"] < 0) | (found["origin"] == self._ancestry()[number])
+        number = number[is_of_clip]
+        at = np.full(len(self.is_first), -1, np.int32)
+        at[number] = found["row"][is_of_clip]
+        values = [np.full(len(at), np.nan) for _ in wanted]
+        for value, v in zip(values, _values(wanted)):
+            value[number] = _floats(found[v])[is_of_clip]
+        for column, value, v in zip(wanted, values, _values(wanted)):
+            if column in lacking:
+                known = number[~np.ma.getmaskarray(found[v])[is_of_clip] & ~self.has[column][number]]
+                self.own[column][known], self.has[column][known] = value[known], True
+        return at, values[: len(columns)]
+
+    def numbers_of(self, paths: Iterable[str]) -> dict[str, int]:
+        """The numbers of those paths that are in the list."""
+        self._load("asked", enumerate(paths))
+        return dict(self.db.execute("SELECT path, clips.number FROM asked JOIN clips ON key = hash(to_json(path)::VARCHAR)").fetchall())
+
+    def _is_made_from_list(self, file: str) -> bool:
+        """Whether a score file holds rows of the list as it is now and of nothing else, so that none has to be looked at."""
+        inputs = settings_of(file).get("inputs")
+        if self._list_fingerprint is None and isinstance(inputs, dict):
+            self._list_fingerprint = fingerprint(local_path(self.rows.name)) or ""
+        return isinstance(inputs, dict) and self._list_fingerprint in inputs.values()
+
+    def _ancestry(self) -> np.ndarray:
+        if len(self.rows.ancestry) != len(self.is_first):
+            self.rows.index(CLIP_COLUMNS, quiet=True)
+        return self.rows.ancestry
+
+    def _read(self, rows: Rows, columns: Sequence[str], required: Mapping[str, Kind] | None = None) -> None:
+        """Make the table `read` of a file's rows: row, counted from 0; key; odd, the path's JSON text where it may not be the path that
+        score files name; origin; v0, v1, … the values of `columns`, NULL where there is none.
+
+        Raises: `UsageError` for a malformed row.
+        """
+        import duckdb
+
+        sources = ["frame_size" if column == "pixels" else column for column in columns]
+        names = list(dict.fromkeys([rows.column, "made_from", *sources]))
+        texts = ", ".join(f"{name(column)}::VARCHAR AS c{i}" for i, column in enumerate(names))
+        kinds = ", ".join(f"{text(column)}: 'JSON'" for column in names)
+        source = f"read_json({text(str(rows.path))}, format='newline_delimited', maximum_object_size=67108864, columns={{{kinds}}})"
+        values = "".join(
+            f", {(PIXELS if column == 'pixels' else MEAN).format(f'c{names.index(origin)}')} AS v{i}"
+            for i, (column, origin) in enumerate(zip(columns, sources))
+        )
+        picked = "".join(f", {v}" for v in _values(columns))
+        is_sure = [f"coalesce(regexp_full_match(c0, {PLAIN_PATH}), false)"]
+        is_sure += [f"coalesce(abs({v}) <= 1e15 OR isnan({v}), {str(not required).lower()})" for v in _values(columns)]
+        try:
+            self.db.execute(
+                f"CREATE OR REPLACE TABLE read AS SELECT row, hash(c0) AS key, {ORIGIN.format('c1')} AS origin, "
+                f"CASE WHEN {_may_be_odd(rows.folder)} THEN c0 END AS odd, {' AND '.join(is_sure)} AS is_sure{picked} "
+                f"FROM (SELECT *{values} FROM (SELECT row_number() OVER () - 1 AS row, {texts} FROM {source}))"
+            )
+            unsure = self._number("SELECT count(*) FROM read WHERE NOT is_sure")
+            has_nulls = not required and columns and self._number(f"SELECT count(*) FROM read WHERE {' IS NULL OR '.join(_values(columns))} IS NULL")
+            reason = ""
+        except duckdb.Error as error:
+            unsure, has_nulls, reason = 1, 0, str(error).splitlines()[0]
+        if unsure or has_nulls:  # Python reads each row and says what is wrong, or that nothing is
+            known = {**(required or {}), rows.column: PATH}
+            for _ in rows_of(rows.path if rows.temporary else rows.name, tuple(known), known):
+                pass
+        if reason:
+            raise UsageError(f"{rows.name} cannot be read: {reason}")
+
+    def _rename(self) -> None:
+        """Give paths that are spelled in another way than in score files the keys that they have there."""
+        odd = self.db.execute("SELECT row, odd FROM read WHERE odd IS NOT NULL").fetchall()
+        if odd:
+            self._load("renamed", ((number, self.rows.relative(json.loads(path))) for number, path in odd))
+            self.db.execute("UPDATE clips SET key = hash(to_json(path)::VARCHAR) FROM renamed WHERE clips.number = renamed.number")
+
+    def _load(self, table: str, rows: Iterable[tuple[int, str]]) -> None:
+        """Make a table (number, path)."""
+        self.db.execute(f"CREATE OR REPLACE TABLE {table} (number BIGINT, path VARCHAR)")
+        there = list(rows)
+        for begin in range(0, len(there), BATCH):
+            numbers, paths = zip(*there[begin : begin + BATCH])
+            self.db.execute(f"INSERT INTO {table} SELECT unnest(?::BIGINT[]), unnest(?::VARCHAR[])", [list(numbers), list(paths)])
+
+    def _number(self, query: str) -> int:
+        (found,) = self.db.execute(query).fetchone() or (0,)
+        return found or 0
+
+
+def _values(columns: Sequence[str]) -> list[str]:
+    """What the values of columns are called in `read`."""
+    return [f"v{i}" for i in range(len(columns))]
+
+
+def _floats(found: np.ndarray) -> np.ndarray:
+    return np.ma.filled(found.astype(float), np.nan)
+
+
+def _may_be_odd(folder: str | None) -> str:
+    """SQL: whether a path, whose JSON text is c0, may be spelled in another way in score files."""
+    inside = prefix_inside(folder)
+    if inside is None:
+        return "true"
+    odd = r"""regexp_matches(c0, '\\|^"/|//|(^"|/)\.\.?(/|"$)|/"$')"""
+    return f"({odd} OR starts_with(c0, {text(json.dumps(inside, ensure_ascii=False)[:-1])}))" if inside else odd

@@ -1,0 +1,247 @@
+"""The rows that a script works on: those of a list, or of a folder's videos.
+
+They are lines of a file on disk, whatever they came as (csv, parquet, txt and folders are written out as lines first); of each,
+memory holds four numbers. A row is read again by its number when it is worked on.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import msgspec
+import numpy as np
+from msgspec import UNSET
+
+from utils.errors import UsageError
+from utils.pipeline.ancestry import check_inputs, digest_of
+from utils.pipeline.lines import PIECE, Lines, end_of_lines
+from utils.rows import READERS, check_encoding, check_has, dumps, is_unusual, parse_row, part_files, rows_of
+from utils.rows.columns import COLUMNS, PATH, Kind, check_row, row_decoder
+from utils.storage import exists, is_folder
+from utils.video_utils import get_video_path_list, is_clip, locate, relative_to
+from utils.working_copies import shown, working_copy
+
+
+class Rows(Sequence[dict]):
+    """Rows of a file of JSON lines, each with its `video_path`, relative to `folder`.
+
+    `kinds`: columns that every row must have, and what they hold. `is_ours`: a run of a script has written the file. `change(row)`: what else each row is given, or checked for, when it
+    is read. After `index`, by number: `keys`, a hash of the path; `ancestry`, of what the row holds (`ancestry.digest_of`);
+    `versions`, a hash of its video's size and time of change; `is_first`, false where the path was there before.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        column: str = "video_path",
+        folder: str | None = None,
+        kinds: Mapping[str, Kind] | None = None,
+        is_ours: bool = False,
+    ):
+        self.path, self.file, self.is_ours = path, open(path, "rb"), is_ours
+        self.name, self.column, self.folder = name, column, folder
+        self.kinds = {**(kinds or {}), column: PATH}
+        self.relative = relative_to(folder)
+        self.change: Callable[[dict], dict] | None = None
+        self.temporary: Any = None
+        self.lines = Lines()
+        self.keys = self.ancestry = self.versions = np.zeros(0, np.int64)
+        self.is_first = np.zeros(0, bool)
+
+    @classmethod
+    def of(cls, rows: Iterable[dict], name: str = "rows", **more: Any) -> "Rows":
+        """Rows written to a temporary file."""
+        file = tempfile.NamedTemporaryFile(prefix="reelset-rows-", suffix=".jsonl")
+        for row in rows:
+            file.write(dumps(row).encode(errors="replace") + b"\n")
+        file.flush()
+        found = cls(Path(file.name), name, **more)
+        found.temporary = file  # which is removed when nobody holds it any more
+        return found
+
+    def index(
+        self, depends_on: Sequence[str] = (), version_of: Callable[[str], str] | None = None, quiet: bool = False
+    ) -> "Rows":
+        """Look at all rows once: check them, and take the numbers of each; `quiet`: nothing is reported.
+
+        Raises: `UsageError` for a malformed row.
+        """
+        wanted = {self.column: PATH.type} | {column: kind.type for column, kind in self.kinds.items()}
+        wanted |= {c: COLUMNS[c].type if c in COLUMNS else Any for c in depends_on if c not in self.kinds}
+        decode, digest, names = row_decoder(wanted), digest_of(depends_on), list(wanted)
+        at = [names.index(column) for column in depends_on]
+        keys, ancestry, found_versions = array("q"), array("I"), array("q")
+        lines = Lines()
+        for number, line in enumerate(lines.take(self.file), 1):
+            try:
+                values = (UNSET,) if self.change or is_unusual(line) else decode(line)
+            except (msgspec.MsgspecError, RecursionError):
+                values = (UNSET,)
+            if UNSET in values[: len(self.kinds)]:
+                row = self._checked(line, number, number + lines.blank)
+                values = tuple([row.get(name, UNSET) for name in names])
+            path = self.relative(values[0])
+            keys.append(hash(path))
+            ancestry.append(digest([values[i] for i in at]))
+            if version_of:
+                found_versions.append(hash(version_of(path)))
+        self.lines = lines
+        if not quiet:
+            self._report_torn_line()
+        self.keys = np.frombuffer(keys, np.int64) if keys else np.zeros(0, np.int64)
+        self.ancestry = np.frombuffer(ancestry, np.uint32) if ancestry else np.zeros(0, np.uint32)
+        self.versions = np.frombuffer(found_versions, np.int64) if found_versions else np.zeros(0, np.int64)
+        self._find_repeats(quiet)
+        return self
+
+    def _checked(self, line: bytes, number: int, line_number: int) -> dict:
+        """A row that a decoder did not take at once. Raises: `UsageError` where it is malformed."""
+        where = f"{self.name}: line {line_number}"
+        row = parse_row(line, where)
+        check_row(row, where, self.kinds)
+        check_has(row, list(self.kinds), f"{self.name}: row {number}")
+        return self._changed(row) if self.change else row
+
+    def _changed(self, row: dict) -> dict:
+        row = {**row, "video_path": self.relative(row[self.column])}
+        return self.change(row) if self.change else row
+
+    def _report_torn_line(self) -> None:
+        """Raises: `UsageError` for a file without a whole line: it is no list that a kill left unfinished."""
+        end = end_of_lines(self.file)
+        if end == self.file.seek(0, os.SEEK_END):
+            return
+        self.file.seek(end)
+        if not len(self.lines) and not self.is_ours:
+            self._checked(self.file.read(), 1, 1)
+        print(f"{shown(self.name)}: line {len(self.lines) + 1}, the last, is incomplete and ignored", file=sys.stderr)
+
+    def _find_repeats(self, quiet: bool) -> None:
+        self.is_first = np.ones(len(self.keys), bool)
+        order = np.argsort(self.keys, kind="stable")
+        repeats = np.flatnonzero(np.diff(self.keys[order]) == 0) + 1
+        for place in repeats:  # two paths may have one hash
+            number, before = int(order[place]), int(order[place - 1])
+            self.is_first[number] = self[number]["video_path"] != self[before]["video_path"]
+        count = int((~self.is_first).sum())
+        if count and not quiet:
+            print(f"{self.name}: {count:,} rows repeat a path and are skipped")
+
+    def __len__(self) -> int:
+        return len(self._lines())
+
+    def _lines(self) -> Lines:
+        if not len(self.lines) and not self.lines.files:
+            for _ in self.lines.take(self.file):
+                pass
+        return self.lines
+
+    @overload
+    def __getitem__(self, index: int) -> dict: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[dict]: ...
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._changed(json.loads(self._lines()[index].decode("utf-8-sig")))
+
+    def __iter__(self) -> Iterator[dict]:
+        """The rows in order, without those that repeat a path."""
+        for number in range(len(self)):
+            if not len(self.is_first) or self.is_first[number]:
+                yield self[number]
+
+    def digest(self) -> str:
+        """Of all that the rows hold, the same on every rank."""
+        sha = hashlib.sha256()
+        self.file.seek(0)
+        while piece := self.file.read(PIECE):
+            sha.update(piece)
+        return sha.hexdigest()
+
+
+def open_rows(
+    video_folder: str | None,
+    video_metadata_path: str | None,
+    video_path_column: str = "video_path",
+    needed: Mapping[str, Kind] | None = None,
+    skip_clips: bool = False,
+) -> Rows:
+    """The rows to work on, from a list with all its columns or from a folder. `needed` as `Rows.kinds`. `skip_clips`: leave out what
+    video_splitting.py has written into the folder.
+
+    Raises: `UsageError` with a sentence for a missing folder, file or column, a malformed row, or a list that is older than what it
+    was made from.
+    """
+    if video_folder and not exists(video_folder):
+        raise UsageError(f"--video_folder {video_folder}: no such folder or video")
+    more: dict[str, Any] = {"column": video_path_column, "folder": video_folder, "kinds": needed}
+    if not video_metadata_path or video_metadata_path.lower().endswith(".txt"):
+        paths = get_video_path_list(video_folder, video_metadata_path, video_path_column)
+        if skip_clips and video_folder and is_folder(video_folder) and not video_metadata_path:
+            sources = [path for path in paths if not is_clip(locate(path, video_folder))]
+            if len(sources) < len(paths):
+                print(f"{video_folder}: {len(paths) - len(sources):,} clips of video_splitting.py in it are skipped")
+            paths = sources
+        where = video_metadata_path or video_folder
+        if not paths:
+            print(
+                f"{where}: no videos in it; a folder's are files with the ending of one, such as .mp4, .mov, .mkv or .webm"
+            )
+        return Rows.of(({video_path_column: path} for path in paths), str(where), **more)
+    check_inputs(video_metadata_path)
+    return rows_in(video_metadata_path, **more)
+
+
+def rows_in(path: str, column: str = "video_path", **more: Any) -> Rows:
+    """The rows of a file, whatever it is: of one that is not whole lines of JSON, a copy that is. `more` as of `Rows`.
+
+    Raises: `UsageError`.
+    """
+    file = working_copy(path)
+    if not file.is_file() or part_files(file) or file.suffix.lower() in READERS:
+        kinds = {**(more.get("kinds") or {}), column: PATH}
+        return Rows.of(rows_of(path, tuple(kinds), kinds), path, column=column, **more)
+    check_encoding(file)
+    return Rows(file, path, column=column, is_ours=file.with_suffix(".settings.json").is_file(), **more)
+
+
+class Lookup:
+    """The rows of a file by their `video_path`, which are read where they are asked for; of several of one path the last."""
+
+    def __init__(self, path: str, video_folder: str | None = None, kinds: Mapping[str, Kind] | None = None):
+        """Raises: `UsageError` for a file that is missing, or a malformed row."""
+        check_inputs(path, may_be_unfinished=True)
+        self.rows = rows_in(path, folder=video_folder, kinds=kinds).index()
+        self.order = np.argsort(self.rows.keys, kind="stable")
+        self.sorted = self.rows.keys[self.order]
+
+    def __call__(self, video_path: str) -> dict:
+        """The row of a path, empty where there is none."""
+        key = hash(video_path)
+        for place in range(int(np.searchsorted(self.sorted, key, "right")) - 1, -1, -1):
+            if self.sorted[place] != key:
+                break
+            row = self.rows[int(self.order[place])]
+            if row["video_path"] == video_path:
+                return row
+        return {}
+
+
+def with_columns(rows: Iterable[dict], files: Iterable[str], video_folder: str | None) -> list[dict]:
+    """The rows with the columns of further files: a row's own come first, then those of the first file that has one."""
+    lookups = [Lookup(file, video_folder) for file in dict.fromkeys(files)]
+    found = []
+    for row in rows:
+        merged: dict = {}
+        for lookup in reversed(lookups):
+            merged |= lookup(row["video_path"])
+        found.append(merged | row)
+    return found
