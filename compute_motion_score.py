@@ -25,7 +25,6 @@ import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the other
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from math import floor, inf, isfinite
 from typing import Any
 
@@ -249,7 +248,7 @@ def main() -> None:
     if args.cut_inside != "flow":  # which files made before there was a choice do not name
         choices["cut_inside"] = args.cut_inside
     read = partial(motion_columns, video_folder=args.video_folder, **choices)
-    shared_import = NETWORK if any(asks_network(row, args.cut_inside) for row in islice(rows, 10_000)) else None
+    shared_import = NETWORK if any(asks_network(row, args.cut_inside) for row in rows.head(10_000)) else None
     step = SCORE.step(
         read, choices, passing=passing_rows(rows, filters), inputs=[f.file for f in filters], shared_import=shared_import
     )

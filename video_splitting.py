@@ -4,7 +4,7 @@ Reads the rows of cutscene_detect.py (`video_path`, `timecode_list`, `transition
 video_path, relative to --output_folder; source_path; source_digest, of its content; start_seconds, end_seconds in the source, from its first frame;
 num_frames; frame_rate; frame_size [width, height] in pixels; duration in seconds; codec; has_audio; copied_frames, the
 frames copied without re-encoding; bytes, the file's size; clip_count, the number of clips of the same source; stamp, the file as it was
-written (content, size, time).
+written.
 
     python video_splitting.py --video_metadata_path scenes.jsonl --video_folder IN --output_folder OUT --saved_path clips.jsonl
     MAX_SECONDS=5 python video_splitting.py --video_metadata_path scenes.jsonl --video_folder IN --output_folder OUT
@@ -39,7 +39,7 @@ from utils.cutting.clip_track import Encoding
 from utils.cutting.spans import ClipLimits, long_enough, shots_of, unusable_of, usable_spans
 from utils.cutting.split import split_video
 from utils.errors import UsageError
-from utils.pipeline.ancestry import begun_with, versions
+from utils.pipeline.ancestry import begun_with, last_checked, unchanged_sizes
 from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.pipeline.ranks import Ranks
 from utils.pipeline.row_list import open_rows, rows_in
@@ -177,11 +177,11 @@ def main() -> None:
 
     rows.change = prepared
     passing = np.array([number for number in range(len(rows)) if passes(rows[number])], int)
-    version_now = cache(partial(versions, args.output_folder))  # of a URL one listing, where it is asked for
+    size_now = cache(partial(unchanged_sizes, args.output_folder, last_checked(args.saved_path)))  # where it is asked for
 
     def is_whole(clips: list[dict]) -> bool:
         """Whether all clips of a source are listed, and on disk as they were written."""
-        there = [is_as_written(clip, args.output_folder, version_now()(clip["video_path"])) for clip in clips]
+        there = [is_as_written(clip, args.output_folder, size_now()(clip["video_path"])) for clip in clips]
         return len(clips) == clips[0].get("clip_count", 1) and all(there)
 
     step = Step(

@@ -4,11 +4,14 @@ import importlib
 import json
 import sys
 
+import numpy as np
 import pytest
 
+from utils.cli import Filter
 from utils.errors import UsageError
-from utils.pipeline.filters import passes_filters
+from utils.pipeline.filters import passing_rows
 from utils.pipeline.result_file import ResultFile
+from utils.pipeline.row_list import Rows, open_rows
 from utils.rows import read_rows
 
 GOOD = {
@@ -143,9 +146,7 @@ def test_a_score_that_is_no_number(value, tmp_path):
     (tmp_path / "score.jsonl").write_text(json.dumps({"video_path": "a.mp4", "mine": value}) + "\n")
     (tmp_path / "list.jsonl").write_text('{"video_path": "a.mp4"}\n')
     with pytest.raises(UsageError, match=r"line 1: mine is .*, not a number or a list of numbers"):
-        passes_filters(
-            (None, str(tmp_path / "list.jsonl"), "video_path"), [(str(tmp_path / "score.jsonl"), "mine", 0, 1)]
-        )
+        passing_rows(open_rows(None, str(tmp_path / "list.jsonl")), [Filter(str(tmp_path / "score.jsonl"), "mine", 0, 1)])
 
 
 def test_result_files_that_are_resumed_are_checked_too(tmp_path):
@@ -157,10 +158,11 @@ def test_result_files_that_are_resumed_are_checked_too(tmp_path):
         (tmp_path / "rows.jsonl").unlink(missing_ok=True)
         (tmp_path / name).write_text(line + "\n")
         (tmp_path / "rows.settings.json").write_text("[1]")  # no object: as if there were none
+        rows = Rows.of([{"video_path": "a.mp4"}]).index()
         results = ResultFile(tmp_path / "new.jsonl", {}, key=key)
         results.path, results.errors_path = tmp_path / "rows.jsonl", tmp_path / "rows.errors.jsonl"
         with pytest.raises(UsageError, match=r"rows\..*(line|row) 1"):
-            results.load()
+            results.resume(rows, np.zeros(1, bool))
         results.close()
         (tmp_path / name).unlink()
 
@@ -181,7 +183,7 @@ def test_a_truncated_last_line_of_a_list_is_reported_once_and_of_a_resumed_file_
 
 def test_what_is_odd_but_right_stays(tmp_path):
     odd = GOOD | {
-        "video_path": "\udcff ..mp4",
+        "video_path": " ..mp4",
         "aesthetic_score": [float("nan"), 5],
         "frame_size": [1920.0, 1080],
         "num_frames": 96.0,

@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import Any, TypeVar
 
 from utils.errors import OutputError, UsageError, VideoError
@@ -147,7 +148,7 @@ def find(url: str, prefix: str = "") -> list[str]:
 
 
 def versions_in(url: str, prefix: str = "") -> dict[str, dict]:
-    """The stamp of each object that `find` finds."""
+    """Of each object that `find` finds its stamp, and when it was `modified`, in seconds of the epoch."""
     fs, url = filesystem(url), url.rstrip("/")
     folder, _, name = f"{url}/{prefix}".rpartition("/")
     by_prefix = {"prefix": name} if name and url.partition("://")[0] in ("s3", "gs", "oss") else {}
@@ -158,8 +159,21 @@ def versions_in(url: str, prefix: str = "") -> dict[str, dict]:
             return {}
         raise
     root = fs._strip_protocol(url).rstrip("/") + "/"
-    relative = {path.removeprefix(root): stamp_of(one) for path, one in found.items() if path.startswith(root)}
+    relative = {
+        path.removeprefix(root): {**stamp_of(one), "modified": _modified(one)}
+        for path, one in found.items()
+        if path.startswith(root)
+    }
     return {path: stamp for path, stamp in relative.items() if path.startswith(prefix)}
+
+
+def _modified(info: dict) -> float:
+    """Now where the storage does not say."""
+    found = next((info[name] for name in ("LastModified", "mtime", "updated", "created") if info.get(name)), None)
+    if isinstance(found, str):
+        with suppress(ValueError):
+            found = datetime.fromisoformat(found.replace("Z", "+00:00"))
+    return found.timestamp() if isinstance(found, datetime) else found if isinstance(found, (int, float)) else time.time()
 
 
 # ---- Reading an object -----------------------------------------------------------------------------------------------

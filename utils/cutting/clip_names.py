@@ -10,10 +10,10 @@ import numpy as np
 
 from utils.cutting.clip_writer import read_identity
 from utils.errors import UsageError
-from utils.pipeline.ancestry import MISSING, is_file_of
+from utils.pipeline.ancestry import GONE, is_file_of
 from utils.storage import find
 from utils.video.opening import writing
-from utils.video_utils import CLIP_NAME, get_video_path_list, is_clip, locate
+from utils.video_utils import CLIP_NAME, file_size, get_video_path_list, is_clip, locate
 from utils.working_copies import local_path, remove
 
 MAX_NAME_BYTES = 250  # of 255 that file systems allow: a clip being written has a dot and .tmp around its name
@@ -91,16 +91,16 @@ def remove_working_copies(output_folder: str, row: dict) -> None:
             copy.unlink(missing_ok=True)
 
 
-def is_as_written(clip: dict, output_folder: str, version: str) -> bool:
-    """Whether a clip is on disk as its row says; `version`: of the file now. One that is not is removed, lest it be taken for one that a
+def is_as_written(clip: dict, output_folder: str, size: int) -> bool:
+    """Whether a clip is on disk as its row says; `size`: of `unchanged_sizes`. One that is not is removed, lest it be taken for one that a
     killed run has written.
     """
     path = locate(clip["video_path"], output_folder)
     if "stamp" in clip:
-        is_same = is_file_of(clip["stamp"], path, version)
+        is_same = size == clip.get("bytes") or (size != GONE and is_file_of(clip["stamp"], path))
     else:  # rows until 0.3
-        is_same = version != MISSING and version.partition(" ")[0] == str(clip.get("bytes", version.partition(" ")[0]))
-    if not is_same and version != MISSING and is_clip(path):
+        is_same = size != GONE and file_size(path) == clip.get("bytes", file_size(path))
+    if not is_same and size != GONE and is_clip(path):
         with writing(path):
             remove(local_path(output_folder) / mirrored(clip["video_path"]))
     return is_same

@@ -20,7 +20,7 @@ from utils.cutting.clip_writer import SourceIndex, decoded_times, index_source, 
 from utils.cutting.seams import split_at_seams
 from utils.cutting.spans import ROUNDING, ClipLimits, split_shot, usable_spans
 from utils.errors import VideoError
-from utils.pipeline.ancestry import stamp_of_file
+from utils.pipeline.ancestry import stamp_of
 from utils.storage import is_url, read_whole
 from utils.video.geometry import display_size
 from utils.video.opening import decode, open_video, writing
@@ -183,5 +183,5 @@ def clip_columns(clip: Clip, source: Source) -> dict:
         **({"audio_error": clip.audio_error} if clip.audio_error else {}),
         "copied_frames": clip.copied_frames,
         "bytes": size_in_bytes,
-        "stamp": stamp_of_file(place),
+        "stamp": stamp_of(place),
     }

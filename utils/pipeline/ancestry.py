@@ -1,8 +1,9 @@
 """What rows are made from, so that everything downstream of something that changed is due again, by itself.
 
 Each result row says it in `made_from`: eight hex digits over the columns that it depends on ("-" where there are none), and for
-a result that is read from a video the content of that file (size, head, middle, tail), its size and its time of change, which
-spare a look at the content. Each list says in its settings, under `inputs`, which files it was made from.
+a result that is read from a video the stamp of that file: sixteen hex digits over its content (size, head, middle, tail), and its
+size. Each list says in its settings under `inputs` which files it was made from, and under `checked` when the stamps of all its
+rows were last right: a file that has not changed since need not be looked at.
 """
 
 import hashlib
@@ -18,8 +19,8 @@ from msgspec import UNSET
 
 from utils.errors import UsageError, VideoError
 from utils.rows import atomic_write, part_files
-from utils.storage import StorageError, info, is_url, stamp_of, versions_in
-from utils.video_utils import content_digest, locate
+from utils.storage import is_url, versions_in
+from utils.video_utils import content_digest, file_size, locate
 from utils.working_copies import local_path, shown, url_of, working_copy
 
 # What distinguishes a clip from another one cut later under the same name: a score of one must not pass for the other's.
@@ -27,7 +28,8 @@ CLIP_COLUMNS = ("source_path", "source_digest", "start_seconds", "end_seconds", 
 MEASURED = ("motion_score", "camera_motion", "text_score")  # of a clip, which captions and summaries may put into words
 CAPTION_ANCESTORS = (*CLIP_COLUMNS, *MEASURED)
 PROVENANCE = ("made_from", "stamp")  # columns that say where a row comes from, and no training set has
-MISSING = "missing"  # in place of a stamp or version: there is no such file
+MISSING = "missing"  # in place of a stamp: there is no such file
+CHANGED, GONE = -1, -2  # in place of a size
 STAGES = {"cutscene_detect.py": "stage_1_video_cut.sh", "video_splitting.py": "stage_1_video_cut.sh",
           "caption_video_frame.py": "stage_3_video_caption.sh", "caption_summary.py": "stage_3_video_caption.sh"}  # fmt: skip
 
@@ -65,51 +67,42 @@ def made_from(row: dict, columns: Sequence[str], stamp: str = "") -> str:
     return " ".join(filter(None, [f"{number:08x}" if number else "-" if stamp else "", stamp]))
 
 
-def version_of(path: str) -> str:
-    """Size and time of change of a file, or what its storage has in place of that time; MISSING."""
-    if is_url(path):
+def stamp_of(path: str) -> str:
+    """The content of a file as it is now, and its size in bytes; MISSING."""
+    try:
+        return f"{content_digest(path)} {file_size(path)}"
+    except (OSError, VideoError, ValueError):
+        return MISSING
+
+
+def is_file_of(stamp: str, path: str) -> bool:
+    """Whether a file is still what it was when its stamp was taken."""
+    now = stamp_of(path)
+    return now == stamp or (MISSING != now and now.partition(" ")[0] == stamp.partition(" ")[0])
+
+
+def unchanged_sizes(folder: str | None, since: float) -> Callable[[str], int]:
+    """The size of a row's file by its path, where the file has not changed `since`, in seconds of the epoch; CHANGED, or GONE. Of a folder
+    behind a URL by one listing.
+    """
+    if is_url(folder):
+        there = versions_in(str(folder))
+
+        def size_behind_url(path: str) -> int:
+            found = there.get(path)
+            return GONE if found is None else found["size"] if found["modified"] <= since else CHANGED
+
+        return size_behind_url
+
+    def size(path: str) -> int:
         try:
-            found = info(path)
-        except StorageError:
-            return MISSING
-        return as_version(stamp_of(found)) if found else MISSING
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return MISSING
-    return f"{found.st_size} {found.st_mtime_ns}"
+            found = os.stat(locate(path, folder))
+        except (OSError, ValueError):
+            return GONE
+        # Also the time of a rename, or of a copy that keeps the time of its content.
+        return found.st_size if max(found.st_ctime, found.st_mtime) <= since else CHANGED
 
-
-def as_version(stamp: dict) -> str:
-    return f"{stamp['size']} {hashlib.sha256(stamp['version'].encode()).hexdigest()[:16]}"
-
-
-def stamp_of_file(path: str) -> str:
-    """The content of a file as it is now, and its version; MISSING."""
-    version = version_of(path)
-    try:
-        return MISSING if version == MISSING else f"{content_digest(path)} {version}"
-    except (OSError, VideoError):
-        return MISSING
-
-
-def is_file_of(stamp: str, path: str, now: str = "") -> bool:
-    """Whether a file is still what it was when its stamp was taken: at once where its version, `now`, is the same, else by its content."""
-    content, _, version = stamp.partition(" ")
-    now = now or version_of(path)
-    if stamp == MISSING or now == MISSING:
-        return stamp == now
-    if version.partition(" ")[0] not in ("", now.partition(" ")[0]):
-        return False  # of another size
-    return version == now or stamp_of_file(path).partition(" ")[0] == content
-
-
-def versions(video_folder: str | None) -> Callable[[str], str]:
-    """`version_of` the video of a row by its path; of a folder behind a URL by one listing."""
-    if not is_url(video_folder):
-        return lambda path: version_of(locate(path, video_folder))
-    there = {path: as_version(stamp) for path, stamp in versions_in(str(video_folder)).items()}
-    return lambda path: there.get(path) or version_of(locate(path, video_folder))
+    return size
 
 
 # ---- Files ---------------------------------------------------------------------------------------------------------------
@@ -146,11 +139,22 @@ def settings_of(path: str | os.PathLike) -> dict:
     return before if isinstance(before, dict) else {}
 
 
-def write_settings(path: Path, settings: Mapping[str, Any], inputs: Mapping[str, str] | None) -> None:
-    """Write down what a result file is made with, by which script, and from which files: None while a run is at work on it."""
-    text = json.dumps({**settings, "script": os.path.basename(sys.argv[0]), "inputs": inputs}, indent=1, ensure_ascii=False)
+def write_settings(
+    path: Path, settings: Mapping[str, Any], inputs: Mapping[str, str] | None, checked: float | None = None
+) -> None:
+    """Write down what a result file is made with, by which script, from which files (None while a run is at work on it), and when its stamps
+    were right.
+    """
+    origin = {"script": os.path.basename(sys.argv[0]), "inputs": inputs, **({"checked": checked} if checked else {})}
+    text = json.dumps({**settings, **origin}, indent=1, ensure_ascii=False)
     with atomic_write(path.with_suffix(".settings.json")) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8", errors="replace")
+
+
+def last_checked(path: str | os.PathLike) -> float:
+    """When the stamps of a result file's rows were last right, in seconds of the epoch; 0 where it does not say."""
+    found = settings_of(path).get("checked")
+    return found if isinstance(found, (int, float)) else 0.0
 
 
 def begun_with(saved_path: str, overwrite: bool, setting: str, new: Any, old: Any = None) -> Any:

@@ -111,6 +111,19 @@ class ClipTable:
         """
         import duckdb
 
+        try:
+            self._make_read(rows, columns, required)
+            return
+        except duckdb.Error as error:
+            reason = str(error).splitlines()[0]
+        known = {**(required or {}), rows.column: PATH}
+        copy = Rows.of(rows_of(rows.path if rows.temporary else rows.name, tuple(known), known), rows.name, column=rows.column)
+        try:  # what Python has read and written again
+            self._make_read(copy, columns, required)
+        except duckdb.Error:
+            raise UsageError(f"{rows.name} cannot be read: {reason}") from None
+
+    def _make_read(self, rows: Rows, columns: Sequence[str], required: Mapping[str, Kind] | None) -> None:
         sources = ["frame_size" if column == "pixels" else column for column in columns]
         names = list(dict.fromkeys([rows.column, "made_from", *sources]))
         texts = ", ".join(f"{name(column)}::VARCHAR AS c{i}" for i, column in enumerate(names))
@@ -122,24 +135,16 @@ class ClipTable:
         )
         picked = "".join(f", {v}" for v in _values(columns))
         is_sure = [f"coalesce(regexp_full_match(c0, {PLAIN_PATH}), false)"]
-        is_sure += [f"coalesce(abs({v}) <= 1e15 OR isnan({v}), {str(not required).lower()})" for v in _values(columns)]
-        try:
-            self.db.execute(
-                f"CREATE OR REPLACE TABLE read AS SELECT row, hash(c0) AS key, {ORIGIN.format('c1')} AS origin, "
-                f"CASE WHEN {_may_be_odd(rows.folder)} THEN c0 END AS odd, {' AND '.join(is_sure)} AS is_sure{picked} "
-                f"FROM (SELECT *{values} FROM (SELECT row_number() OVER () - 1 AS row, {texts} FROM {source}))"
-            )
-            unsure = self._number("SELECT count(*) FROM read WHERE NOT is_sure")
-            has_nulls = not required and columns and self._number(f"SELECT count(*) FROM read WHERE {' IS NULL OR '.join(_values(columns))} IS NULL")
-            reason = ""
-        except duckdb.Error as error:
-            unsure, has_nulls, reason = 1, 0, str(error).splitlines()[0]
-        if unsure or has_nulls:  # Python reads each row and says what is wrong, or that nothing is
+        is_sure += [f"coalesce(abs({v}) <= 1e15 {'OR isnan(' + v + ')' if required else ''}, false)" for v in _values(columns)]
+        self.db.execute(
+            f"CREATE OR REPLACE TABLE read AS SELECT row, hash(c0) AS key, {ORIGIN.format('c1')} AS origin, "
+            f"CASE WHEN {_may_be_odd(rows.folder)} THEN c0 END AS odd, {' AND '.join(is_sure)} AS is_sure{picked} "
+            f"FROM (SELECT *{values} FROM (SELECT row_number() OVER () - 1 AS row, {texts} FROM {source}))"
+        )
+        if self._number("SELECT count(*) FROM read WHERE NOT is_sure"):  # Python says what is wrong, or that nothing is
             known = {**(required or {}), rows.column: PATH}
             for _ in rows_of(rows.path if rows.temporary else rows.name, tuple(known), known):
                 pass
-        if reason:
-            raise UsageError(f"{rows.name} cannot be read: {reason}")
 
     def _rename(self) -> None:
         """Give paths that are spelled in another way than in score files the keys that they have there."""

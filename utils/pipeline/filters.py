@@ -147,8 +147,9 @@ class FilterResult:
     def kept_lines(self) -> Iterator[bytes]:
         """The rows that pass, as lines: a clip's own columns and those of its score files; on a clash its own value
         stays. `pixels`: of a frame."""
+        heads = _Heads()
         for row in self._merged(self.passing):
-            yield msgspec.json.encode(row) + b"\n"
+            yield b"{%b}\n" % b"".join([part for column, value in row.items() for part in (heads[column], value)])[2:]
 
     def _merged(self, numbers: np.ndarray) -> Iterator[dict[str, Raw]]:
         """The rows of clips with those of their score files."""
@@ -162,6 +163,7 @@ class FilterResult:
                 row: dict[str, Raw] = {}
                 for other in others:
                     row |= _raw(other)
+                row.pop("made_from", None)  # of the scores; a clip's own says which shot it is of
                 try:
                     if is_unusual(line):
                         raise msgspec.ValidationError
@@ -170,8 +172,7 @@ class FilterResult:
                     where = f"{self.rows.name}: line {number + 1}"
                     check_row(parse_row(line, where), where)
                 row |= _raw(line)
-                for column in PROVENANCE:
-                    row.pop(column, None)
+                row.pop("stamp", None)
                 if self.rows.column != "video_path" or ODD_PATH.search(str(row["video_path"])):
                     row["video_path"] = Raw(dumps(self.rows[int(number)]["video_path"]).encode())
                 if "frame_size" in row:
@@ -182,13 +183,12 @@ class FilterResult:
     def dropped_lines(self) -> Iterator[bytes]:
         """The others, as lines: video_path, reason, value."""
         reasons, where = [json.dumps(reason, ensure_ascii=False) for reason in self.reasons], len(self.reasons) - 2
-        path_of = msgspec.json.Decoder(msgspec.defstruct("Path", [("path", str)], rename={"path": self.rows.column})).decode
         reader, dropped = LineReader(self.rows.path), np.flatnonzero((self.code != KEPT) & self.is_clip)
         for begin in range(0, len(dropped), BATCH):
             part = dropped[begin : begin + BATCH]
             codes, values = self.code[part].tolist(), self.value[part].tolist()
             for number, line, code, value in zip(part.tolist(), reader.lines(part), codes, values):
-                path = json.dumps(self.rows.relative(path_of(line).path), ensure_ascii=False)
+                path = json.dumps(self.rows.relative(msgspec.json.decode(_raw(line)[self.rows.column])), ensure_ascii=False)
                 if code >= where:
                     shown = json.dumps(self.where if code == where else self.marks[number], ensure_ascii=False)
                 else:
@@ -196,12 +196,20 @@ class FilterResult:
                 yield f'{{"video_path": {path}, "reason": {reasons[code]}, "value": {shown}}}\n'.encode()
 
 
+class _Heads(dict[str, bytes]):
+    """What stands before the value of each column in a line."""
+
+    def __missing__(self, column: str) -> bytes:
+        self[column] = f", {json.dumps(column, ensure_ascii=False)}: ".encode()
+        return self[column]
+
+
 def _raw(line: bytes) -> dict[str, Raw]:
     """A row whose values are the bytes that they are written as; none of an empty line."""
     try:
         return AS_RAW(line) if line else {}
     except msgspec.MsgspecError:  # NaN, or a mark at the beginning
-        row = json.loads(line.decode("utf-8-sig"))
+        row = parse_row(line, "")
         return {column: Raw(json.dumps(value, ensure_ascii=False).encode()) for column, value in row.items()}
 
 

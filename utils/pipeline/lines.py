@@ -31,6 +31,7 @@ class Lines(Sequence[bytes]):
 
     def __init__(self) -> None:
         self.files: list[BinaryIO] = []
+        self.ends: list[int] = []
         self.starts = np.zeros(0, np.int64)
         self.blank = 0  # lines that were none
         self.firsts = [0]  # the number of each file's first line, then how many lines there are
@@ -49,6 +50,7 @@ class Lines(Sequence[bytes]):
                 self.blank += 1
             begin += len(line)
         self.files.append(file)
+        self.ends.append(end)  # a file that grows meanwhile is taken in again from there
         self.starts = np.concatenate([self.starts, np.frombuffer(starts, np.int64)]) if starts else self.starts
         self.firsts.append(len(self.starts))
 
@@ -69,7 +71,7 @@ class Lines(Sequence[bytes]):
         number = int(np.searchsorted(self.firsts, first, "right")) - 1
         file, at = self.files[number].fileno(), int(self.starts[first])
         is_end = last + 1 == self.firsts[number + 1]
-        end = os.fstat(file).st_size if is_end else int(self.starts[last + 1])
+        end = self.ends[number] if is_end else int(self.starts[last + 1])
         while at < end and (piece := os.pread(file, min(end - at, PIECE), at)):
             yield piece
             at += len(piece)

@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from utils.errors import Failure, RunError, UsageError
-from utils.pipeline.ancestry import CLIP_COLUMNS, inputs_of, is_file_of, made_from, stamp_of_file, versions
+from utils.pipeline.ancestry import (
+    CLIP_COLUMNS,
+    inputs_of,
+    is_file_of,
+    last_checked,
+    made_from,
+    stamp_of,
+    unchanged_sizes,
+)
 from utils.pipeline.progress import Progress
 from utils.pipeline.ranks import Ranks
 from utils.pipeline.ray_launcher import rows_by_ray
@@ -125,7 +133,8 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
     """
     refuse_overwriting({"--saved_path": options.saved_path}, {"--video_metadata_path": options.video_metadata_path})
     rows = rows if isinstance(rows, Rows) else Rows.of(rows)
-    rows.index(step.depends_on, versions(options.video_folder) if step.opens_video else None)
+    sizes = unchanged_sizes(options.video_folder, last_checked(options.saved_path)) if step.opens_video else None
+    rows.index(step.depends_on, sizes)
     ranks = ranks or Ranks()
     results = ResultFile(
         options.saved_path, step.settings, key=step.key, overwrite=options.overwrite, retry_errors=options.retry_errors,
@@ -147,6 +156,8 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
     state = state or resume()
     is_due = ~(is_filtered | state.finished | state.failed)
     due, done = int(is_due.sum()), int((state.finished | state.failed).sum())
+    if state.outdated and ranks.rank == 0:
+        print(f"{step.name}: {state.outdated:,} results no longer fit their input or are incomplete, and are made again")
     if done and ranks.rank == 0:
         print(f"{step.name}: {done:,} of {int(rows.is_first.sum()):,} done before, {due:,} due")
 
@@ -199,7 +210,7 @@ def _do(
         for row, made in filter(None, scored):
             bar.add(failed=isinstance(made, Failure))
             path = row["video_path"]
-            stamp = (stamps.pop(path, "") or stamp_of_file(locate(path, folder))) if step.opens_video else ""
+            stamp = (stamps.pop(path, "") or stamp_of(locate(path, folder))) if step.opens_video else ""
             origin = made_from(row, step.depends_on, stamp)
             more = {"made_from": origin} if origin else {}
             if isinstance(made, Failure):
@@ -213,7 +224,7 @@ def _do(
 
 def read_stamped(row: dict, read: Callable[[dict], Any], video_folder: str | None) -> tuple[str, Any]:
     """In a worker: the stamp of a row's video, taken before it is read, lest a file that is replaced meanwhile pass for the one read."""
-    return stamp_of_file(locate(row["video_path"], video_folder)), read(row)
+    return stamp_of(locate(row["video_path"], video_folder)), read(row)
 
 
 def _unstamped(read: Stream, stamps: dict[str, str]) -> Stream:

@@ -29,7 +29,9 @@ from utils.rows.columns import KEYS, PATH, check_row, row_decoder
 from utils.working_copies import local_path, remove, sync, upload, working_copy
 
 # Settings that are no choices: where clips are stored, which versions before 0.3 wrote down; what the file is made from, and by what.
-NO_CHOICES = {"output_folder", "inputs", "script"}
+NO_CHOICES = {"output_folder", "inputs", "script", "checked"}
+CLOCK_SECONDS = 2  # by which the clocks of this machine and of a file server may differ
+NO_STAMP, LOOK = -3, -4  # in place of a size: rows until 0.3 have no stamp; the content must be looked at
 
 
 class Appender:
@@ -85,7 +87,8 @@ def open_for_append(path: Path) -> io.FileIO:
     except OSError:
         pass  # a network file system without locks
     end = end_of_lines(file)
-    file.truncate(end)
+    if end < file.seek(0, os.SEEK_END):
+        file.truncate(end)
     if end and (file.seek(end - 1), file.read(1))[1] != b"\n":
         file.write(b"\n")  # whole, but for its end
     return file
@@ -120,12 +123,15 @@ def _was_moved(before: object, now: object) -> bool:
 
 @dataclass
 class ResumeState:
-    """Where each row of an input stands, by its number: `finished` with `results` rows, or `failed` with an error row."""
+    """Where each row of an input stands, by its number: `finished` with `results` rows, or `failed` with an error row. `outdated`: rows that
+    had results which are not theirs any more.
+    """
 
     finished: np.ndarray
     failed: np.ndarray
     results: int
     errors: list[dict]
+    outdated: int = 0
 
 
 class ResultFile:
@@ -187,6 +193,7 @@ class ResultFile:
             for file in (self.errors_path, *part_files(self.errors_path)):
                 remove(file)
         self._take_lock()
+        self.began = self.settings_path.stat().st_mtime - CLOCK_SECONDS  # by the clock of the files
 
     # ---- What there is ---------------------------------------------------------------------------------------------------
 
@@ -212,14 +219,18 @@ class ResultFile:
                     open_for_append(file).close()
         self.matched = MatchedResults(rows, self.key, content_column if is_of_file else None)
         if self.aside_path.is_file():
-            self.matched.take(self.aside_path)
+            self.matched.take(self.aside_path, aside=True)
         self.aside = np.arange(len(self.matched))
         for file in self._row_files():
             self.matched.take(file)
         self.in_file = np.arange(len(self.aside), len(self.matched))
         self.is_filtered, self.is_of_file = is_filtered, is_of_file
+        had_results = self.matched.row[self.in_file]
         self._arrange(self.matched.current(is_filtered, is_of_file, is_whole))
-        return self._state(rows)
+        state = self._state(rows)
+        had_results = had_results[had_results >= 0]
+        state.outdated = len(np.unique(had_results[~(state.finished | is_filtered)[had_results]]))
+        return state
 
     def merge(self, rows: Rows) -> ResumeState:
         """Bring what was added since, by all ranks, into the order of the input; where its rows stand now."""
@@ -255,7 +266,8 @@ class ResultFile:
         parts = part_files(self.path)
         is_there = self.path.exists() and not parts and np.array_equal(current, self.in_file)
         if self.rank == 0 and not np.array_equal(aside, self.aside):
-            self.matched.lines.write(self.aside_path, aside)
+            if len(aside):
+                self.matched.lines.write(self.aside_path, aside)
         if self.rank == 0 and not is_there:
             if self.path.suffix.lower() in WRITERS:
                 write_rows(self.path, (json.loads(self.matched.lines[int(i)]) for i in current))
@@ -263,6 +275,8 @@ class ResultFile:
                 self.matched.lines.write(self.path, current)
             for part in parts:
                 remove(part)
+        if self.rank == 0 and not len(aside) and self.aside_path.exists():
+            remove(self.aside_path)  # last: what was in it is in the file now
         self.aside, self.in_file = aside, current
         self.size_before = self.path.stat().st_size if self.rank == 0 else 0
 
@@ -314,7 +328,7 @@ class ResultFile:
 
     def finish(self, inputs: Mapping[str, str]) -> None:
         """Write down that the run has ended, and what the file is made from (`ancestry.inputs_of`)."""
-        write_settings(self.path, self.settings, inputs)
+        write_settings(self.path, self.settings, inputs, self.began)
 
     def close(self) -> None:
         """Write what waits, and let other runs at the file."""
@@ -398,7 +412,7 @@ class MatchedResults:
         self.order = np.argsort(rows.keys, kind="stable")
         self.sorted = rows.keys[self.order]
         self.lines = Lines()
-        self.keys = self.names = self.versions = np.zeros(0, np.int64)
+        self.keys = self.names = self.sizes = np.zeros(0, np.int64)
         self.row, self.ancestry = np.zeros(0, np.int32), np.zeros(0, np.uint32)
 
     def __len__(self) -> int:
@@ -411,8 +425,10 @@ class MatchedResults:
         place = np.searchsorted(self.sorted, keys).clip(max=len(self.sorted) - 1)
         return np.where(self.sorted[place] == keys, self.order[place], -1).astype(np.int32)
 
-    def take(self, path: Path, begin: int = 0) -> None:
-        """Take in the rows of a file, from an offset on. Raises: `UsageError` for a malformed one."""
+    def take(self, path: Path, begin: int = 0, aside: bool = False) -> None:
+        """Take in the rows of a file, from an offset on; `aside`: their stamps have not been checked for long. Raises: `UsageError` for a
+        malformed row.
+        """
         if path.suffix.lower() in WRITERS:
             file = Rows.of(rows_of(path, (self.key, "video_path"), resumed=True)).file
         else:
@@ -420,8 +436,8 @@ class MatchedResults:
         wanted = {"video_path": PATH.type, self.key: PATH.type, "made_from": str}
         wanted |= {self.content_column: str} if self.content_column else {}
         decode, names = row_decoder(wanted), list(wanted)
-        keys, own, versions, ancestry = array("q"), array("q"), array("q"), array("I")
-        has_own, needs_versions = self.key != "video_path", len(self.rows.versions) > 0
+        keys, own, sizes, ancestry = array("q"), array("q"), array("q"), array("I")
+        has_own, needs_sizes = self.key != "video_path", len(self.rows.sizes) > 0
         for number, line in enumerate(self.lines.take(file, begin), 1):
             try:
                 values = (UNSET,) if is_unusual(line) else decode(line)
@@ -435,14 +451,15 @@ class MatchedResults:
             ancestry.append(as_number(ancestor))
             if has_own:
                 own.append(hash(values[0]))
-            if needs_versions:
-                content = values[-1] if self.content_column else UNSET
-                versions.append(hash(stamp.partition(" ")[2]) if stamp else 0 if content is UNSET else -1)
+            if needs_sizes:
+                size = stamp.partition(" ")[2]
+                has_content = self.content_column and values[-1] is not UNSET
+                sizes.append(int(size) if size.isdecimal() and not aside else LOOK if stamp or has_content else NO_STAMP)
         found = np.frombuffer(keys, np.int64) if keys else np.zeros(0, np.int64)
         self.keys = np.append(self.keys, found)
         self.row = np.append(self.row, self.numbers(found))
         self.names = np.append(self.names, np.array(own, np.int64))
-        self.versions = np.append(self.versions, np.array(versions, np.int64))
+        self.sizes = np.append(self.sizes, np.array(sizes, np.int64))
         self.ancestry = np.append(self.ancestry, np.array(ancestry, np.uint32))
 
     def _checked(self, line: bytes, where: str, names: list[str]) -> tuple:
@@ -463,7 +480,7 @@ class MatchedResults:
         known = np.flatnonzero(self.row[first:] >= 0) + first
         of = self.row[known]
         known = known[(self.ancestry[known] == self.rows.ancestry[of]) & ~is_filtered[of]]
-        if is_of_file and len(self.rows.versions):
+        if is_of_file and len(self.rows.sizes):
             known = known[self._of_files(known, is_of_file)]
         known = self.in_order(known)
         if not is_whole or not len(known):
@@ -474,9 +491,10 @@ class MatchedResults:
         return np.concatenate(whole) if whole else np.zeros(0, np.int64)
 
     def _of_files(self, known: np.ndarray, is_of_file: Callable[[str, str], bool]) -> np.ndarray:
-        """Which of the lines are read from the files that are there now: by their versions, and where these differ by a look at the
-        content."""
-        fits = (self.versions[known] == 0) | (self.versions[known] == self.rows.versions[self.row[known]])
+        """Which of the lines are read from the files that are there now: those of the size of a file that has not changed; else by a look at
+        the content.
+        """
+        fits = (self.sizes[known] == NO_STAMP) | (self.sizes[known] == self.rows.sizes[self.row[known]])
         for place in np.flatnonzero(~fits):
             result = json.loads(self.lines[int(known[place])])
             stamp = result.get("made_from", "").partition(" ")[2] or result.get(self.content_column or "", "")
@@ -502,7 +520,7 @@ class MatchedResults:
             return lines
         both = np.append(lines, others)
         told = [self.keys[both], self.ancestry[both], *([self.names[both]] if len(self.names) else [])]
-        if len(self.versions):
-            told.append(self.versions[both])
+        if len(self.sizes):
+            told.append(self.sizes[both])
         _, last = np.unique(np.stack([part.astype(np.int64) for part in told])[:, ::-1], axis=1, return_index=True)
         return lines[np.sort((len(both) - 1 - last)[(len(both) - 1 - last) < len(lines)])]

@@ -10,7 +10,9 @@ import os
 import sys
 import tempfile
 from array import array
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -33,7 +35,7 @@ class Rows(Sequence[dict]):
 
     `kinds`: columns that every row must have, and what they hold. `is_ours`: a run of a script has written the file. `change(row)`: what else each row is given, or checked for, when it
     is read. After `index`, by number: `keys`, a hash of the path; `ancestry`, of what the row holds (`ancestry.digest_of`);
-    `versions`, a hash of its video's size and time of change; `is_first`, false where the path was there before.
+    `sizes`, of its video, where that has not changed (`ancestry.unchanged_sizes`); `is_first`, false where the path was there before.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Rows(Sequence[dict]):
         self.change: Callable[[dict], dict] | None = None
         self.temporary: Any = None
         self.lines = Lines()
-        self.keys = self.ancestry = self.versions = np.zeros(0, np.int64)
+        self.keys = self.ancestry = self.sizes = np.zeros(0, np.int64)
         self.is_first = np.zeros(0, bool)
 
     @classmethod
@@ -67,7 +69,7 @@ class Rows(Sequence[dict]):
         return found
 
     def index(
-        self, depends_on: Sequence[str] = (), version_of: Callable[[str], str] | None = None, quiet: bool = False
+        self, depends_on: Sequence[str] = (), size_of: Callable[[str], int] | None = None, quiet: bool = False
     ) -> "Rows":
         """Look at all rows once: check them, and take the numbers of each; `quiet`: nothing is reported.
 
@@ -77,7 +79,7 @@ class Rows(Sequence[dict]):
         wanted |= {c: COLUMNS[c].type if c in COLUMNS else Any for c in depends_on if c not in self.kinds}
         decode, digest, names = row_decoder(wanted), digest_of(depends_on), list(wanted)
         at = [names.index(column) for column in depends_on]
-        keys, ancestry, found_versions = array("q"), array("I"), array("q")
+        keys, ancestry, sizes = array("q"), array("I"), array("q")
         lines = Lines()
         for number, line in enumerate(lines.take(self.file), 1):
             try:
@@ -90,14 +92,14 @@ class Rows(Sequence[dict]):
             path = self.relative(values[0])
             keys.append(hash(path))
             ancestry.append(digest([values[i] for i in at]))
-            if version_of:
-                found_versions.append(hash(version_of(path)))
+            if size_of:
+                sizes.append(size_of(path))
         self.lines = lines
         if not quiet:
             self._report_torn_line()
         self.keys = np.frombuffer(keys, np.int64) if keys else np.zeros(0, np.int64)
         self.ancestry = np.frombuffer(ancestry, np.uint32) if ancestry else np.zeros(0, np.uint32)
-        self.versions = np.frombuffer(found_versions, np.int64) if found_versions else np.zeros(0, np.int64)
+        self.sizes = np.frombuffer(sizes, np.int64) if sizes else np.zeros(0, np.int64)
         self._find_repeats(quiet)
         return self
 
@@ -107,7 +109,7 @@ class Rows(Sequence[dict]):
         row = parse_row(line, where)
         check_row(row, where, self.kinds)
         check_has(row, list(self.kinds), f"{self.name}: row {number}")
-        return self._changed(row) if self.change else row
+        return self._changed(row)
 
     def _changed(self, row: dict) -> dict:
         row = {**row, "video_path": self.relative(row[self.column])}
@@ -134,13 +136,17 @@ class Rows(Sequence[dict]):
         if count and not quiet:
             print(f"{self.name}: {count:,} rows repeat a path and are skipped")
 
-    def __len__(self) -> int:
-        return len(self._lines())
+    def head(self, count: int) -> list[dict]:
+        """The first rows, without a look at the others."""
+        first = islice(Lines().take(self.file), count)
+        return [self._checked(line, number, number) for number, line in enumerate(first, 1)]
 
-    def _lines(self) -> Lines:
-        if not len(self.lines) and not self.lines.files:
-            for _ in self.lines.take(self.file):
-                pass
+    def __len__(self) -> int:
+        return len(self._checked_lines())
+
+    def _checked_lines(self) -> Lines:
+        if not self.lines.files:
+            self.index()
         return self.lines
 
     @overload
@@ -150,12 +156,14 @@ class Rows(Sequence[dict]):
     def __getitem__(self, index):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        return self._changed(json.loads(self._lines()[index].decode("utf-8-sig")))
+        line = self._checked_lines()[index]
+        is_plain = b"\\u" not in line and not line.startswith(BOM_UTF8)
+        return self._changed(json.loads(line) if is_plain else parse_row(line, self.name))
 
     def __iter__(self) -> Iterator[dict]:
         """The rows in order, without those that repeat a path."""
         for number in range(len(self)):
-            if not len(self.is_first) or self.is_first[number]:
+            if self.is_first[number]:
                 yield self[number]
 
     def digest(self) -> str:

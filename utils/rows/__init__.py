@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from utils.rows.columns import DEEPEST, KEYS, Kind, check_row, row_check
 from utils.rows.csv_files import read_csv, write_csv
 from utils.rows.parquet import read_parquet, write_parquet
 from utils.working_copies import local_path, shown, upload, url_of, working_copy
+
+NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 
 def dumps(row: dict) -> str:
@@ -120,6 +123,8 @@ def parse_row(line: bytes, where: str) -> dict:
         raise UsageError(f"{where} is not JSON: {line[:60].decode(errors='replace')!r}") from None
     if not isinstance(row, dict):
         raise UsageError(f"{where} is {line[:60].decode(errors='replace')!r}, not a JSON object")
+    if b"\\udc" in line:  # bytes of a file name that is not UTF-8, as versions before 0.4 wrote them
+        row = json.loads(NOT_UTF8.sub("\ufffd", json.dumps(row, ensure_ascii=False)))
     if b"\\u" in line:
         for column, value in row.items():
             try:
