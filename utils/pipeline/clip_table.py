@@ -128,7 +128,7 @@ class ClipTable:
         names = list(dict.fromkeys([rows.column, "made_from", *sources]))
         texts = ", ".join(f"{name(column)}::VARCHAR AS c{i}" for i, column in enumerate(names))
         kinds = ", ".join(f"{text(column)}: 'JSON'" for column in names)
-        source = f"read_json({text(str(rows.path))}, format='newline_delimited', maximum_object_size=67108864, columns={{{kinds}}})"
+        source = f"read_json({text(str(rows.path))}, format='newline_delimited', records=true, maximum_object_size=67108864, columns={{{kinds}}})"
         values = "".join(
             f", {(PIXELS if column == 'pixels' else MEAN).format(f'c{names.index(origin)}')} AS v{i}"
             for i, (column, origin) in enumerate(zip(columns, sources))

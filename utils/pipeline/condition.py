@@ -165,7 +165,7 @@ def is_true_of(
         kinds = ", ".join(f"c{i}: 'JSON'" for i in range(len(used))) or "c0: 'JSON'"
         texts = ", ".join(["row_number() OVER () - 1 AS row", *(f"c{i}::VARCHAR AS c{i}" for i in range(len(used)))])
         db.execute(
-            f"CREATE TABLE texts AS SELECT {texts} FROM read_json({text(str(out.name))}, format='newline_delimited', "
+            f"CREATE TABLE texts AS SELECT {texts} FROM read_json({text(str(out.name))}, format='newline_delimited', records=true, "
             f"maximum_object_size=67108864, columns={{{kinds}}})"
         )
         number = next(n for n in ("row", *(f"row{i}" for i in range(9))) if n not in [c.lower() for c in used])

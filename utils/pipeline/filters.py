@@ -20,9 +20,9 @@ from utils.pipeline.clip_table import ClipTable
 from utils.pipeline.condition import connection, is_true_of, parse_condition
 from utils.pipeline.lines import LineReader, Lines
 from utils.pipeline.row_list import Rows, rows_in
-from utils.rows import dumps, is_unusual, parse_row, rows_of
+from utils.rows import is_unusual, parse_row, rows_of
 from utils.rows.columns import TEXT, check_row, row_decoder
-from utils.video_utils import ODD_PATH, relative_to
+from utils.video_utils import relative_to
 
 SLACK = 1e-3  # seconds by which a duration may miss its bound: timecodes are written to the millisecond
 KEPT = -1  # in place of a reason
@@ -173,8 +173,9 @@ class FilterResult:
                     check_row(parse_row(line, where), where)
                 row |= _raw(line)
                 row.pop("stamp", None)
-                if self.rows.column != "video_path" or ODD_PATH.search(str(row["video_path"])):
-                    row["video_path"] = Raw(dumps(self.rows[int(number)]["video_path"]).encode())
+                given = msgspec.json.decode(row[self.rows.column])
+                if self.rows.column != "video_path" or self.rows.relative(given) != given:
+                    row["video_path"] = Raw(json.dumps(self.rows.relative(given), ensure_ascii=False).encode())
                 if "frame_size" in row:
                     width, height = json.loads(bytes(row["frame_size"]))
                     row["pixels"] = Raw(str(width * height).encode())
