@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import chain
 from pathlib import Path
 
@@ -52,9 +52,7 @@ def make_pool(folder: Path) -> Path:
         "flat": (frame // 12 + 20 for frame in pan("coffee", 2, 9)),  # low quality
     }.items():
         write_video(folder / f"{name}.mp4", frames, FPS)
-    write_video(
-        folder / "twin.mp4", pan("astronaut", 3, 6), FPS, options={"crf": "30"}
-    )  # a near-duplicate of "slow"
+    write_video(folder / "twin.mp4", pan("astronaut", 3, 6), FPS, options={"crf": "30"})  # a near-duplicate of "slow"
     (folder / "no video.mp4").write_text("no video")
     (folder / "empty.mp4").touch()
     whole = (folder / "cut.mp4").read_bytes()
@@ -64,8 +62,6 @@ def make_pool(folder: Path) -> Path:
 
 def choice(default: object, *others: object, stage: int, computed: bool = False):
     """A field of `Settings`: its values, the stage that it is for; `computed`: rows depend on it, so a change needs OVERWRITE=1."""
-    from dataclasses import field
-
     return field(default=default, metadata={"values": (default, *others), "stage": stage, "computed": computed})
 
 
@@ -93,7 +89,9 @@ class Settings:
     def computed(self, stage: int) -> tuple:
         """What rows of a stage's files depend on."""
         return tuple(
-            getattr(self, one.name) for one in fields(self) if one.metadata["computed"] and one.metadata["stage"] == stage
+            getattr(self, one.name)
+            for one in fields(self)
+            if one.metadata["computed"] and one.metadata["stage"] == stage
         )
 
 
@@ -150,7 +148,7 @@ class Dataset:
         write_rows(self.path("list.jsonl"), chosen)
         return {"VIDEO_METADATA_PATH": self.path("list.jsonl")}
 
-    def stage(self, number: int, settings: Settings = Settings(), *, new_list: bool = True, **more) -> Ran:  # noqa: B008
+    def stage(self, number: int, settings: Settings = Settings(), *, new_list: bool = True, **more) -> Ran:
         """Run a stage; `more`: variables, and `kill_after`, `real` of `Stages.run`. Without `new_list`, a list of before stays as it is."""
         options = {name: more.pop(name) for name in ("kill_after", "real") if name in more}
         variables = self.variables(settings)
@@ -161,7 +159,7 @@ class Dataset:
             )
         return self.stages.run(STAGES[number - 1], variables=variables | more, **options)
 
-    def run_all(self, settings: Settings = Settings(), **more) -> list[Ran]:  # noqa: B008
+    def run_all(self, settings: Settings = Settings(), **more) -> list[Ran]:
         """The three stages in order, up to the first that does not end with exit code 0."""
         ran: list[Ran] = []
         for number in (1, 2, 3):
@@ -170,7 +168,7 @@ class Dataset:
                 break
         return ran
 
-    def result(self, settings: Settings = Settings()) -> dict[str, object]:  # noqa: B008
+    def result(self, settings: Settings = Settings()) -> dict[str, object]:
         """The training set, and what was left out and why: what two datasets that should be the same are compared by."""
         export = self.path(settings.format) if settings.format else None
         train = rows_of(self.path("train.jsonl"))
@@ -183,9 +181,7 @@ class Dataset:
             "train.jsonl": train,
             "dropped.jsonl": rows_of(self.path("dropped.jsonl")),
             "train_panda_70m.json": _text(self.path("train_panda_70m.json")),
-            "clips of the set": {
-                row["video_path"]: _digest(self.path("train") / row["video_path"]) for row in train
-            },
+            "clips of the set": {row["video_path"]: _digest(self.path("train") / row["video_path"]) for row in train},
             "errors": sorted(
                 (path.name, row["video_path"], row["error"])
                 for path in self.folder.glob("*.errors.jsonl")
@@ -231,9 +227,11 @@ def differences(result: dict, expected: dict) -> str:
             continue
         ours, theirs = (_keyed(found[name]) for found in (result, expected))
         lines.append(f"{name}:")
-        for key in dict.fromkeys([*theirs, *ours]):
-            if ours.get(key) != theirs.get(key):
-                lines.append(f"    {key}: is {_short(ours.get(key))}, a clean run has {_short(theirs.get(key))}")
+        lines += [
+            f"    {key}: is {_short(ours.get(key))}, a clean run has {_short(theirs.get(key))}"
+            for key in dict.fromkeys([*theirs, *ours])
+            if ours.get(key) != theirs.get(key)
+        ]
         if list(ours) != list(theirs) and sorted(ours) == sorted(theirs):
             lines.append(f"    the order is {list(ours)}, a clean run has {list(theirs)}")
     return "\n".join(lines)

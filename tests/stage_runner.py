@@ -6,15 +6,16 @@ arguments, environment and standard streams to a server that has imported all sc
 meets it at work. What the server cannot do (-m torch.distributed.run, -m tools.run_once), the client does with a real Python.
 
 In the child a video is read in the same process, not in a worker, which takes a third of a second to start: a stand-in for
-pebble's pool. Kills of real workers and ranks are rules of their own in test_histories.py, with `Stages.run(real=True)`.
+pebble's pool; and the boxes of text in a frame are remembered. Kills of real workers and ranks are rules of their own in test_histories.py, with `Stages.run(real=True)`.
 """
 
 import array
 import concurrent.futures
 import contextlib
+import hashlib
 import importlib
-import json
 import os
+import pickle
 import shutil
 import signal
 import socket
@@ -22,9 +23,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = tuple(
@@ -134,12 +138,24 @@ class Stages:
 
 
 def _wait_for_group(group: int) -> None:
-    """Until no process of a killed group is left: a lock is free only then."""
+    """Until no process of a killed group is at work: a lock is free only then. (Zombies stay where process 1 reaps none.)"""
     until = time.monotonic() + 10
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        while time.monotonic() < until:
-            os.killpg(group, 0)
-            time.sleep(0.005)
+    while time.monotonic() < until and any(map(_is_at_work, _members(group))):
+        time.sleep(0.005)
+
+
+def _members(group: int) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == group:
+                yield process
+
+
+def _is_at_work(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 # The server: everything below runs in its process, and in its children.
@@ -157,7 +173,7 @@ class PoolInThisProcess:
         future: concurrent.futures.Future = concurrent.futures.Future()
         try:
             future.set_result(function(*args, **(kwargs or {})))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 (as in a worker)
             future.set_exception(error)
         return future
 
@@ -170,19 +186,39 @@ class PoolInThisProcess:
         pass
 
 
+def remember_boxes(detector: type, folder: Path) -> None:
+    """Keep what a text detector finds in a frame in `folder`, for the other children: the network is what costs most, and the same few
+    clips are scored again and again.
+    """
+    find = detector.__call__
+
+    def found(self, frame: np.ndarray):
+        key = hashlib.sha256(repr((frame.shape, sorted(self.settings.items()))).encode() + frame.tobytes()).hexdigest()
+        path = folder / f"{key}.pickle"
+        if not path.exists():
+            boxes = find(self, frame)
+            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as out:
+                pickle.dump(boxes, out)
+            os.replace(out.name, path)
+        return pickle.loads(path.read_bytes())
+
+    detector.__call__ = found
+
+
 def serve(address: str) -> None:
     import gc
+    from multiprocessing import forkserver
 
     import cv2
     import duckdb  # noqa: F401 (what scripts import only where they need it)
     import onnxruntime  # noqa: F401
     import pebble
-    from multiprocessing import forkserver
 
     for name in SCRIPTS:
         importlib.import_module(name)
     cv2.setNumThreads(1)
     pebble.ProcessPool = PoolInThisProcess
+    remember_boxes(importlib.import_module("compute_text_score").RapidTextDetector, Path(address).parent)
     forkserver.ensure_running = lambda: None
     gc.collect()
     gc.freeze()
@@ -239,7 +275,7 @@ def run_script(said: list[str], streams: array.array) -> None:
         script.run(script.main)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1 if end.code else 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 (reported, as by Python)
         import traceback
 
         traceback.print_exc()

@@ -10,7 +10,6 @@ says what a training set is. Histories that once ended wrong are tests of their 
 """
 
 import base64
-import contextlib
 import gzip
 import json
 import os
@@ -21,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import hypothesis
 import numpy as np
@@ -29,7 +29,7 @@ from histories import BROKEN, COMPUTED, FREE, Dataset, Settings, differences, ma
 from hypothesis import HealthCheck, Phase
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from stage_runner import STAGES, Ran, Stages
+from stage_runner import Ran, Stages
 
 pytestmark = pytest.mark.slow
 GATE, LONG = 30, 500  # histories
@@ -62,8 +62,10 @@ class Histories(RuleBasedStateMachine):
     pool: Path
     scratch: Path  # a folder for the datasets
     share_of_dear = 60  # one of so many drawings starts real processes
-    clean: dict[tuple, tuple[list[int], dict]] = {}  # exit codes and result of a clean run by sources and settings
-    told: Counter = Counter()  # rules used, over all histories
+    clean: ClassVar[
+        dict[tuple, tuple[list[int], dict]]
+    ] = {}  # exit codes and result of a clean run by sources and settings
+    told: ClassVar[Counter] = Counter()  # rules used, over all histories
     survived = 0
 
     def __init__(self) -> None:
@@ -150,7 +152,9 @@ class Histories(RuleBasedStateMachine):
             self.settings, **{field.name: draw.draw(st.sampled_from(field.metadata["values"]), field.name)}
         )
 
-    @rule(which=st.sampled_from(["exclude", "include"]), clips=st.lists(st.sampled_from(CLIPS), unique=True, max_size=3))
+    @rule(
+        which=st.sampled_from(["exclude", "include"]), clips=st.lists(st.sampled_from(CLIPS), unique=True, max_size=3)
+    )
     def marks(self, which, clips):
         """Clips marked in the report, or unmarked."""
         self.happens(which)
@@ -272,12 +276,14 @@ class Histories(RuleBasedStateMachine):
             shutil.rmtree(self.scratch / f"{self.number}", ignore_errors=True)
 
 
-def run_histories(count: int, seed: int | None, stages, pool, scratch: Path, record_property, share_of_dear: int) -> None:
+def run_histories(
+    count: int, seed: int | None, stages, pool, scratch: Path, record_property, share_of_dear: int
+) -> None:
     """`seed`: None for the gate's, which are always the same. The table of the terminal summary is in conftest.py."""
 
     class Machine(Histories):
-        clean: dict = {}
-        told: Counter = Counter()
+        clean: ClassVar[dict] = {}
+        told: ClassVar[Counter] = Counter()
 
     Machine.stages, Machine.pool, Machine.scratch, Machine.share_of_dear = stages, pool, scratch, share_of_dear
     chosen = hypothesis.settings(
@@ -306,3 +312,337 @@ def test_any_history_ends_with_the_set_of_a_clean_run(stages, pool, tmp_path, re
 def test_many_histories(stages, pool, tmp_path, record_property, request):
     count, seed = (request.config.getoption(name) for name in ("histories", "histories_seed"))
     run_histories(count or LONG, seed, stages, pool, tmp_path, record_property, 15)
+
+
+# Histories that ended wrong before there was a rule for all of them.
+
+
+@pytest.fixture
+def dataset(stages, pool, tmp_path):
+    """A.mp4 and sub/B.mp4, of one clip each, and C.mp4 of two, with their training set; four clips, all of which pass."""
+    made = Dataset(stages, tmp_path / "set", pool)
+    for name, content in (("A.mp4", "slow"), ("sub/B.mp4", "other"), ("C.mp4", "cut")):
+        made.put(name, content)
+    succeeds(made)
+    assert len(made.result()["train.jsonl"]) == 4
+    return made
+
+
+@pytest.fixture
+def clean(stages, pool, tmp_path):
+    """The result of a clean run: `clean({"A.mp4": "slow", ...}, settings)`."""
+
+    def run(sources: dict[str, str], settings: Settings = Settings(), **variables) -> dict:  # noqa: B008
+        fresh = Dataset(stages, tmp_path / "clean" / "set", pool)
+        for name, content in sources.items():
+            fresh.put(name, content)
+        succeeds(fresh, settings, **variables)
+        result = fresh.result(settings)
+        shutil.rmtree(tmp_path / "clean")
+        return result
+
+    return run
+
+
+SOURCES = {"A.mp4": "slow", "sub/B.mp4": "other", "C.mp4": "cut"}
+
+
+def succeeds(dataset: Dataset, settings: Settings = Settings(), stages=(1, 2, 3), **variables) -> str:  # noqa: B008
+    """What the stages print, which all end with exit code 0."""
+    printed = ""
+    for number in stages:
+        ran = dataset.stage(number, settings, **variables)
+        printed += ran.printed
+        assert ran.code == 0, printed
+    return printed
+
+
+def due(printed: str) -> dict[str, int]:
+    """How many rows each script had to do, of those that found rows done before."""
+    return {script: int(count.replace(",", "")) for script, count in DUE.findall(printed)}
+
+
+def paths(file: Path) -> list[str]:
+    return [row["video_path"] for row in rows_of(file)]
+
+
+def assert_same(result: dict, expected: dict) -> None:
+    assert not (said := differences(result, expected)), f"\n{said}"
+
+
+def by_threshold(dataset: Dataset) -> dict:
+    return {"QUALITY_THRESHOLD": 2}  # that of sub/B.mp4 is 1.8
+
+
+def by_mark(dataset: Dataset) -> dict:
+    write_rows(dataset.path("marks.jsonl"), [{"video_path": "sub/B-Scene-001.mp4", "mark": "drop"}])
+    return {"EXCLUDE": dataset.path("marks.jsonl")}
+
+
+def by_list(dataset: Dataset) -> dict:
+    clips = [json.loads(line) for line in dataset.path("clips.jsonl").read_text().splitlines()]
+    write_rows(dataset.path("list.jsonl"), [clip for clip in clips if clip["source_path"] != "sub/B.mp4"])
+    return {"VIDEO_METADATA_PATH": dataset.path("list.jsonl")}
+
+
+@pytest.mark.parametrize("leave_out", [by_threshold, by_mark, by_list])
+def test_a_clip_that_is_dropped_leaves_everything_that_follows_and_comes_back_at_no_cost(
+    dataset, leave_out: Callable[[Dataset], dict]
+):
+    musubi = Settings(format="musubi")
+    succeeds(dataset, musubi, (3,))
+    before = dataset.result(musubi)
+    dropped, kept = "sub/B-Scene-001.mp4", ["A-Scene-001.mp4", "C-Scene-001.mp4", "C-Scene-002.mp4"]
+
+    variables = leave_out(dataset)
+    succeeds(dataset, musubi, (2,), **variables)
+    printed = succeeds(dataset, musubi, (3,))
+    assert not any(due(printed).values()), printed
+    for name in ("train", "frame_caption", "summary_caption"):
+        assert paths(dataset.path(f"{name}.jsonl")) == kept, name
+    trained = json.loads(dataset.path("train_panda_70m.json").read_text())
+    assert [row["file_path"] for row in trained] == kept
+    exported = dataset.result(musubi)["export"]
+    assert len([name for name in exported if name.endswith(".mp4")]) == 3 and not [
+        n for n in exported if "B-Scene" in n
+    ]
+    assert "B-Scene" not in str(exported)
+    assert dropped in paths(dataset.path("frame_caption.aside.jsonl"))  # not lost
+
+    printed = succeeds(dataset, musubi, (2, 3))
+    assert not any(due(printed).values()) and re.search(r"caption: 4 of 4 done before, 0 due", printed), printed
+    assert_same(dataset.result(musubi), before)
+
+
+def test_a_lower_limit_of_length_applies_where_stage_1_refused_it(stages, pool, tmp_path):
+    dataset = Dataset(stages, tmp_path / "set", pool)
+    for name, content in {**SOURCES, "D.mp4": "long"}.items():
+        dataset.put(name, content)
+    succeeds(dataset)
+    shorter = Settings(max_seconds=4)
+    refused = dataset.stage(1, shorter)
+    assert refused.code == 2 and re.search(r"max_seconds.*10.*4", refused.printed), refused.printed
+    succeeds(dataset, shorter, (2, 3))
+    kept = paths(dataset.path("train.jsonl"))
+    assert len(kept) == 4 and not [path for path in kept if path.startswith("D-")]  # 4.5 seconds long
+    assert paths(dataset.path("summary_caption.jsonl")) == kept
+    trained = json.loads(dataset.path("train_panda_70m.json").read_text())
+    assert [row["file_path"] for row in trained] == kept
+
+
+def test_another_video_folder_is_another_dataset(dataset, clean, tmp_path):
+    """With an A.mp4 of its own, in the same dataset folder."""
+    (tmp_path / "films").mkdir()
+    shutil.copy(dataset.pool / "long.mp4", tmp_path / "films" / "A.mp4")
+    succeeds(dataset, stages=(1,), VIDEO_FOLDER=tmp_path / "films")
+    succeeds(dataset, stages=(2, 3))
+    assert_same(dataset.result(), clean({"A.mp4": "long"}))
+
+
+@pytest.mark.parametrize("retry", [{}, {"RETRY_ERRORS": 1}], ids=["", "RETRY_ERRORS"])
+@pytest.mark.parametrize("contents", [("slow", "long"), ("slow", "truncated"), ("no video", "long")])
+def test_a_source_replaced_under_its_name(dataset, clean, contents, retry):
+    """By another, by a broken one, and a broken one by a whole one: due again by itself, and it alone."""
+    first, second = contents
+    if first != "slow":
+        dataset.put("A.mp4", first)
+        succeeds(dataset)
+    dataset.put("A.mp4", second)
+    printed = succeeds(dataset, **retry)
+    assert due(printed)["cutscene_detect"] == 1 and due(printed).get("text", 0) <= 3, (
+        printed
+    )  # of up to three clips of it
+    assert_same(dataset.result(), clean({**SOURCES, "A.mp4": second}))
+
+
+def test_a_source_deleted_and_one_renamed(dataset, clean):
+    """They leave the set; their clips stay on disk, and the stage says how many, until they are asked to go."""
+    (dataset.raw / "sub" / "B.mp4").unlink()
+    (dataset.raw / "C.mp4").rename(dataset.raw / "D.mp4")
+    printed = succeeds(dataset)
+    assert_same(dataset.result(), clean({"A.mp4": "slow", "D.mp4": "cut"}))
+    orphans = [dataset.path("train") / name for name in ("sub/B-Scene-001.mp4", "C-Scene-001.mp4", "C-Scene-002.mp4")]
+    assert all(path.exists() for path in orphans)
+    (said,) = [line for line in printed.splitlines() if "orphan" in line.lower()]
+    assert re.search(r"\b3\b", said), said
+    succeeds(dataset, REMOVE_ORPHANS=1)
+    assert not any(path.exists() for path in orphans)
+    assert_same(dataset.result(), clean({"A.mp4": "slow", "D.mp4": "cut"}))
+
+
+@pytest.mark.parametrize("in_place", [True, False], ids=["in place", "by a rename"])
+def test_a_clip_overwritten_on_disk_is_cut_again(dataset, clean, in_place):
+    clip = dataset.path("train") / "A-Scene-001.mp4"
+    if not in_place:
+        clip.unlink()
+    shutil.copyfile(dataset.pool / "flat.mp4", clip)
+    succeeds(dataset)
+    assert_same(dataset.result(), clean(SOURCES))
+
+
+def test_a_clip_replaced_in_a_folder_of_ones_own(dataset, tmp_path):
+    """Without stage 1, so without rows that say what the clips are."""
+    own = tmp_path / "own"
+    own.mkdir()
+    for name in ("slow", "other", "cut"):
+        shutil.copy(dataset.pool / f"{name}.mp4", own)
+    fresh, used = (Dataset(dataset.stages, tmp_path / name, dataset.pool) for name in ("fresh", "used"))
+    succeeds(used, stages=(2, 3), VIDEO_FOLDER=own)
+    shutil.copyfile(dataset.pool / "text.mp4", own / "slow.mp4")
+    (own / "other.mp4").unlink()
+    shutil.copyfile(dataset.pool / "long.mp4", own / "other.mp4")
+    printed = succeeds(used, stages=(2, 3), VIDEO_FOLDER=own)
+    assert due(printed)["text"] == 2, printed
+    succeeds(fresh, stages=(2, 3), VIDEO_FOLDER=own)
+    assert_same(used.result(), fresh.result())
+    assert paths(used.path("train.jsonl")) == ["cut.mp4", "other.mp4"]
+
+
+def test_stage_3_after_a_recut_names_stage_2(dataset, clean):
+    recut = Settings(max_seconds=2)
+    succeeds(dataset, recut, (1,), OVERWRITE=1)
+    stale = dataset.stage(3, recut)
+    assert stale.code == 2 and "stage_2_filter_data.sh" in stale.printed, stale.printed
+    succeeds(dataset, recut, (2, 3))
+    assert_same(dataset.result(recut), clean(SOURCES, recut))
+
+
+def test_stage_2_after_shots_alone_were_found_anew_names_stage_1(dataset):
+    flags = ("--video_folder", dataset.raw, "--saved_path", dataset.path("scenes.jsonl"), "--detector", "transitions")
+    dataset.put("A.mp4", "long")
+    ran = dataset.stages.run("cutscene_detect.py", *flags)
+    assert ran.code == 0 and due(ran.printed) == {"cutscene_detect": 1}, ran.printed
+    stale = dataset.stage(2)
+    assert stale.code == 2 and "stage_1_video_cut.sh" in stale.printed, stale.printed
+
+
+def test_the_report_shows_no_old_caption_on_a_new_clip(dataset):
+    dataset.put("A.mp4", "fast")  # also one clip
+    for number in (1, 2):
+        succeeds(dataset, stages=(number,), REPORT=1)
+        shown = captions_of_page(dataset.path("report.html"))
+        assert shown["A-Scene-001.mp4"] == "" and shown["C-Scene-001.mp4"] != "", f"after stage {number}: {shown}"
+    succeeds(dataset, stages=(3,), REPORT=1)
+    shown = captions_of_page(dataset.path("report.html"))
+    assert {path for path, caption in shown.items() if caption} == set(paths(dataset.path("train.jsonl")))
+
+
+def captions_of_page(page: Path) -> dict[str, str]:
+    """The caption that a report shows of each clip; "" where it shows none."""
+    text = page.read_text(encoding="utf-8")
+    (report,) = re.findall(r'<script type="application/json" id="report">(.*?)</script>', text)
+    (shown,) = json.loads(report)["datasets"]
+
+    def column(name: str) -> list[str]:
+        """A block of texts: where each begins, and the last ends, then all of them."""
+        (number,) = [found["block"] for found in shown["columns"] if found["name"] == name] or [None]
+        if number is None:
+            return [""] * shown["count"]
+        (block,) = re.findall(rf'<script type="text/plain" id="block-{number}">(.*?)</script>', text)
+        packed = gzip.decompress(base64.b64decode(block))
+        ends = np.frombuffer(packed, "<u4", shown["count"] + 1)
+        texts = packed[4 * len(ends) :]
+        return [texts[start:stop].decode() for start, stop in zip(ends, ends[1:])]
+
+    return dict(zip(column("video_path"), column("caption")))
+
+
+@pytest.mark.parametrize("estimator", ["dis", "farneback"])
+def test_rows_whose_settings_are_lost_are_not_added_to(dataset, clean, estimator):
+    dataset.path("motion_score.settings.json").unlink()
+    settings, before = Settings(motion_estimator=estimator), dataset.path("motion_score.jsonl").read_bytes()
+    refused = dataset.stage(2, settings)
+    assert refused.code == 2 and "motion_score" in refused.printed, refused.printed
+    assert dataset.path("motion_score.jsonl").read_bytes() == before
+    succeeds(dataset, settings, (2,), OVERWRITE=1)
+    succeeds(dataset, settings, (3,))
+    assert_same(dataset.result(settings), clean(SOURCES, settings))
+
+
+def test_scores_made_with_the_wrong_folder(dataset, tmp_path):
+    """All rows failed, as there was no such file: with the right folder they are due again by themselves."""
+    (tmp_path / "wrong").mkdir()
+    listed = ("--video_metadata_path", dataset.path("clips.jsonl"), "--n_jobs", 1)
+    scores = tmp_path / "text_score.jsonl"
+
+    def text(folder: Path) -> Ran:
+        return dataset.stages.run("compute_text_score.py", "--video_folder", folder, *listed, "--saved_path", scores)
+
+    def filtered() -> Ran:
+        flags = (
+            "--filter",
+            scores,
+            "text_score",
+            "none",
+            0.02,
+            "--saved_path",
+            tmp_path / "train.jsonl",
+            "--min_seconds",
+            1,
+        )
+        return dataset.stages.run("filter_videos_by_motion_score.py", *listed[:2], *flags)
+
+    wrong = text(tmp_path / "wrong")
+    assert wrong.code == 1 and "4 errors" in wrong.printed, wrong.printed
+    missing = filtered()
+    assert re.search(r"text_score\S* .*(missing|has no|no row|without)|(missing|no) text_score", missing.printed), (
+        missing.printed
+    )
+    assert paths(tmp_path / "train.jsonl") == []
+    right = text(dataset.path("train"))
+    assert right.code == 0 and "4 scored + 0 errors" in right.printed, right.printed
+    assert not scores.with_suffix(".errors.jsonl").exists() or paths(scores.with_suffix(".errors.jsonl")) == []
+    assert filtered().code == 0 and len(paths(tmp_path / "train.jsonl")) == 4
+
+
+def test_two_sources_whose_clips_would_share_a_name_are_a_sentence(dataset, tmp_path):
+    folder = tmp_path / "films" / "inner"
+    folder.mkdir(parents=True)
+    for path, content in ((folder / "A.mp4", "slow"), (folder.parent / "A.mp4", "other")):
+        shutil.copy(dataset.pool / f"{content}.mp4", path)
+    scenes = tmp_path / "scenes.jsonl"
+    write_rows(tmp_path / "list.jsonl", [{"video_path": "A.mp4"}, {"video_path": "../A.mp4"}])
+    found = dataset.stages.run("cutscene_detect.py", "--video_folder", folder, "--video_metadata_path", tmp_path / "list.jsonl",
+                               "--saved_path", scenes, "--detector", "transitions")  # fmt: skip
+    cut = dataset.stages.run("video_splitting.py", "--video_folder", folder, "--video_metadata_path", scenes,
+                             "--output_folder", tmp_path / "clips", "--saved_path", tmp_path / "clips.jsonl")  # fmt: skip
+    said = found if found.code else cut  # whichever sees it first
+    assert said.code == 2 and "A.mp4" in said.printed and "Traceback" not in said.printed, found.printed + cut.printed
+
+
+@pytest.mark.parametrize(
+    ("setting", "stage"), [({"detector": "content"}, 1), ({"max_seconds": 2}, 1), ({"motion_estimator": "farneback"}, 2),
+                           ({"frame_sample_method": "uniform"}, 3)], ids=str
+)  # fmt: skip
+def test_a_changed_setting_of_computed_rows_is_refused_until_it_is_to_be_computed_anew(dataset, clean, setting, stage):
+    settings = Settings(**setting)
+    succeeds(dataset, settings, range(1, stage))
+    refused = dataset.stage(stage, settings)
+    assert refused.code == 2 and "overwrite" in refused.printed.lower(), refused.printed
+    succeeds(dataset, settings, (stage,), OVERWRITE=1)
+    succeeds(dataset, settings, range(stage + 1, 4))
+    assert_same(dataset.result(settings), clean(SOURCES, settings))
+
+
+def test_words_around_captions_apply_at_once(dataset, clean):
+    settings = Settings(trigger_word="sks", caption_suffix="Filmed in daylight.", format="musubi")
+    printed = succeeds(dataset, settings, (3,))
+    assert not any(due(printed).values()), printed
+    assert_same(dataset.result(settings), clean(SOURCES, settings))
+    texts = [row["text"] for row in json.loads(dataset.path("train_panda_70m.json").read_text())]
+    assert all(text.startswith("sks ") and text.endswith(" Filmed in daylight.") for text in texts), texts
+    printed = succeeds(dataset, stages=(3,))
+    assert not any(due(printed).values()), printed
+    assert_same(dataset.result(), clean(SOURCES))
+
+
+def test_two_ranks_give_what_one_process_does(dataset, clean):
+    """With a source replaced and one gone: real processes, of torchrun."""
+    dataset.put("A.mp4", "long")
+    (dataset.raw / "sub" / "B.mp4").unlink()
+    ranks = {"LAUNCHER": "torchrun", "NUM_PROCESSES": 2}
+    ran = dataset.stage(1, real=True, **ranks)
+    assert ran.code == 0, ran.printed
+    succeeds(dataset, stages=(2, 3))
+    assert_same(dataset.result(), clean({"A.mp4": "long", "C.mp4": "cut"}))
+    assert not [path for path in dataset.folder.rglob("*") if ".part-" in path.name]
