@@ -42,17 +42,17 @@ def make_pool(folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     for name, frames in {
-        "slow": pan("astronaut", 3, 6),  # passes every threshold
-        "other": pan("chelsea", 3, 6),  # as long, and of another quality
-        "fast": pan("coffee", 2, 40),  # motion above 25 % of the short side a second
-        "still": pan("coffee", 2, 0),
-        "cut": chain(pan("coffee", 2, 8), pan("astronaut", 2.5, 7)),  # two shots
-        "long": pan("chelsea", 4.5, 9),  # two or three clips where MAX_SECONDS=2
-        "text": map(with_text, pan("chelsea", 2, 7)),
-        "flat": (frame // 12 + 20 for frame in pan("coffee", 2, 9)),  # low quality
+        "slow": pan("astronaut", 2, 6),  # passes every threshold
+        "other": pan("chelsea", 2, 6),  # as long, and of another quality
+        "fast": pan("coffee", 1.5, 40),  # motion above 25 % of the short side a second
+        "still": pan("coffee", 1.5, 0),
+        "cut": chain(pan("coffee", 1.5, 8), pan("astronaut", 2, 7)),  # two shots
+        "long": pan("chelsea", 3.5, 9),  # two or three clips where MAX_SECONDS=1.6
+        "text": map(with_text, pan("chelsea", 1.5, 7)),
+        "flat": (frame // 12 + 20 for frame in pan("coffee", 1.5, 9)),  # low quality
     }.items():
         write_video(folder / f"{name}.mp4", frames, FPS)
-    write_video(folder / "twin.mp4", pan("astronaut", 3, 6), FPS, options={"crf": "30"})  # a near-duplicate of "slow"
+    write_video(folder / "twin.mp4", pan("astronaut", 2, 6), FPS, options={"crf": "30"})  # a near-duplicate of "slow"
     (folder / "no video.mp4").write_text("no video")
     (folder / "empty.mp4").touch()
     whole = (folder / "cut.mp4").read_bytes()
@@ -70,8 +70,8 @@ class Settings:
     """What a person chooses: variables of the stages, in lower case, and lists of clips."""
 
     detector: str = choice("transitions", "content", stage=1, computed=True)
-    max_seconds: float = choice(10, 2, stage=1, computed=True)  # stage 2 has it as a bound
-    motion_estimator: str = choice("dis", "farneback", stage=2, computed=True)
+    max_seconds: float = choice(10, 1.6, stage=1, computed=True)  # stage 2 has it as a bound
+    cut_inside: str = choice("auto", "flow", stage=2, computed=True)
     quality_threshold: float = choice(1, 2.6, stage=2)
     low_motion_score_threshold: float = choice(1.5, 9, 0, stage=2)
     text_score_threshold: float = choice(0.02, 0.5, stage=2)
