@@ -3,6 +3,7 @@
 `Dataset` knows the stages by their scripts, variables and files alone.
 """
 
+import difflib
 import hashlib
 import json
 import os
@@ -228,7 +229,7 @@ def differences(result: dict, expected: dict) -> str:
         ours, theirs = (_keyed(found[name]) for found in (result, expected))
         lines.append(f"{name}:")
         lines += [
-            f"    {key}: is {_short(ours.get(key))}, a clean run has {_short(theirs.get(key))}"
+            f"    {key}: {_difference(ours.get(key), theirs.get(key))}"
             for key in dict.fromkeys([*theirs, *ours])
             if ours.get(key) != theirs.get(key)
         ]
@@ -245,6 +246,19 @@ def _keyed(found: object) -> dict:
     if isinstance(found, list):
         return dict.fromkeys(map(str, found), "there")
     return {"": found}
+
+
+def _difference(ours: object, theirs: object) -> str:
+    if isinstance(ours, str) and isinstance(theirs, str) and "\n" in theirs:
+        lines = list(difflib.ndiff(theirs.splitlines(), ours.splitlines()))
+        return "\n        ".join(
+            ["a clean run's lines (-) and ours (+):", *(line for line in lines if line[0] in "-+")]
+        )
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        names = [name for name in dict.fromkeys([*theirs, *ours]) if ours.get(name) != theirs.get(name)]
+        if names and len(names) < 6:
+            ours, theirs = ({name: row[name] for name in names if name in row} for row in (ours, theirs))
+    return f"is {_short(ours)}, a clean run has {_short(theirs)}"
 
 
 def _short(found: object) -> str:

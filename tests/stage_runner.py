@@ -215,7 +215,8 @@ def serve(address: str) -> None:
     import pebble
 
     for name in SCRIPTS:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # which the child that shall run it reports
+            importlib.import_module(name)
     cv2.setNumThreads(1)
     pebble.ProcessPool = PoolInThisProcess
     remember_boxes(importlib.import_module("compute_text_score").RapidTextDetector, Path(address).parent)
