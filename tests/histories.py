@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
@@ -21,6 +22,9 @@ from stage_runner import STAGES, Ran, Stages
 
 FPS, WIDTH, HEIGHT = 12, 128, 72
 PROVENANCE = ("made_from", "stamp")  # columns that say what a row was made from: not part of a training set
+STAMP = re.compile(
+    r'^ *"[^"]+\.jsonl": "[0-9a-f]+",?\n', re.M
+)  # of a file, in the card's settings of the filter: provenance
 BROKEN = ("no video", "empty", "truncated")  # sources that cannot be read
 
 
@@ -198,6 +202,7 @@ class Dataset:
             if path.is_file() and not path.name.startswith("export."):
                 is_text = path.suffix in (".md", ".toml", ".jsonl", ".json", ".csv", ".txt", ".yaml")
                 text = path.read_text(encoding="utf-8").replace(str(self.folder), "FOLDER") if is_text else ""
+                text = STAMP.sub("", text) if path.name == "README.md" else text
                 found[path.relative_to(folder).as_posix()] = text or _digest(path)
         return found
 
