@@ -16,6 +16,7 @@ import hashlib
 import importlib
 import os
 import pickle
+import select
 import shutil
 import signal
 import socket
@@ -88,13 +89,13 @@ class Stages:
             [sys.executable, __file__, address],
             env={**os.environ, **threads, "PYTHONPATH": str(ROOT)},
             cwd=ROOT,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
         assert self.server.stdout is not None and self.server.stdout.readline() == b"ready\n"
 
     def close(self) -> None:
-        self.server.terminate()
-        self.server.wait()
+        self.server.communicate()  # the end of its input is its end
         shutil.rmtree(self.folder)
 
     def run(
@@ -228,7 +229,9 @@ def serve(address: str) -> None:
         listening.bind(address)
         listening.listen()
         print("ready", flush=True)
-        while True:
+        while (
+            sys.stdin not in select.select([listening, sys.stdin], [], [])[0]
+        ):  # which ends with the process of the tests
             connection, _ = listening.accept()
             with connection:
                 serve_one(connection)
