@@ -140,21 +140,17 @@ class Histories(RuleBasedStateMachine):
 
     # Settings.
 
-    @rule(draw=st.data(), field=st.sampled_from(FREE))
-    def free_setting(self, draw, field):
+    @rule(draw=st.data(), name=st.sampled_from(sorted(FREE)))
+    def free_setting(self, draw, name):
         """Thresholds, a condition, a list of one's own, words of captions, the export: they apply at the next run, and nothing is refused."""
-        self.happens(f"{field.name}")
-        self.settings = replace(
-            self.settings, **{field.name: draw.draw(st.sampled_from(field.metadata["values"]), field.name)}
-        )
+        self.happens(name)
+        self.settings = replace(self.settings, **{name: draw.draw(st.sampled_from(FREE[name]), name)})
 
-    @rule(draw=st.data(), field=st.sampled_from(COMPUTED))
-    def computed_setting(self, draw, field):
+    @rule(draw=st.data(), name=st.sampled_from(sorted(COMPUTED)))
+    def computed_setting(self, draw, name):
         """A choice that rows depend on: the run is refused until OVERWRITE=1."""
-        self.happens(f"{field.name}")
-        self.settings = replace(
-            self.settings, **{field.name: draw.draw(st.sampled_from(field.metadata["values"]), field.name)}
-        )
+        self.happens(name)
+        self.settings = replace(self.settings, **{name: draw.draw(st.sampled_from(COMPUTED[name]), name)})
 
     @rule(
         which=st.sampled_from(["exclude", "include"]), clips=st.lists(st.sampled_from(CLIPS), unique=True, max_size=3)
