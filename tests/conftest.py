@@ -30,10 +30,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos", "faults of tests/test_chaos.py")
     group.addoption("--faults", type=int, default=0, help="number of faults (default: each kind once)")
     group.addoption("--chaos_seed", type=int, default=0, help="of the moments, scripts and launchers")
+    group = parser.getgroup("histories", "histories of tests/test_histories.py")
+    group.addoption("--histories", type=int, default=0, help="number of histories (default: those of the gate)")
+    group.addoption("--histories_seed", type=int, default=0, help="of what happens in them")
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """The faults of tests/test_chaos.py by kind."""
+    """The faults of tests/test_chaos.py by kind, and what happened in the histories of tests/test_histories.py."""
+    _summarize_faults(terminalreporter)
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            if histories := dict(getattr(report, "user_properties", ())).get("histories"):
+                terminalreporter.section(f"{histories['survived']:,} histories survived ({outcome}: {report.nodeid})")
+                for what, count in sorted(histories["rules"].items(), key=lambda one: (-one[1], one[0])):
+                    terminalreporter.write_line(f"{count:7,}  {what}")
+
+
+def _summarize_faults(terminalreporter) -> None:
     table: dict[str, Counter] = {}
     for outcome in ("passed", "failed", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):

@@ -1,0 +1,296 @@
+"""Run the stage scripts without paying for Python's start at every command: for tests that run hundreds of stages.
+
+The real `sh stage_N.sh` runs, with PYTHON set to a client of a few lines (`python`, written into a folder). The client hands its
+arguments, environment and standard streams to a server that has imported all scripts; the server forks, and the child runs the script's
+`main` as the command line would: the same flags, messages and exit codes, in the process group of the stage, so that a SIGKILL of the group
+meets it at work. What the server cannot do (-m torch.distributed.run, -m tools.run_once), the client does with a real Python.
+
+In the child a video is read in the same process, not in a worker, which takes a third of a second to start: a stand-in for
+pebble's pool; and the boxes of text in a frame are remembered. Kills of real workers and ranks are rules of their own in test_histories.py, with `Stages.run(real=True)`.
+"""
+
+import array
+import concurrent.futures
+import contextlib
+import hashlib
+import importlib
+import os
+import pickle
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTS = tuple(
+    path.stem for path in sorted(ROOT.glob("*.py")) if path.stem != "easyocr_detection_patched"
+)  # that one imports torch
+STAGES = ("stage_1_video_cut.sh", "stage_2_filter_data.sh", "stage_3_video_caption.sh")
+WAIT_SECONDS = 120  # for a stage to end
+NOT_INHERITED = (  # by a stage from the environment of the tests: what its scripts take for choices
+    "MIN_SECONDS", "MAX_SECONDS", "RANK", "WORLD_SIZE", "RAY_ADDRESS", "OVERWRITE", "RETRY_ERRORS", "LAUNCHER", "NUM_PROCESSES", "VIDEO_FOLDER",
+    "OUTPUT_FOLDER", "VIDEO_METADATA_PATH", "DATASET_FOLDER", "FORMAT", "MODEL", "DETECTOR", "WHERE", "EXCLUDE", "INCLUDE", "TRIGGER_WORD",
+)  # fmt: skip
+
+CLIENT = """#!{python} -IS
+import array, os, socket, sys
+words = sys.argv[1:]
+if not words or os.path.dirname(words[0]) != {root!r}:
+    os.execv({full_python!r}, [{full_python!r}, *words])
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    said = [os.getcwd(), str(os.getpgrp()), str(len(words)), *words, *(f"{{k}}={{v}}" for k, v in os.environ.items())]
+    streams = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
+    server.sendmsg([b"streams"], streams)
+    server.sendall("\\0".join(said).encode(errors="surrogateescape"))
+    server.shutdown(socket.SHUT_WR)
+    code = int(server.recv(16) or b"137")
+sys.exit(code)
+"""
+
+
+@dataclass
+class Ran:
+    """What came of a stage, or a script: its exit code, and what it printed on both streams."""
+
+    code: int
+    printed: str
+
+
+class Stages:
+    """The server, and what runs stages by it. `close()` ends it."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="stages-"))
+        self.client = self.folder / "python"
+        address = str(self.folder / "socket")
+        client = CLIENT.format(
+            python=getattr(sys, "_base_executable", sys.executable),
+            full_python=sys.executable,
+            root=str(ROOT),
+            address=address,
+        )
+        self.client.write_text(client)
+        self.client.chmod(0o755)
+        threads = {
+            f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")
+        }  # lest there be threads at the fork
+        self.server = subprocess.Popen(
+            [sys.executable, __file__, address],
+            env={**os.environ, **threads, "PYTHONPATH": str(ROOT)},
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self.server.stdout is not None and self.server.stdout.readline() == b"ready\n"
+
+    def close(self) -> None:
+        self.server.communicate()  # the end of its input is its end
+        shutil.rmtree(self.folder)
+
+    def run(
+        self,
+        command: str,
+        *flags: object,
+        variables: Mapping[str, object] | None = None,
+        kill_after: float | None = None,
+        real: bool = False,
+    ) -> Ran:
+        """Run a stage (`stage_1_video_cut.sh`) or a script (`make_report.py`), with `variables` in its environment.
+
+        `kill_after` seconds, where it still runs, its process group gets SIGKILL. `real`: by a Python of its own, with worker processes.
+        """
+        python = sys.executable if real else str(self.client)
+        environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
+        environment |= {"PYTHON": python, "PRESET": "embedded", "REPORT": "0", "N_JOBS": "1", "GPUS": "0"}
+        environment |= {name: str(value) for name, value in (variables or {}).items()}
+        words = ["sh" if command.endswith(".sh") else python, str(ROOT / command), *map(str, flags)]
+        with tempfile.TemporaryFile(dir=self.folder) as printed:
+            process = subprocess.Popen(
+                words, env=environment, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed, preexec_fn=os.setpgrp
+            )
+            try:
+                process.wait(WAIT_SECONDS if kill_after is None else kill_after)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                _wait_for_group(process.pid)
+                self._wait_for_server()
+                assert kill_after is not None, f"{command} ran longer than {WAIT_SECONDS} s"
+            printed.seek(0)
+            return Ran(process.returncode, printed.read().decode(errors="replace"))
+
+    def _wait_for_server(self) -> None:
+        """Until it has nothing to do: a child that was forked at the moment of a kill has ended."""
+        with socket.socket(socket.AF_UNIX) as server:
+            server.connect(str(self.folder / "socket"))
+            server.shutdown(socket.SHUT_WR)
+            server.recv(1)
+
+
+def _wait_for_group(group: int) -> None:
+    """Until no process of a killed group is at work: a lock is free only then. (Zombies stay where process 1 reaps none.)"""
+    until = time.monotonic() + 10
+    while time.monotonic() < until and any(map(_is_at_work, _members(group))):
+        time.sleep(0.005)
+
+
+def _members(group: int) -> Iterator[psutil.Process]:
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == group:
+                yield process
+
+
+def _is_at_work(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+# The server: everything below runs in its process, and in its children.
+
+
+class PoolInThisProcess:
+    """What the engine uses of `pebble.ProcessPool`, without processes."""
+
+    active = True
+
+    def __init__(self, *_, **__) -> None:
+        pass
+
+    def schedule(self, function, args=(), kwargs=None, timeout=None) -> concurrent.futures.Future:
+        future: concurrent.futures.Future = concurrent.futures.Future()
+        try:
+            future.set_result(function(*args, **(kwargs or {})))
+        except Exception as error:  # noqa: BLE001 (as in a worker)
+            future.set_exception(error)
+        return future
+
+    def close(self) -> None:
+        pass
+
+    stop = close
+
+    def join(self, timeout=None) -> None:
+        pass
+
+
+def remember_boxes(detector: type, folder: Path) -> None:
+    """Keep what a text detector finds in a frame in `folder`, for the other children: the network is what costs most, and the same few
+    clips are scored again and again.
+    """
+    find = detector.__call__
+
+    def found(self, frame: np.ndarray):
+        key = hashlib.sha256(repr((frame.shape, sorted(self.settings.items()))).encode() + frame.tobytes()).hexdigest()
+        path = folder / f"{key}.pickle"
+        if not path.exists():
+            boxes = find(self, frame)
+            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as out:
+                pickle.dump(boxes, out)
+            os.replace(out.name, path)
+        return pickle.loads(path.read_bytes())
+
+    detector.__call__ = found
+
+
+def serve(address: str) -> None:
+    import gc
+    from multiprocessing import forkserver
+
+    import cv2
+    import duckdb  # noqa: F401 (what scripts import only where they need it)
+    import onnxruntime  # noqa: F401
+    import pebble
+
+    for name in SCRIPTS:
+        with contextlib.suppress(ImportError):  # which the child that shall run it reports
+            importlib.import_module(name)
+    cv2.setNumThreads(1)
+    pebble.ProcessPool = PoolInThisProcess
+    remember_boxes(importlib.import_module("compute_text_score").RapidTextDetector, Path(address).parent)
+    forkserver.ensure_running = lambda: None
+    gc.collect()
+    gc.freeze()
+    # OpenBLAS and others have their threads by now, or none: a fork has the one that forks.
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(address)
+        listening.listen()
+        print("ready", flush=True)
+        while (
+            sys.stdin not in select.select([listening, sys.stdin], [], [])[0]
+        ):  # which ends with the process of the tests
+            connection, _ = listening.accept()
+            with connection:
+                serve_one(connection)
+
+
+def serve_one(connection: socket.socket) -> None:
+    _, ancillary, _, _ = connection.recvmsg(7, socket.CMSG_SPACE(3 * 4))
+    streams = array.array("i")
+    for _, _, data in ancillary:
+        streams.frombytes(data)
+    said = b""
+    while piece := connection.recv(1 << 16):
+        said += piece
+    try:
+        if len(streams) == 3 and said:
+            child = os.fork()
+            if not child:
+                connection.close()
+                run_script(said.decode(errors="surrogateescape").split("\0"), streams)
+            _, status = os.waitpid(child, 0)
+            with contextlib.suppress(OSError):  # the client was killed with its group
+                connection.sendall(str(os.waitstatus_to_exitcode(status) % 256).encode())
+    finally:
+        for stream in streams:
+            os.close(stream)
+
+
+def run_script(said: list[str], streams: array.array) -> None:
+    """In a child: what the command line would do. Does not return."""
+    code = 70
+    try:
+        folder, group, count, *rest = said
+        words, variables = rest[: int(count)], rest[int(count) :]
+        with contextlib.suppress(OSError):  # a group that was killed meanwhile
+            os.setpgid(0, int(group))
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(one.split("=", 1) for one in variables)
+        sys.argv = [word for word in words if not word.startswith("--plot")]  # histograms cost more than the rest
+        sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)
+        sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)
+        script = importlib.import_module(Path(words[0]).stem)
+        script.run(script.main)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1 if end.code else 0
+    except BaseException:  # noqa: BLE001 (reported, as by Python)
+        import traceback
+
+        traceback.print_exc()
+        code = 1
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        with contextlib.suppress(Exception):
+            sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
