@@ -108,4 +108,6 @@ def filters_of(path: str | None) -> dict | None:
         found = json.loads(settings.read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and "filters" in found else None
+    if not isinstance(found, dict) or "filters" not in found:
+        return None
+    return {name: value for name, value in found.items() if name not in ("script", "inputs")}

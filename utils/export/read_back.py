@@ -47,7 +47,7 @@ def from_csv(folder: Path) -> Iterator[Pair]:
 
 
 def from_musubi(folder: Path) -> Iterator[Pair]:
-    for dataset in _toml(folder / "dataset.toml")["datasets"]:
+    for dataset in _toml(folder / "dataset.toml").get("datasets", []):
         yield from from_jsonl(folder, dataset["video_jsonl_file"], "video_path", "caption")
 
 

@@ -365,7 +365,7 @@ class ResultFile:
     def _check_owner(self) -> None:
         """`x.csv` and `x.jsonl` of one folder would share their settings and errors: the second of them is refused."""
         owner = settings_of(self.path).get("file", self.path.name)
-        if not isinstance(owner, str) or owner != os.path.basename(owner):
+        if not isinstance(owner, str) or not owner or owner != os.path.basename(owner):
             raise UsageError(f"{self.settings_path}: file is {owner!r:.60}, not the name of a result file; pass --overwrite, or remove it")
         if owner != self.path.name and self.path.with_name(owner).exists():
             raise UsageError(
