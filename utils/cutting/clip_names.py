@@ -8,8 +8,10 @@ from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 from utils.cutting.clip_writer import read_identity
+from utils.own_files import inside
 from utils.storage import find
 from utils.video.opening import writing
+from utils.video_utils import CLIP_NAME
 from utils.working_copies import local_path, remove
 
 MAX_NAME_BYTES = 250  # of 255 that file systems allow: a clip being written has a dot and .tmp around its name
@@ -50,7 +52,7 @@ def remove_other_clips(output_folder: str, row: dict, keep: Collection[str]) -> 
     for path in folder.glob("*") if folder.is_dir() else ():
         unfinished = re.fullmatch(rf"\.{prefix}\d{{3,}}\.mp4\.tmp", path.name)
         unwanted = re.fullmatch(rf"{prefix}\d{{3,}}\.mp4", path.name) and path.name not in keep
-        if unfinished or (unwanted and read_identity(path).get("identity", {}).get("source") == row["video_path"]):
+        if unfinished or (unwanted and _source_of(path) == row["video_path"]):
             with writing(path):
                 path.unlink()
 
@@ -63,7 +65,7 @@ def remove_other_objects(output_folder: str, row: dict, keep: Collection[str]) -
         if not re.fullmatch(r"\d{3,}\.mp4", name.removeprefix(prefix)):
             continue
         copy = local_path(output_folder) / name
-        if copy.name in keep or read_identity(copy).get("identity", {}).get("source") != row["video_path"]:
+        if copy.name in keep or _source_of(copy) != row["video_path"]:
             left.add(name)
         else:
             with writing(copy):
@@ -81,9 +83,18 @@ def remove_working_copies(output_folder: str, row: dict) -> None:
 
 def remove_unowned_clips(output_folder: str, prefixes: dict[str, str], clips: list[dict]) -> None:
     """Remove listed clips whose source gives none any more, or names them otherwise. `prefixes`: of each source that
-    gives clips; clips under the same names are replaced when the source is cut.
+    gives clips; clips under the same names are replaced when the source is cut. A list may name any file: only one in the
+    folder goes that is a clip of that source by its own word.
     """
     for clip in clips:
         prefix = prefixes.get(clip["source_path"])
         if prefix is None or not clip["video_path"].startswith(prefix):
-            remove(local_path(output_folder) / mirrored(clip["video_path"]))
+            path = inside(local_path(output_folder), clip["video_path"])
+            if path and CLIP_NAME.fullmatch(path.name) and _source_of(path) == clip["source_path"]:
+                with writing(path):
+                    remove(path)
+
+
+def _source_of(path: Path) -> str | None:
+    """The source that a clip says it was cut from; None where it is none of ours."""
+    return read_identity(path).get("identity", {}).get("source")
