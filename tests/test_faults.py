@@ -156,6 +156,46 @@ def test_ctrl_c_at_any_moment_of_the_start_is_a_sentence(tmp_path):
         assert "Traceback" not in output and (process.returncode, "interrupted" in output) in ((130, True), (0, False))
 
 
+@pytest.mark.slow
+def test_ctrl_c_in_the_first_moments_is_no_traceback_but_one_of_python_s_own_start(tmp_path):
+    """Before our first line runs, and while Python looks for the folder of our first import, it is Python's to answer."""
+    command, ours = finding_shots(tmp_path), 0
+    for number in range(60):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        time.sleep(number / 60 * 0.2)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert f"{ROOT}/utils/" not in output, output
+        assert process.returncode in (130, 1, -signal.SIGINT), output
+        ours += output == "interrupted before any work\n"
+    assert ours > 30
+
+
+SAVES_IN_PEACE = """
+import os, signal, sys, threading, time
+sys.path.insert(0, {root!r})
+from utils.cli import run
+
+def main():
+    threading.Timer(0.1, lambda: [os.kill(os.getpid(), n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGINT)]).start()
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(0.5)
+        print("saved", flush=True)
+
+run(main)
+"""
+
+
+def test_a_signal_that_comes_twice_does_not_interrupt_what_is_being_saved(tmp_path):
+    """From the terminal, and passed on by a stage's shell or torchrun."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SAVES_IN_PEACE.format(root=str(ROOT))], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (130, "saved\n") and "Traceback" not in ended.stderr, ended.stderr
+
+
 LOSES_CTRL_C = """
 import signal, sys, threading
 sys.path.insert(0, {root!r})

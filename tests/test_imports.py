@@ -2,12 +2,14 @@
 
 import ast
 import graphlib
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # From the bottom up. A room imports itself and what is below it; rooms on one line do not know each other.
 LAYERS = (
-    "utils.errors utils.startup",
+    "utils.errors utils.own_files utils.startup",
     "utils.columns utils.storage",
     "utils.parquet",
     "utils.database utils.working_copies",
@@ -82,3 +84,10 @@ def test_every_room_is_in_the_layout():
     assert set(HEIGHTS) >= {room(name) for name in MODULES if name.startswith("utils.")}, "give it a line in LAYERS"
     folders = [folder.parent.name for folder in ROOT.glob("utils/*/__init__.py")]
     assert [name for name in folders if f"{name}/" not in layout] == []
+
+
+def test_the_first_import_of_a_script_imports_nothing_that_python_s_own_start_has_not():
+    """Ctrl-C meanwhile would be a traceback."""
+    told = "import sys; before = {*sys.modules}; import utils.startup; print(*sorted({*sys.modules} - before))"
+    ran = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(ran.stdout.split()) <= {"utils", "utils.startup", "_signal"}

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, field, fields
@@ -32,6 +33,7 @@ class Dataclass(Protocol):
 T = TypeVar("T", bound="Dataclass")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 SECONDS_TO_END = 5  # after Ctrl-C; what is done is saved within a second
+SECONDS_OF_ONE_SIGNAL = 1
 LARGEST = 1e12  # of any number that a flag takes; an infinity is above it
 
 
@@ -320,26 +322,41 @@ def filter_bounds(args: argparse.Namespace) -> list[tuple[str, str, float, float
     return sorted(bounds, key=lambda one: (one[0] == motion_path, one[1] != "motion_score" and one[0] == motion_path))
 
 
-def _interrupt(*_) -> None:
+_interrupted_at = -math.inf  # when the last signal came, monotonic seconds
+
+
+def _interrupt(number: int, _) -> None:
     """Raises: `KeyboardInterrupt`, and again until the script has ended: Python drops it in some callbacks, and a lock that
-    it leaves held may keep worker processes from being stopped.
+    it leaves held may keep worker processes from being stopped. One signal that a terminal, a stage's shell and torchrun
+    all pass on interrupts once, not what is being saved.
     """
-    signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_END, SECONDS_TO_END)
-    raise KeyboardInterrupt
+    global _interrupted_at
+    now, before = time.monotonic(), _interrupted_at
+    _interrupted_at = now
+    if number == signal.SIGALRM or now - before > SECONDS_OF_ONE_SIGNAL:
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_END, SECONDS_TO_END)
+        raise KeyboardInterrupt
 
 
 def run(main: Callable[[], None]) -> None:
     """Call a script's `main` and turn its ends into exit codes. SIGTERM ends like Ctrl-C: what is done is written
     first.
     """
-    for number in SIGNALS:  # a shell's background jobs start with SIGINT ignored
-        signal.signal(number, _interrupt)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8, nor the terminal
+    try:
+        sys.exit(_ended(main))
+    except KeyboardInterrupt:  # while another was reported
+        end_at_once()
+
+
+def _ended(main: Callable[[], None]) -> int:
     code = 0
     try:
         try:
+            for number in SIGNALS:  # a shell's background jobs start with SIGINT ignored
+                signal.signal(number, _interrupt)
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8, nor the terminal
             code = _exit_code(main)
         except KeyboardInterrupt:
             code = 130
@@ -349,7 +366,7 @@ def run(main: Callable[[], None]) -> None:
         sys.stdout.flush()
     except BrokenPipeError:  # `| head -1`: nobody reads the last lines
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
+    return code
 
 
 def _exit_code(main: Callable[[], None]) -> int:
