@@ -35,6 +35,7 @@ from utils.cutting.clip_names import add_clip_prefixes, remove_unowned_clips
 from utils.cutting.clip_track import Encoding
 from utils.cutting.spans import ClipLimits, long_enough, shots_of, unusable_of, usable_spans
 from utils.cutting.split import split_video
+from utils.cutting.unfinished import sweep_unfinished
 from utils.errors import UsageError
 from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
 from utils.pipeline.ranks import Ranks
@@ -197,7 +198,11 @@ def main() -> None:
         done_word="cut",
     )
     ranks = Ranks()
-    process_rows(step, rows, from_flags(RunOptions, args), ranks)
+    try:
+        process_rows(step, rows, from_flags(RunOptions, args), ranks)
+    finally:
+        if ranks.rank == 0:  # also after a signal or a full disk: what was being written is of no use
+            sweep_unfinished(local_path(args.output_folder))
     if ranks.rank:
         return
     shots = [shot for row in rows for shot in shots_of(row)]

@@ -50,9 +50,9 @@ def remove_other_clips(output_folder: str, row: dict, keep: Collection[str]) -> 
     path, prefix = local_path(output_folder) / row["clip_prefix"], re.escape(Path(row["clip_prefix"]).name)
     folder = path.parent
     for path in folder.glob("*") if folder.is_dir() else ():
-        unfinished = re.fullmatch(rf"\.{prefix}\d{{3,}}\.mp4\.tmp", path.name)
+        half_written = re.fullmatch(rf"\.{prefix}\d{{3,}}\.mp4\.tmp", path.name)
         unwanted = re.fullmatch(rf"{prefix}\d{{3,}}\.mp4", path.name) and path.name not in keep
-        if unfinished or (unwanted and _source_of(path) == row["video_path"]):
+        if half_written or (unwanted and _source_of(path) == row["video_path"]):
             with writing(path):
                 path.unlink()
 
