@@ -13,7 +13,7 @@ LAYERS = (
     "utils.columns utils.storage",
     "utils.parquet",
     "utils.database utils.working_copies",
-    "utils.rows utils.video",
+    "utils.ending utils.rows utils.video",
     "utils.cli utils.video_utils",
     "utils.pipeline",
     "utils.models",

@@ -1,5 +1,5 @@
 """The first import of every script: what Ctrl-C and SIGTERM do while the others, half a second of them, are imported; and
-open standard streams. `cli.run` takes over from here.
+open standard streams. `ending.run` takes over from here.
 
 It imports only what Python's own start has: `signal` and `contextlib` take 10 ms, in which Ctrl-C would be a traceback.
 """
