@@ -16,6 +16,7 @@ import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the other
 import io
 from functools import partial
 
+import av
 import numpy as np
 from PIL import Image
 
@@ -47,10 +48,7 @@ def measured(row: dict) -> dict:
 
 def attribute_columns(row: dict, video_folder: str | None, frame_sampling: FrameSampling) -> dict:
     """The columns of one clip without a model."""
-    indices, _, frames = frame_sampling.frames(locate(row["video_path"], video_folder))
-    images = [
-        frame_to_array(frame, "rgb24", (160, max(2, round(160 * frame.height / frame.width)))) for frame in frames
-    ]
+    indices, _, images = frame_sampling.each(locate(row["video_path"], video_folder), _small)
     on_screen = {name: row[name] for name in ("text_score",) if name in row}
     return {
         "image_caption_model": "attributes",
@@ -59,6 +57,10 @@ def attribute_columns(row: dict, video_folder: str | None, frame_sampling: Frame
         "sampled_frame_caption": [describe(frame_attributes([image]) | on_screen) for image in images],
         "attributes": frame_attributes(images) | measured(row),
     }
+
+
+def _small(frame: av.VideoFrame) -> np.ndarray:
+    return frame_to_array(frame, "rgb24", (160, max(2, round(160 * frame.height / frame.width))))
 
 
 def frame_attributes(frames: list[np.ndarray]) -> dict:
@@ -71,9 +73,13 @@ def read_images(
     row: dict, video_folder: str | None, frame_sampling: FrameSampling, max_pixels: int, as_jpeg: bool
 ) -> dict:
     """The sampled frames of one clip as its engine takes them: `images`, `indices` and `seconds`."""
-    indices, seconds, frames = frame_sampling.frames(locate(row["video_path"], video_folder))
-    images = [fit_pixels(frame_to_array(frame, "rgb24"), max_pixels) for frame in frames]
-    return {"indices": indices, "seconds": seconds, "images": [jpeg(i) for i in images] if as_jpeg else images}
+
+    def image_of(frame: av.VideoFrame) -> bytes | np.ndarray:
+        image = fit_pixels(frame_to_array(frame, "rgb24"), max_pixels)
+        return jpeg(image) if as_jpeg else image
+
+    indices, seconds, images = frame_sampling.each(locate(row["video_path"], video_folder), image_of)
+    return {"indices": indices, "seconds": seconds, "images": images}
 
 
 def fit_pixels(image: np.ndarray, max_pixels: int) -> np.ndarray:

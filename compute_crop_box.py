@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 
@@ -49,13 +50,8 @@ MARK_SIDE = 360  # pixels of the short side at which bars and marks are looked f
 
 def read_clip(row: dict, video_folder: str | None, sampling: FrameSampling) -> dict[str, Any]:
     """Bars and marks of one clip, in pixels of its upright frame, and its frames, uint8 (H, W, 3), RGB, as the text detector sees them."""
-    indices, _, found = sampling.frames(locate(row["video_path"], video_folder))
-    width, height = found[0].width, found[0].height
-    scale = min(1, SHORT_SIDE / min(width, height))
-    frames = [
-        frame_to_array(frame, "rgb24", (max(1, round(width * scale)), max(1, round(height * scale)))) for frame in found
-    ]
-    size = (height, width) if display_transform(found[0])[0] % 2 else (width, height)
+    indices, _, seen = sampling.each(locate(row["video_path"], video_folder), _as_seen)
+    frames, (_, size) = [frame for frame, _ in seen], seen[0]
     grays = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
     factor = min(1, MARK_SIDE / min(grays.shape[1:]))
     small = np.stack([cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for gray in grays])
@@ -74,6 +70,14 @@ def read_clip(row: dict, video_folder: str | None, sampling: FrameSampling) -> d
         if marks is None
         else [_scaled((x + picture[0], y + picture[1], w, h), to_whole) for x, y, w, h in marks],
     }
+
+
+def _as_seen(frame: av.VideoFrame) -> tuple[np.ndarray, tuple[int, int]]:
+    """A frame as the text detector sees it, and the size of the whole upright frame, (width, height)."""
+    width, height = frame.width, frame.height
+    scale = min(1, SHORT_SIDE / min(width, height))
+    size = (height, width) if display_transform(frame)[0] % 2 else (width, height)
+    return frame_to_array(frame, "rgb24", (max(1, round(width * scale)), max(1, round(height * scale)))), size
 
 
 def crop_columns(batch: list[dict], boxes_in: Callable[[np.ndarray], np.ndarray], min_crop_share: float) -> list[dict]:

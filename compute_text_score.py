@@ -19,6 +19,7 @@ import argparse
 from collections.abc import Callable
 from functools import partial
 
+import av
 import numpy as np
 
 from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
@@ -61,20 +62,19 @@ def read_frames(
     """The columns that are known, and frames, uint8 (H, W, 3), RGB, no larger than the detector sees them: neither side above its
     limit, in pixels. Of a row with a crop_box, what is inside it.
     """
-    indices, _, frames = sampling.frames(locate(row["video_path"], video_folder))
     box = row.get("crop_box")
-    if box is not None:
-        x, y, width, height = box
-        whole = [frame_to_array(frame, "rgb24") for frame in frames]
-        inside = [np.ascontiguousarray(frame[y : y + height, x : x + width]) for frame in whole]
+
+    def as_seen(frame: av.VideoFrame) -> np.ndarray:
+        width, height = box[2:] if box is not None else (frame.width, frame.height)
         scale = min(1, short_side / min(width, height), long_side / max(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
-        columns = {"sample_frame_idx": indices, "text_crop_box": box}
-        return columns, inside if scale == 1 else [resize(frame, *size) for frame in inside]
-    width, height = frames[0].width, frames[0].height
-    scale = min(1, short_side / min(width, height), long_side / max(width, height))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return {"sample_frame_idx": indices}, [frame_to_array(frame, "rgb24", size) for frame in frames]
+        if box is None:
+            return frame_to_array(frame, "rgb24", size)
+        inside = np.ascontiguousarray(frame_to_array(frame, "rgb24")[box[1] : box[1] + height, box[0] : box[0] + width])
+        return inside if scale == 1 else resize(inside, *size)
+
+    indices, _, frames = sampling.each(locate(row["video_path"], video_folder), as_seen)
+    return {"sample_frame_idx": indices, **({} if box is None else {"text_crop_box": box})}, frames
 
 
 def crop_boxes(path: str, video_folder: str | None) -> Callable[[str], list | None]:

@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import av
 import numpy as np
 
 from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
@@ -38,8 +39,8 @@ from utils.pipeline.ranks import Ranks
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.rows import digest
-from utils.scoring.nsfw import nsfw_columns
-from utils.scoring.technical import BLOCK, technical_columns
+from utils.scoring.nsfw import highest, model_input
+from utils.scoring.technical import BLOCK, means, measure_frame
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
 from utils.video.timing import encoding_facts
@@ -59,12 +60,13 @@ class Embedded(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric either `measure`s frames, uint8 (H, W, 3), RGB, in the reading processes, or `score`s what its `model`
-    gives of them; the first of its columns is the one that a clip is judged by, and names the result file.
+    """A metric either `look`s at each frame, uint8 (H, W, 3), RGB, in the reading processes and `combine`s what it found, or
+    `score`s what its `model` gives of the frames; the first of its columns is the one that a clip is judged by, and names the result file.
     """
 
     columns: dict[str, Column]
-    measure: Callable[[Sequence[np.ndarray]], dict[str, float]] | None = None
+    look: Callable[[np.ndarray], Any] | None = None
+    combine: Callable[[Sequence[Any]], dict[str, float]] | None = None
     score: Callable[[Embedded], float | list[float]] | None = None
     model: str = ""  # of MODEL_FLAGS, as the next
     predictor: str = ""
@@ -108,7 +110,8 @@ METRICS = {
             "noise": Column("standard deviation in gray levels", 0),
             "blockiness": Column("steps on the 8-pixel grid over those beside it, 1 for none", 0),
         },
-        measure=technical_columns,
+        look=measure_frame,
+        combine=means,
         min_side=BLOCK,
     ),
     "NSFWScore": Metric(
@@ -117,7 +120,8 @@ METRICS = {
                 "probability of pornography by open_nsfw, the highest of the frames", 0, 1, passes=(None, 0.8)
             )
         },
-        measure=nsfw_columns,
+        look=model_input,
+        combine=highest,
     ),
     "AestheticScore": Metric(
         {"aesthetic_score": Column("LAION's predictor v2 on CLIP ViT-L/14, about 1–10, a list", passes=(4, None))},
@@ -179,27 +183,41 @@ def read_clip(
         captions |= METRICS[name].captions
         if METRICS[name].captions and not (isinstance(text, str) and text.strip()):
             raise VideoError(f"{path!r} has no text in the column {caption!r}, which {name} compares it with")
-    indices, _, found = sampling.frames(path)
-    frames = [frame_to_array(frame, "rgb24") for frame in found]
+    look = partial(look_at, path=path, metrics=metrics, transforms=transforms)
+    indices, _, frames = sampling.each(path, look)
     columns: dict[str, Any] = {"sample_frame_idx": indices}
-    height, width = frames[0].shape[:2]
     for name in metrics:
         metric = METRICS[name]
         if sampling.frame_sample_method == "keyframe" and len(frames) < metric.min_frames:
             raise VideoError(f"{path!r} has one keyframe, and {name} compares two frames or more: sample uniform")
+        if metric.combine:
+            found = metric.combine([seen[name] for seen in frames])
+            columns |= {column: round(value, 4) for column, value in found.items()}
+    columns |= encoding_facts(path)
+    if not transforms:
+        return columns
+    made_from = {"caption_made_from": digest(row, [caption])} if captions else {}
+    seen = {model: np.stack([seen[model] for seen in frames]) for model in transforms}
+    return {"columns": columns | made_from, "text": text, **seen}
+
+
+def look_at(
+    frame: av.VideoFrame, path: str, metrics: list[str], transforms: dict[str, ImageTransform]
+) -> dict[str, Any]:
+    """What each metric finds in a frame, and the frame as each model sees it, by their names. The frame itself is not kept."""
+    pixels = frame_to_array(frame, "rgb24")
+    height, width = pixels.shape[:2]
+    seen: dict[str, Any] = {}
+    for name in metrics:
+        metric = METRICS[name]
         if min(height, width) < metric.min_side:
             raise VideoError(
                 f"{path!r}: a frame of {width}x{height} pixels is too small for {name}, "
                 f"which needs {metric.min_side} each way"
             )
-        if metric.measure:
-            columns |= {column: round(value, 4) for column, value in metric.measure(frames).items()}
-    columns |= encoding_facts(path)
-    if not transforms:
-        return columns
-    made_from = {"caption_made_from": digest(row, [caption])} if captions else {}
-    seen = {model: np.stack([transform(frame) for frame in frames]) for model, transform in transforms.items()}
-    return {"columns": columns | made_from, "text": text, **seen}
+        if metric.look:
+            seen[name] = metric.look(pixels)
+    return seen | {model: transform(pixels) for model, transform in transforms.items()}
 
 
 def score_clips(

@@ -13,8 +13,8 @@ if [ $# -gt 0 ]; then
     videos=$(cd -- "$1" && pwd)
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
-. utils/setup_venv.sh
-trap 'exit 143' TERM # as in presets/choose.sh
+. tools/setup_venv.sh
+. presets/foreground.sh
 export PYTHON PRESET=${PRESET:-embedded}
 
 if [ -n "$videos" ]; then
@@ -24,9 +24,9 @@ else
     export DATASET_FOLDER=${DATASET_FOLDER:-$PWD/datasets/panda_70m}
     videos=$DATASET_FOLDER/before_vcut
     mkdir -p "$videos"
-    [ -e "$videos/sample.mp4" ] || "$PYTHON" -m tools.sample_video "$videos/sample.mp4"
+    [ -e "$videos/sample.mp4" ] || run_child "$PYTHON" -m tools.sample_video "$videos/sample.mp4"
 fi
-VIDEO_FOLDER=$videos sh stage_1_video_cut.sh
-sh stage_2_filter_data.sh
-sh stage_3_video_caption.sh
-"$PYTHON" -m tools.summary --dataset_folder="$DATASET_FOLDER"
+run_child env VIDEO_FOLDER="$videos" sh stage_1_video_cut.sh
+run_child sh stage_2_filter_data.sh
+run_child sh stage_3_video_caption.sh
+run_child "$PYTHON" -m tools.summary --dataset_folder="$DATASET_FOLDER"

@@ -5,7 +5,7 @@
 #   bash run_tests.sh -k cutting -x
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-. utils/setup_venv.sh
+. tools/setup_venv.sh
 if [ $# -eq 0 ]; then
     # All three report before the gate stops. The type checker is mypy because it comes from PyPI like everything else; pyright needs node.
     failed=0

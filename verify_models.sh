@@ -4,5 +4,5 @@
 #   bash verify_models.sh --presets embedded     what needs no download
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-. utils/setup_venv.sh
+. tools/setup_venv.sh
 exec "$PYTHON" -m tools.verify_models "$@"

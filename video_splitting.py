@@ -38,6 +38,7 @@ from utils.cutting.clip_names import clip_prefixes, is_as_written, orphans
 from utils.cutting.clip_track import Encoding
 from utils.cutting.spans import ClipLimits, long_enough, shots_of, unusable_of, usable_spans
 from utils.cutting.split import split_video
+from utils.cutting.unfinished import sweep_unfinished
 from utils.errors import UsageError
 from utils.pipeline.ancestry import begun_with, last_checked, unchanged_sizes
 from utils.pipeline.process import RunOptions, Step, process_rows
@@ -202,7 +203,11 @@ def main() -> None:
         done_word="cut",
     )
     ranks = Ranks()
-    process_rows(step, rows, from_flags(RunOptions, args), ranks)
+    try:
+        process_rows(step, rows, from_flags(RunOptions, args), ranks)
+    finally:
+        if ranks.rank == 0:  # also after a signal or a full disk: what was being written is of no use
+            sweep_unfinished(local_path(args.output_folder))
     if ranks.rank:
         return
     left = orphans(args.output_folder, rows_in(args.saved_path).index(quiet=True).keys)

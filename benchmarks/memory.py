@@ -2,18 +2,21 @@
 
     python -m benchmarks.memory VIDEO
     python -m benchmarks.memory VIDEO --minutes 1 60
+    python -m benchmarks.memory --largest_frames
 
-Motion runs on the clips, as in stage 2, and on the uncut video.
+Motion runs on the clips, as in stage 2, and on the uncut video. --largest_frames instead measures the scripts that sample frames on a
+video of the largest frames that are read, 8192 x 8192 pixels.
 """
 
 import argparse
 import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.cases import FFMPEG, Case, detection, motion, prepare, splitting
+from benchmarks.cases import DECODE, FFMPEG, Case, detection, motion, prepare, script, splitting
 from benchmarks.measure import compare, table
 
 
@@ -29,11 +32,42 @@ def motion_of_clips(case: Case, out: Path) -> list[list[str]]:
     return motion(replace(case, folder=case.found), out)
 
 
+def largest_frames(folder: Path) -> None:
+    """Print what reading frames of 8192 x 8192 pixels takes; eight of them, as x264 stores them when it is in a hurry."""
+    lavfi = ["-f", "lavfi", "-i", "testsrc2=size=8192x8192:rate=2", "-t", "4", "-pix_fmt", "yuv420p"]
+    subprocess.run([*FFMPEG, *lavfi, "-preset", "ultrafast", str(folder / "a.mp4")], check=True)
+    case = Case(folder, folder)
+
+    def scoring(case: Case, out: Path, name: str) -> list[list[str]]:
+        return [script(name, case, "--saved_path", out / "score.jsonl")]
+
+    sides = {"decoding alone": partial(plain_decoding_of, folder / "a.mp4")}
+    for name in ("compute_video_frame_quality.py", "compute_text_score.py", "compute_crop_box.py"):
+        sides[name] = partial(partial(scoring, name=name), case)
+    usages = compare(sides, runs=1)
+    print(
+        table(
+            ["8192 x 8192 pixels", "largest process, MiB"], [[n, f"{u.largest_mib:.0f}"] for n, (u,) in usages.items()]
+        )
+    )
+
+
+def plain_decoding_of(video: Path, out: Path) -> list[list[str]]:
+    return [[sys.executable, "-c", DECODE, str(video)]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("video", type=Path, help="the video to repeat, with codecs that mp4 can hold")
+    parser.add_argument("video", type=Path, nargs="?", help="the video to repeat, with codecs that mp4 can hold")
     parser.add_argument("--minutes", type=float, nargs=2, default=(1, 10), help="the two lengths (default: 1 10)")
+    parser.add_argument("--largest_frames", action="store_true", help="measure large frames, not long videos")
     args = parser.parse_args()
+    if args.largest_frames:
+        with tempfile.TemporaryDirectory() as name:
+            largest_frames(Path(name))
+        return
+    if not args.video:
+        parser.error("give a VIDEO, or --largest_frames")
     sides = {
         "cutscene_detect.py": detection,
         **{

@@ -1,5 +1,5 @@
 # Sourced by the stage scripts, which set $here: the dataset root, the Python to run, the number of GPUs, and the preset.
-trap 'exit 143' TERM # of the whole group, as in `docker stop`: the shell waits for its script, which saves what is done
+. "$here/presets/foreground.sh"
 DATASET_FOLDER=${DATASET_FOLDER:-$here/datasets/panda_70m}
 if [ -z "${PYTHON:-}" ]; then
     if [ -x "$here/.venv/bin/python" ]; then PYTHON=$here/.venv/bin/python; else PYTHON=python3; fi
@@ -60,7 +60,7 @@ launch() {
     fi
     set -- "$PYTHON" "$@"
     echo "+ $*"
-    "$@"
+    run_child "$@"
 }
 
 # A script that shares its rows between ranks, or gives them to Ray.

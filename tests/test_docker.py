@@ -1,5 +1,6 @@
 """The Dockerfile, compose.yaml and docs/docker.md: without Docker, which no test has. tests/docker/clean_root.py runs every step."""
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from conftest import ROOT
@@ -118,25 +120,106 @@ def test_compose_itself_takes_the_file():
     pytest.skip("docker compose is not installed")
 
 
-def test_a_stage_that_is_stopped_waits_for_its_script(tmp_path):
-    """As in `docker stop`: the signal goes to all processes, and when the first of them ends the container is gone."""
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("sample") / "a.mp4"
+    make_sample_video(path, width=640, height=360)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("command", "whom", "number", "code"),
+    [
+        (["sh", "stage_1_video_cut.sh"], "group", signal.SIGTERM, 143),  # `docker stop` with tini -g
+        (["sh", "stage_1_video_cut.sh"], "shell", signal.SIGTERM, 143),  # without tini, or a scheduler
+        (["bash", "--posix", "stage_1_video_cut.sh"], "shell", signal.SIGTERM, 143),
+        (["sh", "stage_1_video_cut.sh"], "group", signal.SIGINT, 130),  # Ctrl-C in a terminal
+        (["sh", "stage_1_video_cut.sh"], "shell", signal.SIGINT, 130),
+        (["bash", "quickstart.sh"], "shell", signal.SIGTERM, 143),
+        (["bash", "quickstart.sh"], "group", signal.SIGINT, 130),
+    ],
+)
+def test_a_stage_that_is_stopped_ends_its_script_and_waits_for_it(command, whom, number, code, sample, tmp_path):
+    """When the first process of a container ends, the others are gone."""
+    set_up = ROOT / ".venv" / "requirements.lock"
+    if "quickstart.sh" in command and not (
+        set_up.exists() and set_up.read_bytes() == (ROOT / "requirements.lock").read_bytes()
+    ):
+        pytest.skip("quickstart.sh would set up .venv")
     (tmp_path / "before_vcut").mkdir()
-    make_sample_video(tmp_path / "before_vcut" / "a.mp4", width=640, height=360)
-    environment = {**os.environ, "DATASET_FOLDER": str(tmp_path), "PYTHON": sys.executable, "PRESET": "embedded"}
-    stage = subprocess.Popen(
-        ["sh", ROOT / "stage_1_video_cut.sh"],
-        env=environment,
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    for name in "abc":
+        shutil.copy(sample, tmp_path / "before_vcut" / f"{name}.mp4")
+    arguments = [tmp_path / "before_vcut"] if "quickstart.sh" in command else []
+    environment = {
+        **os.environ,
+        "DATASET_FOLDER": str(tmp_path),
+        "PYTHON": sys.executable,
+        "PRESET": "embedded",
+        "MARK": str(tmp_path),
+    }
+    with open(tmp_path / "printed", "w") as printed:
+        stage = subprocess.Popen(
+            [*command, *arguments], cwd=ROOT, env=environment | {"N_JOBS": "1"}, start_new_session=True, stdout=printed, stderr=printed
+        )  # fmt: skip
     last = time.monotonic() + 60
     while not (tmp_path / "scenes.settings.json").exists():
         assert stage.poll() is None and time.monotonic() < last
         time.sleep(0.05)
-    os.killpg(stage.pid, signal.SIGTERM)
-    assert stage.wait(30) == 143
-    assert "what is done is saved" in stage.stderr.read()
+    if whom == "group":
+        os.killpg(stage.pid, number)
+    else:
+        stage.send_signal(number)
+    begun = time.monotonic()
+    assert stage.wait(30) == code and time.monotonic() - begun < 10
+    printed = (tmp_path / "printed").read_text()
+    assert "what is done is saved" in printed and "Traceback" not in printed, printed
+    assert "video_splitting.py" not in printed and not (tmp_path / "clips.jsonl").exists(), printed
+    until = time.monotonic() + 3  # workers see that their parent has ended
+    while (left := marked(str(tmp_path))) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert left == []
+
+
+def marked(mark: str) -> list[list[str]]:
+    """The command lines of the processes that have inherited it."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("MARK") == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.cmdline())
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stage_that_is_stopped_before_its_script_has_started_ends(number, tmp_path):
+    """Python's own start, in which a background job of a shell would not answer Ctrl-C."""
+    (tmp_path / "python").write_text("#!/bin/sh\ntrap '' INT\n: > started\nexec sleep 20\n")
+    (tmp_path / "python").chmod(0o755)
+    (tmp_path / "stage.sh").write_text(
+        f"set -eu\nhere={ROOT}\n. $here/presets/choose.sh\nrun x.py || echo went on\necho went on\n"
+    )
+    environment = {**os.environ, "PYTHON": str(tmp_path / "python"), "PRESET": "embedded"}
+    stage = subprocess.Popen(
+        ["sh", "stage.sh"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not (tmp_path / "started").exists():
+        time.sleep(0.01)
+    os.killpg(stage.pid, number)
+    output, _ = stage.communicate(timeout=10)
+    assert stage.returncode == {signal.SIGTERM: 143, signal.SIGINT: 130}[number] and "went on" not in output
+
+
+def test_a_stage_ends_with_the_exit_code_of_its_script(tmp_path):
+    (tmp_path / "python").write_text("#!/bin/sh\nexit 7\n")
+    (tmp_path / "python").chmod(0o755)
+    (tmp_path / "before_vcut").mkdir()
+    environment = {
+        **os.environ,
+        "DATASET_FOLDER": str(tmp_path),
+        "PYTHON": str(tmp_path / "python"),
+        "PRESET": "embedded",
+    }
+    assert subprocess.run(["sh", ROOT / "stage_1_video_cut.sh"], env=environment, capture_output=True).returncode == 7
 
 
 SMI = "0, NVIDIA H100 80GB HBM3, 580.65.06, 80000, 81559, 34\n1, NVIDIA H100 80GB HBM3, 580.65.06, 1024, 81559, [N/A]\n"
@@ -159,3 +242,17 @@ def test_health_says_what_the_machine_has(tmp_path, monkeypatch, run_script, dri
     ran = subprocess.run([sys.executable, "-m", "tools.health"], cwd=ROOT, capture_output=True, text=True)
     assert ran.returncode == 0 and ran.stdout.startswith("Reelset "), ran.stderr
     assert all(text in ran.stdout for text in told), ran.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_runs_on_one_machine_for_all_is_stopped_with_it(number, tmp_path):
+    """`tools.run_once`, under torchrun: the filter, the export."""
+    command = f"trap 'echo saved; exit 130' TERM; : > {tmp_path}/started; while :; do sleep 0.1; done"
+    once = subprocess.Popen(
+        [sys.executable, "-m", "tools.run_once", "sh", "-c", command], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "started").exists():
+        time.sleep(0.01)
+    once.send_signal(number)
+    output, _ = once.communicate(timeout=20)
+    assert (once.returncode, output) == (130, "saved\n")

@@ -579,3 +579,89 @@ def test_what_a_killed_run_or_a_trainer_leaves_is_no_medium(tmp_path, run_script
     assert not (media / ".half.mp4.tmp").exists() and (media / "buckets.json").exists()
     (media / "stray.mp4").write_bytes(b"not ours")
     assert "stray.mp4 is in the export" in export(run_script, clips, "--format", "diffusion_pipe", code=1).stderr
+
+
+def outside_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.*")) if path.is_file()}
+
+
+OUTSIDE = ("../precious.txt", "{tmp}/precious.txt", "videos/../../precious.txt", "videos", 7)
+
+
+@pytest.fixture
+def exported(tmp_path, run_script, clips):
+    """An export of one clip, and beside it a file and a folder that are none of its business."""
+    (tmp_path / "precious.txt").write_text("mine")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.mp4").write_text("mine")
+    write_rows(tmp_path / "one.jsonl", read_rows(clips / "list.jsonl", ("video_path",))[:1])
+    export(run_script, clips, "--format", "webdataset", listed=tmp_path / "one.jsonl")
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_whatever_its_own_lists_name_an_export_removes_nothing_outside_its_folder(
+    name, tmp_path, run_script, clips, exported
+):
+    name = name.format(tmp=tmp_path) if isinstance(name, str) else name
+    write_rows(tmp_path / "other.jsonl", read_rows(clips / "list.jsonl", ("video_path",))[3:])
+    before = outside_of(tmp_path)
+    (exported / "export.files.json").write_text(json.dumps([name]))
+    rows = read_rows(exported / "export.media.jsonl")
+    write_rows(exported / "export.media.jsonl", [row | {"export_file": name} for row in rows])
+    said = export(run_script, clips, "--format", "webdataset", listed=tmp_path / "one.jsonl")
+    assert "1 rows in = 1 written" in said.stdout and outside_of(tmp_path) == before
+    (row,) = read_rows(exported / "export.media.jsonl")
+    assert row["export_file"] == "videos/a.mp4" and (exported / "videos/a.mp4").is_file()
+    write_rows(
+        exported / "export.media.jsonl", [row | {"export_file": name}]
+    )  # and of a clip that is exported no longer
+    export(run_script, clips, "--format", "webdataset", listed=tmp_path / "other.jsonl")
+    assert outside_of(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "text", ["7", '{"../precious.txt": 1}', '[["../precious.txt"], null, ".", "", "a\\u0000b"]', "[" * 100_000]
+)
+def test_a_list_of_files_that_is_none_is_ignored(text, tmp_path, run_script, clips, exported):
+    (exported / "export.files.json").write_text(text)
+    export(run_script, clips, "--format", "webdataset", listed=tmp_path / "one.jsonl")
+    assert json.loads((exported / "export.files.json").read_text()) == ["shards/000000.tar"]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [{"rate": "1/0", "reason": 3}, {"rate": 24, "as_is": 1}, {"digest": None, "fps": []}, {"width": "../../x"}],
+)
+def test_a_row_of_the_run_before_that_is_none_is_made_again(columns, tmp_path, run_script, clips, exported):
+    right = {name: read_rows(exported / name) for name in ("export.measured.jsonl", "export.media.jsonl")}
+    for name, rows in right.items():
+        write_rows(exported / name, [row | columns for row in rows])
+    export(run_script, clips, "--format", "webdataset", listed=tmp_path / "one.jsonl")
+    for name, rows in right.items():
+        kept = {column: value for column, value in columns.items() if column not in rows[0]}
+        assert read_rows(exported / name) in (rows, [rows[0] | kept])
+
+
+@pytest.mark.parametrize("link", ["videos", "shards", "export.media.jsonl"])
+def test_an_export_does_not_write_through_links_out_of_its_folder(link, tmp_path, run_script, clips, exported):
+    target = tmp_path / ("elsewhere" if "." not in link else "elsewhere/media.jsonl")
+    (tmp_path / "elsewhere" / "000007.tar").write_text("mine")
+    (exported / link).rename(tmp_path / "moved")
+    (exported / link).symlink_to(target)
+    before = outside_of(tmp_path / "elsewhere")
+    said = export(run_script, clips, "--format", "webdataset", code=2)
+    assert f"out/{link} is a symbolic link" in said.stderr and outside_of(tmp_path / "elsewhere") == before
+
+
+def test_an_unfinished_file_that_is_a_link_is_not_written_through(tmp_path, run_script, clips, exported):
+    (tmp_path / "out").rename(tmp_path / "before")
+    for flags in (("--media", "encode", "--first_frames"), ("--media", "copy")):
+        (tmp_path / "out/videos").mkdir(parents=True)
+        (tmp_path / "out/first_frames").mkdir()
+        (tmp_path / "out/export.measured.jsonl").write_text("")
+        for name in ("videos/.a.mp4.tmp", "first_frames/.a.png.tmp"):
+            (tmp_path / "out" / name).symlink_to(tmp_path / "precious.txt")
+        export(run_script, clips, *flags, listed=tmp_path / "one.jsonl")
+        assert (tmp_path / "precious.txt").read_text() == "mine" and not list((tmp_path / "out").rglob(".*.tmp"))
+        (tmp_path / "out").rename(tmp_path / flags[1])

@@ -16,6 +16,7 @@ from conftest import ROOT, write_numbered
 from utils.cutting.clip_track import Clip, Encoding
 from utils.cutting.clip_writer import write_clips
 from utils.cutting.split import clip_columns, read_source
+from utils.cutting.unfinished import claim, sweep_unfinished
 from utils.errors import OutputError, UsageError, VideoError
 from utils.pipeline.result_file import ResultFile
 from utils.rows import read_rows, write_rows
@@ -156,6 +157,46 @@ def test_ctrl_c_at_any_moment_of_the_start_is_a_sentence(tmp_path):
         assert "Traceback" not in output and (process.returncode, "interrupted" in output) in ((130, True), (0, False))
 
 
+@pytest.mark.slow
+def test_ctrl_c_in_the_first_moments_is_no_traceback_but_one_of_python_s_own_start(tmp_path):
+    """Before our first line runs, and while Python looks for the folder of our first import, it is Python's to answer."""
+    command, ours = finding_shots(tmp_path), 0
+    for number in range(60):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        time.sleep(number / 60 * 0.2)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert f"{ROOT}/utils/" not in output, output
+        assert process.returncode in (130, 1, -signal.SIGINT), output
+        ours += output == "interrupted before any work\n"
+    assert ours > 30
+
+
+SAVES_IN_PEACE = """
+import os, signal, sys, threading, time
+sys.path.insert(0, {root!r})
+from utils.cli import run
+
+def main():
+    threading.Timer(0.1, lambda: [os.kill(os.getpid(), n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGINT)]).start()
+    try:
+        time.sleep(60)
+    finally:
+        time.sleep(0.5)
+        print("saved", flush=True)
+
+run(main)
+"""
+
+
+def test_a_signal_that_comes_twice_does_not_interrupt_what_is_being_saved(tmp_path):
+    """From the terminal, and passed on by a stage's shell or torchrun."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SAVES_IN_PEACE.format(root=str(ROOT))], capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stdout) == (130, "saved\n") and "Traceback" not in ended.stderr, ended.stderr
+
+
 LOSES_CTRL_C = """
 import signal, sys, threading
 sys.path.insert(0, {root!r})
@@ -250,3 +291,68 @@ def test_a_playlist_is_refused_in_a_sentence(tmp_path):
         pass
     assert "it may refer to other files; convert it to mp4 or mkv" in str(refused.value)
     assert "whitelist" not in str(refused.value) and len(str(refused.value)) < 300
+
+
+def test_a_clip_that_no_process_writes_any_more_is_swept_and_another_is_not(tmp_path):
+    (tmp_path / "sub").mkdir()
+    other = ("clip-Scene-001.mp4", ".notes.tmp", ".x-Scene-001.mp4.part", "sub/.y-Scene-1.mp4.tmp")
+    left = (".a-Scene-001.mp4.tmp", "sub/.line\nbreak-Scene-1000.mp4.tmp")
+    for name in (*other, *left):
+        (tmp_path / name).write_text("half a")
+    code = "import sys, time; sys.path.insert(0, sys.argv[1]); from pathlib import Path; from utils.cutting.unfinished import claim; claim(Path(sys.argv[2])); print(flush=True); time.sleep(60)"
+    live = tmp_path / "sub" / ".b-Scene-001.mp4.tmp"
+    writer = subprocess.Popen([sys.executable, "-c", code, ROOT, live], stdout=subprocess.PIPE)
+    writer.stdout.readline()
+    sweep_unfinished(tmp_path)
+    assert set(contents(tmp_path)) == {*other, "sub/.b-Scene-001.mp4.tmp"}
+    writer.kill()
+    writer.wait()
+    sweep_unfinished(tmp_path)
+    assert set(contents(tmp_path)) == set(other)
+
+
+def test_an_unfinished_clip_that_is_a_link_is_not_written_through(tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".a-Scene-001.mp4.tmp").symlink_to("mine")
+    os.close(claim(tmp_path / ".a-Scene-001.mp4.tmp"))
+    assert (tmp_path / "mine").read_text() == "mine"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_of_a_clip_that_is_being_written_when_the_run_ends_nothing_is_left(number, tmp_path, run_script):
+    """At the latest after the next run, whatever that one cuts."""
+    (tmp_path / "raw").mkdir()
+    write_numbered(tmp_path / "raw" / "a.mp4", 240, size=(1280, 720))
+    write_numbered(tmp_path / "raw" / "b.mp4", 24)
+    slow = ("--preset", "placebo", "--encoder", "libx264", "--min_seconds", "1", "--n_jobs", "1")
+    for name, seconds in (("a", 10), ("b", 1)):
+        row = {"video_path": f"{name}.mp4", "timecode_list": [[0, seconds]]}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n")
+    flags = ("--video_folder", "raw", "--output_folder", "clips", "--saved_path", "clips.jsonl", *slow)
+    command = [sys.executable, ROOT / "video_splitting.py", "--video_metadata_path", "a.jsonl", *flags]
+    run = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, start_new_session=True, text=True)
+    until = time.monotonic() + 60
+    while not (tmp_path / "clips" / ".a-Scene-001.mp4.tmp").exists():
+        assert run.poll() is None and time.monotonic() < until
+        time.sleep(0.01)
+    if number == signal.SIGKILL:
+        os.killpg(run.pid, number)
+    else:
+        run.send_signal(number)
+    run.communicate(timeout=30)
+    if number != signal.SIGKILL:
+        assert run.returncode == 130 and contents(tmp_path / "clips") == {}
+    else:
+        assert set(contents(tmp_path / "clips")) == {".a-Scene-001.mp4.tmp"}
+    run_script("video_splitting.py", "--video_metadata_path", "b.jsonl", *flags)
+    assert set(contents(tmp_path / "clips")) == {"b-Scene-001.mp4"}
+
+
+def test_a_codec_that_mp4_cannot_hold_leaves_no_file(tmp_path):
+    path = str(write_numbered(tmp_path / "a.avi", 24, codec="huffyuv", pix_fmt="yuv422p"))
+    source = read_source(path, 24)
+    clip = Clip(tmp_path / "out" / "a.mp4", source.times, int(source.borders[-1]), {})
+    with pytest.raises(VideoError, match="--encoder copy cannot put it into mp4"):
+        write_clips(path, [clip], source.index, Encoding("copy"))
+    assert list((tmp_path / "out").iterdir()) == []

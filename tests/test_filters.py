@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from utils.cli import Filter
 from utils.errors import UsageError
 from utils.pipeline.ancestry import CLIP_COLUMNS

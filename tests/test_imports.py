@@ -2,6 +2,8 @@
 
 import ast
 import graphlib
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -10,8 +12,8 @@ LAYERS = (
     "utils.errors utils.startup",
     "utils.rows.columns utils.storage",
     "utils.rows.parquet",
-    "utils.pipeline.condition utils.working_copies",
-    "utils.rows utils.video",
+    "utils.working_copies",
+    "utils.ending utils.rows utils.video",
     "utils.cli utils.video_utils",
     "utils.pipeline",
     "utils.models",
@@ -82,3 +84,10 @@ def test_every_room_is_in_the_layout():
     assert set(HEIGHTS) >= {room(name) for name in MODULES if name.startswith("utils.")}, "give it a line in LAYERS"
     folders = [folder.parent.name for folder in ROOT.glob("utils/*/__init__.py")]
     assert [name for name in folders if f"{name}/" not in layout] == []
+
+
+def test_the_first_import_of_a_script_imports_nothing_that_python_s_own_start_has_not():
+    """Ctrl-C meanwhile would be a traceback."""
+    told = "import sys; before = {*sys.modules}; import utils.startup; print(*sorted({*sys.modules} - before))"
+    ran = subprocess.run([sys.executable, "-c", told], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(ran.stdout.split()) <= {"utils", "utils.startup", "_signal"}

@@ -7,14 +7,17 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import numbered_frame, read_indices, write_numbered, write_video
 
 from utils.cutting import split
+from utils.cutting.clip_names import remove_unowned_clips
 from utils.cutting.clip_track import Encoding
 from utils.cutting.spans import ClipLimits
 from utils.errors import UsageError, VideoError
-from utils.rows import digest, read_rows
+from utils.models.embeddings import encoded, move_embeddings
+from utils.rows import digest, read_rows, write_rows
 from utils.video_utils import content_digest, is_clip
 
 SPLIT = ("--output_folder", "in/data/train", "--min_seconds", 1, "--preset", "ultrafast", "--n_jobs", 2)
@@ -254,3 +257,37 @@ def test_a_source_replaced_while_it_is_cut_is_an_error_and_leaves_no_clip(tmp_pa
     with pytest.raises(VideoError, match="was replaced or removed while it was cut"):
         split.split_video(row, str(tmp_path), str(tmp_path / "out"), limits, encoding)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_list_of_clips_can_name_any_file_and_only_a_clip_of_that_source_goes(tmp_path):
+    write_numbered(tmp_path / "a.mp4", 48)
+    row = {"video_path": "a.mp4", "timecode_list": [[0, 2]], "clip_prefix": "a-Scene-"}
+    (clip,) = split.split_video(
+        row, str(tmp_path), str(tmp_path / "out"), ClipLimits(min_seconds=1), Encoding(preset="ultrafast")
+    )
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("x-Scene-001.mp4", "elsewhere/x-Scene-001.mp4", "out/x-Scene-001.mp4"):
+        shutil.copy(tmp_path / "out" / clip["video_path"], tmp_path / name)
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    (tmp_path / "out" / "b-Scene-001.mp4").write_text("no clip of ours")
+    (tmp_path / "out" / "link").symlink_to(tmp_path / "elsewhere")
+    before = state(tmp_path)
+    outside = ("../x-Scene-001.mp4", f"{tmp_path}/x-Scene-001.mp4", "link/x-Scene-001.mp4", "../out/a-Scene-001.mp4")
+    for name in (*outside, "notes.txt", "b-Scene-001.mp4", "gone-Scene-001.mp4"):
+        remove_unowned_clips(str(tmp_path / "out"), {}, [{"video_path": name, "source_path": "a.mp4"}])
+    remove_unowned_clips(str(tmp_path / "out"), {}, [clip | {"source_path": "another.mp4"}])
+    assert state(tmp_path) == before
+    remove_unowned_clips(str(tmp_path / "out"), {}, [clip])
+    assert before.keys() - state(tmp_path).keys() == {"out/a-Scene-001.mp4"}
+
+
+@pytest.mark.parametrize("embedding", [7, None, "", "no base64", "AAA=", [1]])
+def test_an_embedding_that_is_none_is_a_sentence_and_the_file_of_before_stays(embedding, tmp_path):
+    rows = [{"video_path": "a.mp4", "clip_embedding": encoded(np.ones((1, 4), np.float32))}]
+    write_rows(tmp_path / "s.jsonl", rows)
+    move_embeddings(tmp_path / "s.jsonl", tmp_path / "e.parquet")
+    before = (tmp_path / "e.parquet").read_bytes()
+    write_rows(tmp_path / "s.jsonl", [*rows, {"video_path": "b.mp4", "clip_embedding": embedding}])
+    with pytest.raises(UsageError, match=r"s.jsonl: clip_embedding of 'b.mp4' is no embedding of this model"):
+        move_embeddings(tmp_path / "s.jsonl", tmp_path / "e.parquet")
+    assert (tmp_path / "e.parquet").read_bytes() == before

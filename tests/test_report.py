@@ -1,7 +1,10 @@
 """The report in a browser: what it shows, and that the commands which it prints keep exactly what it said."""
 
+import base64
+import gzip
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -13,7 +16,7 @@ from conftest import ROOT, SCRIPT_VARIABLES, write_numbered
 from report_data import HOSTILE, make_dataset
 
 from utils.report.dataset import matches
-from utils.rows import read_rows
+from utils.rows import read_rows, write_rows
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 pytestmark = pytest.mark.slow
@@ -402,3 +405,36 @@ def test_the_page_is_what_its_sources_build(built):
     assert (built / "utils" / "report" / "page.html").read_text() == committed.read_text(), (
         "npm run build in report_page/"
     )
+
+
+def page_of(folder: Path) -> str:
+    """The page, whose blocks of text are unpacked."""
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    blocks = re.findall(r'<script type="text/plain" id="block-\d+">(.*?)</script>', page)
+    return page + "".join(gzip.decompress(base64.b64decode(block)).decode(errors="replace") for block in blocks)
+
+
+@pytest.mark.parametrize("count", [2, 501])  # thumbnails inside the page, and as links
+def test_a_page_holds_no_other_file_than_the_thumbnails_that_it_has_made(count, tmp_path):
+    folder = tmp_path / "set"
+    make_dataset(folder, count)
+    (tmp_path / "secret").write_text("a key of this machine")
+    outside, ours = f"{tmp_path}/secret", "ab/abcdefabcdefabcdefab.webp"
+    names = ["../../secret", outside, "../train/a.mp4", 7, None, ["ab"], {"a": 1}, f"{ours}/..", ours]
+    for name in ("clips", "technical_score"):  # a column of this name that is not ours
+        rows = read_rows(folder / f"{name}.jsonl")
+        write_rows(folder / f"{name}.jsonl", [row | {"thumbnail": "../../secret"} for row in rows])
+    paths = [row["video_path"] for row in read_rows(folder / "clips.jsonl")]
+    (folder / "report_files" / "ab").mkdir(parents=True)
+    (folder / "report_files" / ours).symlink_to(outside)
+    for name in names if count == 2 else names[::8]:
+        rows = [{"video_path": path, "thumbnail": name, "main_colour": ""} for path in paths]
+        write_rows(folder / "report_files" / "thumbnails.jsonl", rows)
+        report(folder, "--no_thumbnails")
+        page = page_of(folder)
+        assert base64.b64encode(b"a key of this").decode()[:-4] not in page and "secret" not in page, name
+        assert "data:image/webp;base64" not in page and f"report_files/{name}" not in page, name
+    write_rows(
+        folder / "report_files" / "thumbnails.jsonl", [{"video_path": p, "thumbnail": "../../secret"} for p in paths]
+    )
+    assert f"0 made + {count} errors" in report(folder)  # they are no thumbnails, so they are made anew

@@ -1,10 +1,15 @@
 """Photographs made worse step by step: the score falls at each step."""
 
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
+from conftest import ROOT, write_numbered
 from skimage import data
 
+from utils.scoring import technical
 from utils.scoring.technical import DEFAULT_THRESHOLD, measure_frame, technical_columns
 
 PHOTOS = {name: getattr(data, name)() for name in ("astronaut", "coffee", "chelsea", "rocket")}
@@ -90,3 +95,55 @@ def test_columns_are_means_over_frames():
         technical_columns([])
     with pytest.raises(ValueError, match="uint8"):
         measure_frame(np.zeros((480, 640), np.uint8))
+
+
+def noise_of_whole_frame(gray: np.ndarray) -> float:
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
+    deviations = np.sqrt(technical._block_means(cv2.filter2D(gray, cv2.CV_32F, kernel) ** 2))
+    means = technical._block_means(gray)
+    usable = (means > 4) & (means < 251)
+    return float(np.percentile(deviations[usable], 10)) if usable.any() else 0.0
+
+
+def blockiness_of_whole_frame(gray: np.ndarray) -> float:
+    ratios = []
+    for image in (gray, gray.T):
+        steps = np.diff(image.astype(np.int16), axis=1)
+        jumps = np.abs(2 * steps[:, 1:-1] - steps[:, :-2] - steps[:, 2:])
+        positions = np.minimum(jumps, 64).mean(0) / 2
+        positions = positions[: len(positions) // 8 * 8].reshape(-1, 8).mean(0)
+        ratios.append((positions.max() + 0.1) / (np.median(positions) + 0.1))
+    return float(np.mean(ratios))
+
+
+@pytest.mark.parametrize(
+    "size", [(16, 16), (17, 600), (511, 64), (512, 80), (513, 83), (528, 33), (1040, 517), (90, 1537)]
+)
+def test_a_frame_measured_in_bands_has_the_very_scores_of_a_whole_one(size):
+    """Scores of before would be made again if a digit changed."""
+    random = np.random.default_rng(size[0])
+    sensor = (90 + random.normal(0, 3, size)).clip(0, 255).astype(np.uint8)
+    for gray in (random.integers(0, 256, size, np.uint8), sensor, cv2.GaussianBlur(sensor, (0, 0), 2)):
+        assert technical._noise(gray) == noise_of_whole_frame(gray)
+        assert technical._blockiness(gray) == blockiness_of_whole_frame(gray)
+
+
+PEAK = """
+import resource, sys
+sys.path.insert(0, {root!r})
+from compute_video_frame_quality import read_clip
+from utils.video.sampling import FrameSampling
+read_clip({{"video_path": {path!r}}}, None, FrameSampling("uniform", int(sys.argv[1])), ["TechnicalScore"], {{}}, "")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_sampled_frames(tmp_path):
+    path = write_numbered(tmp_path / "large.mp4", 12, size=(4096, 4096))
+    code = PEAK.format(root=str(ROOT), path=str(path))
+    few, many = (
+        float(subprocess.run([sys.executable, "-c", code, count], capture_output=True, text=True, check=True).stdout)
+        for count in ("2", "12")
+    )
+    assert many - few < 4096 * 4096 * 3 / 2**20  # one frame of RGB; held, ten would be ten times as much

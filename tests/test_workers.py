@@ -8,6 +8,7 @@ import sys
 import time
 
 import av
+import pebble
 import psutil
 import pytest
 from conftest import ROOT
@@ -103,6 +104,35 @@ def test_a_system_error_about_an_input_is_its_row_s_and_about_an_output_the_run_
 def test_a_full_disk_ends_the_run():
     with pytest.raises(OSError, match="No space"):
         outcomes(["a", "full disk"])
+
+
+@pytest.mark.parametrize("breaks", ["before it has a task", "with its first task", "between two tasks"])
+def test_a_pool_that_breaks_while_no_task_runs_loses_none(breaks, monkeypatch):
+    """A worker that is killed while it waits for a task may hold what all workers share."""
+    pools = []
+
+    class Pool(pebble.ProcessPool):
+        def __init__(self, **options):
+            super().__init__(**options)
+            pools.append(self)
+            if len(pools) == 1 and breaks == "before it has a task":
+                self.stop()
+
+        def schedule(self, *arguments, **options):
+            if len(pools) == 1 and breaks == "with its first task":
+                self.stop()
+                raise RuntimeError("Unexpected error within the Pool")
+            return super().schedule(*arguments, **options)
+
+    monkeypatch.setattr(pebble, "ProcessPool", Pool)
+    got = {}
+    tasks = [f"t{i}" for i in range(20)]
+    for task, result in filter(None, work(behave, iter(tasks), 1, lambda task: 60, patience=0.01)):
+        got[task] = result
+        if len(got) == 4 and breaks == "between two tasks":  # all that were in flight
+            pools[0].stop()
+            pools[0].join()
+    assert got == {task: task.upper() for task in tasks} and len(pools) == 2
 
 
 def test_no_task_means_no_work():

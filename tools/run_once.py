@@ -4,6 +4,8 @@ whole, which the stage scripts start on every machine:
     PYTHONPATH=$PWD torchrun --nproc_per_node 1 -m tools.run_once python export_dataset.py --help
 """
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -13,9 +15,19 @@ from utils.pipeline.ranks import Ranks
 def main() -> None:
     ranks = Ranks()
     if ranks.all_ended():
-        code = subprocess.run(sys.argv[1:]).returncode
+        child: subprocess.Popen | None = None
+
+        def pass_on(*_) -> None:
+            if child is None:
+                os._exit(130)
+            child.terminate()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, pass_on)
+        child = subprocess.Popen(sys.argv[1:])
+        code = child.wait()
         if code:
-            sys.exit(code)
+            sys.exit(code if code > 0 else 128 - code)
         ranks.release()
 
 

@@ -22,7 +22,9 @@ import numpy as np
 import skimage.data
 from av.video.reformatter import ColorRange, Colorspace
 
+from utils.ending import run
 from utils.rows import atomic_write
+from utils.video.opening import writing
 
 SAMPLE_RATE = 48000  # Hz
 LOUDNESS = 0.05  # amplitude of the sine, 1.0 is full scale
@@ -167,6 +169,7 @@ def make_sample_video(
     # macroblock tree differed from run to run.
     x264 = {"preset": "veryfast", "crf": "22", "threads": "4", "mbtree": "0"}
     with (
+        writing(path),
         atomic_write(path) as temporary,
         av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container,
     ):
@@ -198,4 +201,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,26 +1,19 @@
-"""Flags: those that scripts share, their types, and how a script ends: 0 done, 1 cannot go on, 2 wrong usage, 130
-interrupted. The only module of utils/ that knows argparse.
-"""
+"""Flags: those that scripts share, and their types. The only module of utils/ that knows argparse."""
 
 import argparse
-import contextlib
-import io
 import json
 import math
 import os
 import re
-import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from utils import __version__
-from utils.errors import RunError, UsageError
+from utils.ending import run as run  # scripts take both from here
+from utils.errors import UsageError
 from utils.rows import refuse_overwriting
-from utils.startup import end_at_once
-from utils.working_copies import shown
 
 
 class Dataclass(Protocol):
@@ -30,8 +23,6 @@ class Dataclass(Protocol):
 
 
 T = TypeVar("T", bound="Dataclass")
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-SECONDS_TO_END = 5  # after Ctrl-C; what is done is saved within a second
 LARGEST = 1e12  # of any number that a flag takes; an infinity is above it
 
 
@@ -340,63 +331,3 @@ def filters_of(args: argparse.Namespace) -> list[Filter]:
     refuse_overwriting({"--saved_path": args.saved_path}, {f"the scores {f.file}": f.file for f in filters})
     # What comes from the motion score asks last: the others decided whether it was computed at all.
     return sorted(filters, key=lambda f: (f.file == motion_path, f.column != "motion_score" and f.file == motion_path))
-
-
-def _interrupt(*_) -> None:
-    """Raises: `KeyboardInterrupt`, and again until the script has ended: Python drops it in some callbacks, and a lock that
-    it leaves held may keep worker processes from being stopped.
-    """
-    signal.setitimer(signal.ITIMER_REAL, SECONDS_TO_END, SECONDS_TO_END)
-    raise KeyboardInterrupt
-
-
-def run(main: Callable[[], None]) -> None:
-    """Call a script's `main` and turn its ends into exit codes. SIGTERM ends like Ctrl-C: what is done is written
-    first.
-    """
-    for number in SIGNALS:  # a shell's background jobs start with SIGINT ignored
-        signal.signal(number, _interrupt)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8, nor the terminal
-    code = 0
-    try:
-        try:
-            code = _exit_code(main)
-        except KeyboardInterrupt:
-            code = 130
-            _report("interrupted; what is done is saved, and the same command goes on from there")
-        for number in SIGNALS:  # nothing is left to be saved
-            signal.signal(number, end_at_once)
-        sys.stdout.flush()
-    except BrokenPipeError:  # `| head -1`: nobody reads the last lines
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(code)
-
-
-def _exit_code(main: Callable[[], None]) -> int:
-    name = os.path.basename(sys.argv[0])
-    try:
-        try:
-            os.getcwd()
-        except FileNotFoundError:
-            raise UsageError("the working directory is no longer there; change to another one") from None
-        main()
-    except UsageError as error:
-        _report(f"{name}: error: {error}")
-        return 2
-    except RunError as error:
-        _report(f"{name}: stopped: {error}\nwhat is done is saved, and the same command goes on from there")
-        return 1
-    except BrokenPipeError:
-        _report(f"{name}: stopped: what read its output (head, a pager) has ended")
-        return 1
-    except OSError as error:  # an output that cannot be written; a video's own faults are error rows
-        _report(f"{name}: error: {error.filename or 'output'}: {error.strerror or error}")
-        return 2
-    return 0
-
-
-def _report(message: str) -> None:
-    with contextlib.suppress(OSError):  # stderr may be full or closed
-        print(shown(message), file=sys.stderr)

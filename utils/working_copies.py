@@ -65,6 +65,18 @@ def shown(text: object) -> str:
     return re.sub(rf"{root}(\w+)(-[0-9a-f]{{8}})?/", r"\1://", str(text))
 
 
+@contextmanager
+def naming(path: Path, temporary: Path) -> Iterator[None]:
+    """Around what writes `path` as `temporary`: an `OSError` that names no file, as that of a full disk, names this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename not in (None, str(temporary)):
+            raise
+        # FFmpeg's errors do not let their file be set, and some of pyarrow's have no number.
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(path)) from error
+
+
 def _record_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.remote")
 
@@ -79,8 +91,12 @@ def _read_record(path: Path) -> dict | None:
 
 def _write_record(path: Path, stamp: dict) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(stamp), encoding="utf-8")
-    temporary.replace(_record_of(path))
+    try:
+        with naming(_record_of(path), temporary):
+            temporary.write_text(json.dumps(stamp), encoding="utf-8")
+            temporary.replace(_record_of(path))
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

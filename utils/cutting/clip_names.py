@@ -11,6 +11,7 @@ import numpy as np
 from utils.cutting.clip_writer import read_identity
 from utils.errors import UsageError
 from utils.pipeline.ancestry import GONE, is_file_of
+from utils.pipeline.own_files import inside
 from utils.storage import find
 from utils.video.opening import writing
 from utils.video_utils import CLIP_NAME, file_size, get_video_path_list, is_clip, locate
@@ -60,9 +61,9 @@ def remove_other_clips(output_folder: str, row: dict, keep: Collection[str]) -> 
     path, prefix = local_path(output_folder) / row["clip_prefix"], re.escape(Path(row["clip_prefix"]).name)
     folder = path.parent
     for path in folder.glob("*") if folder.is_dir() else ():
-        unfinished = re.fullmatch(rf"\.{prefix}\d{{3,}}\.mp4\.tmp", path.name)
+        half_written = re.fullmatch(rf"\.{prefix}\d{{3,}}\.mp4\.tmp", path.name)
         unwanted = re.fullmatch(rf"{prefix}\d{{3,}}\.mp4", path.name) and path.name not in keep
-        if unfinished or (unwanted and read_identity(path).get("identity", {}).get("source") == row["video_path"]):
+        if half_written or (unwanted and _source_of(path) == row["video_path"]):
             with writing(path):
                 path.unlink()
 
@@ -75,7 +76,7 @@ def remove_other_objects(output_folder: str, row: dict, keep: Collection[str]) -
         if not re.fullmatch(r"\d{3,}\.mp4", name.removeprefix(prefix)):
             continue
         copy = local_path(output_folder) / name
-        if copy.name in keep or read_identity(copy).get("identity", {}).get("source") != row["video_path"]:
+        if copy.name in keep or _source_of(copy) != row["video_path"]:
             left.add(name)
         else:
             with writing(copy):
@@ -100,9 +101,10 @@ def is_as_written(clip: dict, output_folder: str, size: int) -> bool:
         is_same = size == clip.get("bytes") or (size != GONE and is_file_of(clip["stamp"], path))
     else:  # rows until 0.3
         is_same = size != GONE and file_size(path) == clip.get("bytes", file_size(path))
-    if not is_same and size != GONE and is_clip(path):
+    file = inside(local_path(output_folder), clip["video_path"])
+    if file and not is_same and size != GONE and is_clip(path):
         with writing(path):
-            remove(local_path(output_folder) / mirrored(clip["video_path"]))
+            remove(file)
     return is_same
 
 
@@ -111,3 +113,8 @@ def orphans(output_folder: str, listed: np.ndarray) -> list[str]:
     found = [path for path in get_video_path_list(output_folder) if CLIP_NAME.fullmatch(os.path.basename(path))]
     left = np.isin(np.array([hash(path) for path in found], np.int64), listed, invert=True)
     return [path for path, is_left in zip(found, left) if is_left and is_clip(locate(path, output_folder))]
+
+
+def _source_of(path: Path) -> str | None:
+    """The source that a clip says it was cut from; None where it is none of ours."""
+    return read_identity(path).get("identity", {}).get("source")

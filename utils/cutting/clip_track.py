@@ -13,6 +13,7 @@ from av.filter import Graph
 
 from utils.cutting.audio import encode_audio, read_audio
 from utils.cutting.h264 import PPS, SPS, nal_length_size, nal_units, parameter_sets, track_header
+from utils.cutting.unfinished import claim, unfinished
 from utils.errors import VideoError
 from utils.storage import put
 from utils.video.geometry import display_transform
@@ -77,13 +78,18 @@ class Track:
         self.encoder: av.VideoCodecContext | None = None
         self.graph: Graph | None = None
         self.parameter_sets: list[tuple[int, bytes]] = []  # of the encoded edges beside copied GOPs
-        self.temporary = clip.path.with_name(f".{clip.path.name}.tmp")
+        self.temporary = unfinished(clip.path)
         target = "file:" + os.path.abspath(self.temporary)
         with writing(clip.path):
             self.temporary.parent.mkdir(parents=True, exist_ok=True)
+            self.claimed = claim(self.temporary)
             self.out = av.open(target, "w", format="mp4", options={"movflags": "faststart"})
         # An opaque template keeps any codec's header; ours is rewritten where edges are encoded.
-        self.video = self.out.add_stream_from_template(stream, opaque=edge_id is None) if self.copying else None
+        try:
+            self.video = self.out.add_stream_from_template(stream, opaque=edge_id is None) if self.copying else None
+        except ValueError:
+            self.discard()
+            raise
 
     def add(self, piece: av.VideoFrame | av.Packet) -> None:
         if isinstance(piece, av.Packet):
@@ -154,9 +160,12 @@ class Track:
 
     def discard(self) -> None:
         """Leave nothing of a clip that is not whole."""
-        with writing(self.clip.path):
-            self.out.close()
-            self.temporary.unlink(missing_ok=True)
+        try:
+            with writing(self.clip.path):
+                self.out.close()
+                self.temporary.unlink(missing_ok=True)
+        finally:
+            os.close(self.claimed)
 
     def _encode_filtered(self, graph: Graph) -> None:
         while True:

@@ -15,6 +15,45 @@ from utils.video_utils import content_digest, locate
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # stems that every file system, list and tar takes as they are
 
+Kinds = dict[str, tuple[type, ...]]  # of columns, as JSON gives them
+WHOLE, NUMBER = (int,), (int, float)
+MEASURED: Kinds = {
+    **dict.fromkeys(("source_frames", "source_width", "source_height", "as_is_frames"), WHOLE),
+    **dict.fromkeys(("source_fps", "source_seconds", "as_is_speed", "as_is_lost"), NUMBER),
+    "as_is": (str,),
+}
+PLANNED: Kinds = {**dict.fromkeys(("width", "height", "frames"), WHOLE), "fps": NUMBER}
+CUT: Kinds = {
+    "box": (list,),
+    "upscale": NUMBER,
+    "used_seconds": NUMBER,
+    "skipped_frames": WHOLE,
+    "repeated_frames": WHOLE,
+}
+PLACED: Kinds = {
+    **dict.fromkeys(("export_file", "rate", "digest"), (str,)),
+    **dict.fromkeys(("frames", "width", "height"), WHOLE),
+}
+RATE = re.compile(r"[1-9]\d{0,17}(/[1-9]\d{0,17})?", re.ASCII)
+
+
+def is_plan(row: dict, encoded: bool) -> bool:
+    """Whether a row that a run before has left is one of `plan_row`: folders are named by its numbers."""
+    if not _holds(row, MEASURED) or "reason" in row:
+        return _holds(row, {**MEASURED, "reason": (str,)})
+    box = row.get("box")
+    is_box = isinstance(box, list) and len(box) == 4 and all(type(side) is int for side in box)
+    return _holds(row, {**PLANNED, **(CUT if encoded else {})}) and (is_box or not encoded)
+
+
+def is_placed(row: dict) -> bool:
+    """Whether a row that a run before has left is one of `place_row`."""
+    return _holds(row, PLACED) and bool(RATE.fullmatch(row["rate"]))
+
+
+def _holds(row: dict, kinds: Kinds) -> bool:
+    return all(type(row.get(name)) in types for name, types in kinds.items())
+
 
 def settings_of_target(target: Target) -> dict[str, Any]:
     """A target as JSON has it."""

@@ -19,13 +19,24 @@ from typing import Any
 from utils.errors import UsageError
 from utils.export.card import card, filters_of
 from utils.export.choose import over_balance, over_source_limit, validation
-from utils.export.clip_steps import Making, first_frame_file, media_name, place_row, plan_row, settings_of_target
+from utils.export.clip_steps import (
+    Making,
+    first_frame_file,
+    is_placed,
+    is_plan,
+    media_name,
+    place_row,
+    plan_row,
+    settings_of_target,
+)
 from utils.export.formats import FORMATS
 from utils.export.formats.entry import Entry
 from utils.export.formats.lists import write_text
 from utils.export.models import Target
+from utils.export.plan_text import in_words, table
 from utils.export.read_back import check
 from utils.pipeline.ancestry import CLIP_COLUMNS, PROVENANCE
+from utils.pipeline.own_files import inside
 from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.rows import read_rows, write_rows
 from utils.video.opening import writing
@@ -90,14 +101,16 @@ class Export:
             raise UsageError(
                 f"--export_folder {self.folder} holds other files ({others}), which an export might replace; choose an empty or new folder"
             )
+        self._refuse_link(next((path for path in self.folder.glob("export.*") if path.is_symlink()), None))
         plan = self.planned(rows)
+        self._refuse_links_of(plan)
         write_rows(self.folder / PLAN, plan)
         print(table(plan))
         made = self._place(
             [{**row, **planned} for row, planned in zip(rows, plan, strict=True) if not planned["reason"]]
         )
         errors = {
-            row["video_path"]: row["message"]
+            row["video_path"]: str(row.get("message"))
             for row in _rows_of(self.folder / MEDIA.replace(".jsonl", ".errors.jsonl"))
         }
         for planned in plan:
@@ -113,6 +126,20 @@ class Export:
             f"export: {len(plan):,} rows in = {exported:,} written + {failed:,} errors + {len(plan) - exported - failed:,} filtered -> {self.folder}"
         )
 
+    def _refuse_links_of(self, plan: Sequence[dict]) -> None:
+        """Nothing is written, replaced or removed through a folder that is a link out of the export."""
+        folders = {os.path.dirname(planned["export_file"]) for planned in plan if not planned["reason"]}
+        for split in {planned.get("split") or "" for planned in plan}:
+            folders |= {split, os.path.join(split, "first_frames"), os.path.join(split, "shards")}
+        outside = [folder for folder in sorted(folders) if inside(self.folder, os.path.join(folder, "file")) is None]
+        self._refuse_link(self.folder / outside[0] if outside else None)
+
+    def _refuse_link(self, path: Path | None) -> None:
+        if path:
+            raise UsageError(
+                f"{path} is a symbolic link, and an export writes in its own folder alone; remove the link, or choose another --export_folder"
+            )
+
     def planned(self, rows: Sequence[dict]) -> list[dict]:
         """The plan's row of each clip: what was measured, `reason` why it is left out ("" where it is not), `does` in words, `split`,
         `export_file`.
@@ -126,11 +153,18 @@ class Export:
             fps_mode=self.fps_mode,
             encoded=encoded,
         )
-        step = Step("plan", read, self.settings, depends_on=(*CLIP_COLUMNS, "crop_box"), done_word="planned")
+        step = Step(
+            "plan",
+            read,
+            self.settings,
+            depends_on=(*CLIP_COLUMNS, "crop_box"),
+            is_whole=lambda group: is_plan(group[0], encoded),
+            done_word="planned",
+        )
         path = self.folder / MEASURED
         process_rows(step, rows, replace(self.options, saved_path=str(path)))
         measured = {row["video_path"]: row for row in _rows_of(path)}
-        errors = {row["video_path"]: row["message"] for row in _rows_of(path.with_suffix(".errors.jsonl"))}
+        errors = {row["video_path"]: row.get("message") for row in _rows_of(path.with_suffix(".errors.jsonl"))}
         plan = []
         for row in rows:
             found = measured.get(row["video_path"])
@@ -143,7 +177,7 @@ class Export:
             if planned["reason"]:
                 planned["does"] = f"left out: {planned['does'] or planned['reason']}"
             else:
-                planned["does"] = _in_words(planned) if encoded else DONE[self.media]
+                planned["does"] = in_words(planned) if encoded else DONE[self.media]
                 name = media_name(planned["video_path"], encoded)
                 planned["export_file"] = str(
                     Path(planned.get("split") or "", form.media_folder.format(**planned), name)
@@ -192,10 +226,17 @@ class Export:
         read = partial(place_row, video_folder=self.options.video_folder, making=making)
 
         def is_whole(group: list[dict]) -> bool:
-            wanted = [] if self.media == "none" else [group[0]["export_file"]]
-            if self.first_frames and wanted:
-                wanted.append(first_frame_file({**group[0], "split": self.val_share}))
-            return all((self.folder / name).exists() for name in wanted) and self._is_as_made(group[0])
+            """Whether a row of the run before is as it was written; where media are is for the plan to say, not for the row."""
+            row = group[0]
+            if not is_placed(row) or self.media == "none":
+                return is_placed(row)
+            wanted = [row["export_file"]]
+            if self.first_frames:
+                wanted.append(first_frame_file({**row, "split": self.val_share}))
+            is_there = row["export_file"] == files.get(row["video_path"]) and all(
+                (self.folder / name).exists() for name in wanted
+            )
+            return is_there and self._is_as_made(row)
 
         step = Step(
             "media", read, self.settings, depends_on=(*CLIP_COLUMNS, "crop_box"), is_whole=is_whole, done_word="placed"
@@ -214,25 +255,27 @@ class Export:
         if self.media == "none" or not made:
             return
         for row in made:
-            old, new = row["export_file"], files.get(row["video_path"])
-            if old == new:
+            old, new = inside(self.folder, row.get("export_file")), files.get(row["video_path"])
+            if old is None or old == (self.folder / new if new else None):
                 continue
-            with writing(self.folder / old):
+            with writing(old):
                 if new is None:
-                    (self.folder / old).unlink(missing_ok=True)
-                elif (self.folder / old).exists():
+                    _unlink(old)
+                elif old.is_file():
                     (self.folder / new).parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(self.folder / old, self.folder / new)
+                    os.replace(old, self.folder / new)
                     row["export_file"] = new
         write_rows(path, [row for row in made if row["video_path"] in files])
 
     def _write_lists(self, rows: Sequence[dict], plan: Sequence[dict], made: dict[str, dict]) -> None:
         """Lists, settings, captions and card of each split, read back; those of the run before are gone first."""
         form = FORMATS[self.format]
-        self._remove_lists()
-        for left in self.folder.rglob(".*.tmp"):  # of a run that was killed
-            left.unlink(missing_ok=True)
         media = {str(self.folder / found["export_file"]) for found in made.values()}
+        self._remove_lists(media)
+        for left in self._files():
+            name = os.path.basename(left)
+            if name.startswith(".") and name.endswith(".tmp"):  # of a run that was killed
+                Path(left).unlink(missing_ok=True)
         before, starts, entries = self._files(), [], {}
         splits = ("train", "val") if self.val_share else ("",)
         for split in splits:
@@ -248,7 +291,10 @@ class Export:
             starts += form.write(folder, group, self.target)
             check(folder, self.format, group, [made[row["video_path"]]["digest"] for row, _ in chosen])
             entries[split or "train"] = group
-        written = sorted(self._files() - before - media)
+        # By their inodes, because a list that nobody has removed is replaced.
+        written = sorted(
+            name for name, inode in self._files().items() if before.get(name) != inode and name not in media
+        )
         dropped = Counter(planned["reason"] for planned in plan if planned["reason"])
         settings = {
             "format": self.format,
@@ -269,17 +315,22 @@ class Export:
         for start in starts:
             print(f"start: {start}")
 
-    def _files(self) -> set[str]:
-        return {os.path.join(at, name) for at, _, names in os.walk(self.folder) for name in names}
+    def _files(self) -> dict[str, int]:
+        """All files with their inodes, but for those of folders that are links."""
+        found = (os.path.join(at, name) for at, _, names in os.walk(self.folder) for name in names)
+        return {name: os.lstat(name).st_ino for name in found}
 
-    def _remove_lists(self) -> None:
+    def _remove_lists(self, media: set[str]) -> None:
+        """What the run before says that it wrote, where that is a file of this folder and no medium."""
         try:
             names = json.loads((self.folder / FILES).read_text(encoding="utf-8", errors="surrogateescape"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return
-        for name in names:
-            with writing(self.folder / name):
-                (self.folder / name).unlink(missing_ok=True)
+        for name in names if isinstance(names, list) else ():
+            path = inside(self.folder, name)
+            if path and str(path) not in media:
+                with writing(path):
+                    _unlink(path)
 
     def _entry(self, row: dict, made: dict, folder: Path) -> Entry:
         form = FORMATS[self.format]
@@ -301,53 +352,11 @@ def _without(rows: list[dict], gone: set[str], plan: Sequence[dict], flag: str) 
     return [row for row in rows if row["video_path"] not in gone]
 
 
+def _unlink(path: Path) -> None:
+    """Remove a file, or the link itself."""
+    if path.is_symlink() or path.is_file():
+        path.unlink(missing_ok=True)
+
+
 def _rows_of(path: Path) -> list[dict]:
     return read_rows(path, ("video_path",)) if path.exists() else []
-
-
-def _in_words(planned: dict) -> str:
-    said = [f"{planned['width']}x{planned['height']}, {planned['frames']} frames at {planned['fps']:g} fps"]
-    if planned["box"] != [0, 0, planned["source_width"], planned["source_height"]]:
-        x, y, width, height = planned["box"]
-        said.append(f"cut to {width}x{height} at {x},{y}")
-    if planned["upscale"] > 1.005:
-        said.append(f"scaled up {planned['upscale']:g} times")
-    if planned["repeated_frames"]:
-        said.append(f"{planned['repeated_frames']} frames shown twice")
-    said.append(f"{planned['used_seconds']:g} of {planned['source_seconds']:g} s")
-    return ", ".join(said)
-
-
-def table(plan: Sequence[dict]) -> str:
-    """How many clips a trainer would skip, retime, cut or slow down as they are, and what the export does with them."""
-    there = [planned for planned in plan if "as_is_frames" in planned]
-    kept = [planned for planned in plan if not planned["reason"]]
-    lines = [("as they are, the trainer would", "clips")]
-    for label, count in (
-        ("skip or refuse", sum(not p["as_is_frames"] for p in there)),
-        ("use fewer frames than there are", sum(0 < p["as_is_frames"] < p["source_frames"] for p in there)),
-        (
-            "show motion at another speed",
-            sum(abs(p["as_is_speed"] - 1) > 0.01 and p["as_is_frames"] > 0 for p in there),
-        ),
-        ("cut off or squeeze the frame", sum(p["as_is_lost"] > 0.01 for p in there)),
-        ("use whole, as it is", sum(p["as_is"] == "used as it is" for p in there)),
-    ):
-        lines.append((f"  {label}", f"{count:,}"))
-    lines.append(("the export", "clips"))
-    groups = Counter(
-        f"{p['width']}x{p['height']}, {p['frames']} frames at {p['fps']:g} fps"
-        + (f", {p['split']}" if p.get("split") else "")
-        for p in kept
-    )
-    lines += [(f"  writes {label}", f"{count:,}") for label, count in groups.most_common(15)]
-    if len(groups) > 15:
-        lines.append(
-            (f"  writes {len(groups) - 15:,} other kinds", f"{sum(c for _, c in groups.most_common()[15:]):,}")
-        )
-    lines += [
-        (f"  leaves out: {label}", f"{count:,}")
-        for label, count in Counter(p["reason"] for p in plan if p["reason"]).most_common()
-    ]
-    width = max(len(label) for label, _ in lines)
-    return "\n".join(f"{label:<{width}} {count:>9}" for label, count in lines)

@@ -71,6 +71,7 @@ def encode(path: str, target: Path, cut: Cut, crf: int, preset: str, audio: bool
     rate = cut.fps
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # a link of this name would be written through
         out = av.open("file:" + os.path.abspath(temporary), "w", format="mp4", options={"movflags": "faststart"})
     try:
         packets: list[av.Packet] = []
@@ -197,5 +198,6 @@ def write_first_frame(media: Path, target: Path) -> None:
     temporary = target.with_name(f".{target.name}.tmp")
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
         temporary.write_bytes(png.tobytes())
         os.replace(temporary, target)

@@ -49,13 +49,26 @@ def _column(path: Path, name: str) -> list:
 
 
 def move_embeddings(saved_path: Path, path: Path) -> int:
-    """Move what a result file holds into the parquet file, whose other clips stay; how many it then has."""
+    """Move what a result file holds into the parquet file, whose other clips stay; how many it then has.
+
+    Raises: `UsageError` where either holds something else.
+    """
     import pyarrow
     from pyarrow import parquet
 
     new = {row["video_path"]: row[COLUMN] for row in rows_of(saved_path, ("video_path",)) if COLUMN in row}
     if not new:
         return len(embedded_paths(path))
+    lengths = set()
+    for name, text in new.items():
+        try:
+            lengths.add(len(np.frombuffer(base64.b64decode(text, validate=True), "<f2")))
+        except (TypeError, ValueError):
+            lengths.add(0)
+        if 0 in lengths or len(lengths) > 1:
+            raise UsageError(
+                f"{saved_path}: {COLUMN} of {name!r} is no embedding of this model; --overwrite makes all again"
+            )
     schema = pyarrow.schema([("video_path", pyarrow.string()), ("embedding", pyarrow.list_(pyarrow.float32()))])
     count = 0
     with atomic_write(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:

@@ -58,19 +58,21 @@ def work(
     pool, broken_in_a_row = new_pool(), 0
     running: dict[concurrent.futures.Future, Any] = {}
     waiting: list[Any] = []  # what a pool that broke had not done
+    all_taken = False
     try:
         while True:
             while len(running) < 4 * n_jobs and pool.active:
                 task = waiting.pop() if waiting else next(tasks, running)
                 if task is running:
+                    all_taken = True
                     break
                 try:
                     running[pool.schedule(function, args=(task,), timeout=seconds_allowed(task))] = task
                 except RuntimeError:  # pebble: "Unexpected error within the Pool"
                     waiting.append(task)
                     break
-            if not running and not waiting:
-                break
+            if all_taken and not running and not waiting:
+                break  # else a pool that broke with nothing to do has left the others in `tasks`
             done, _ = concurrent.futures.wait(
                 running if pool.active else (), patience, return_when=concurrent.futures.FIRST_COMPLETED
             )

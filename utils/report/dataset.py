@@ -18,7 +18,7 @@ from utils.pipeline.score import Column
 from utils.pipeline.tables import name_of, row_of
 from utils.report.funnel import FunnelStep, funnel, score_files
 from utils.report.page import Blocks
-from utils.report.thumbnails import FOLDER, FRAMES, image_of
+from utils.report.thumbnails import FOLDER, FRAMES, image_of, path_of
 from utils.rows import rows_of
 from utils.storage import exists, is_url
 
@@ -78,7 +78,9 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
                     meaning = {"meaning": dataset.declared[column].meaning} if column in dataset.declared else {}
                     if found := _column(judged, table.name, column, blocks):
                         columns.append({"name": column, "file": name, **meaning, **found})
-            _add_to_clips(judged, table.name, table.columns, clips)
+            ours = ["thumbnail"] if name == thumbnails else []  # a list's own column of this name is none of ours
+            needed = {"source_path", "start_seconds", "end_seconds", *ours} & set(table.columns)
+            _add_to_clips(judged, table.name, needed, clips)
     paths = [clip["video_path"] for clip in clips]
     texts = {
         "video_path": paths,
@@ -137,9 +139,9 @@ def _column(judged: Judged, source: str, column: str, blocks: Blocks) -> dict | 
     return None
 
 
-def _add_to_clips(judged: Judged, source: str, columns: list[str], clips: list[dict]) -> None:
+def _add_to_clips(judged: Judged, source: str, columns: set[str], clips: list[dict]) -> None:
     """Add to the clips what is needed of each beside the columns that the page shows."""
-    for column in {"source_path", "start_seconds", "end_seconds", "thumbnail"} & set(columns):
+    for column in columns:
         rows = judged.db.execute(f"SELECT {source}.{name_of(column)} FROM {_wide(judged, source)} ORDER BY keys.idx")
         for clip, value in zip(clips, rows.fetchall(), strict=True):
             clip.update(row_of([column], value) if column not in clip else {})
@@ -161,10 +163,11 @@ def _captions(dataset: Dataset, paths: list[str]) -> list[str]:
 def _thumbnails(dataset: Dataset, clips: list[dict], page_folder: str) -> list[str]:
     """Each clip's thumbnail: the image itself, or where there are many its relative link."""
     folder = dataset.file(FOLDER)
+    names = [clip.get("thumbnail") for clip in clips]
     if len(clips) > INSIDE:
         link = _link(folder, page_folder) or FOLDER
-        return [f"{link}/{clip['thumbnail']}" if "thumbnail" in clip else "" for clip in clips]
-    images = [image_of(f"{folder}/{clip['thumbnail']}") if "thumbnail" in clip else b"" for clip in clips]
+        return [f"{link}/{name}" if path_of(folder, name) else "" for name in names]
+    images = [image_of(folder, name) for name in names]
     return [f"data:image/webp;base64,{base64.b64encode(image).decode()}" if image else "" for image in images]
 
 

@@ -5,6 +5,7 @@ anew.
 """
 
 import os
+import re
 from functools import partial
 from hashlib import sha256
 
@@ -26,6 +27,9 @@ from utils.working_copies import local_path
 FOLDER = "report_files"
 FRAMES = 3
 WIDTH, LONGEST = 160, 160  # pixels of one frame: its width, and its height at most
+NAME = re.compile(
+    r"([0-9a-f]{2})/\1[0-9a-f]{18}\.webp"
+)  # of an image in the folder: the first digits of a SHA-256, as in `thumbnail`
 
 
 def middles(num_frames: int) -> list[int]:
@@ -77,7 +81,7 @@ def make_thumbnails(dataset: str, rows: Rows, options: RunOptions) -> None:
         "thumbnails",
         partial(thumbnail, video_folder=options.video_folder or "", folder=folder),
         {"width": WIDTH, "frames": FRAMES},
-        is_whole=lambda made: exists(f"{folder}/{made[0]['thumbnail']}"),
+        is_whole=lambda made: (path := path_of(folder, made[0].get("thumbnail"))) is not None and exists(path),
         done_word="made",
     )
     try:
@@ -86,7 +90,18 @@ def make_thumbnails(dataset: str, rows: Rows, options: RunOptions) -> None:
         print(f"thumbnails: {error}")
 
 
-def image_of(path: str) -> bytes:
-    """A thumbnail's file; nothing where it is gone."""
-    file = local_path(path)
-    return file.read_bytes() if file.is_file() else b""
+def path_of(folder: str, name: object) -> str | None:
+    """Where a thumbnail is, whose row says `name`; None for what `thumbnail` would not write. A page is passed on: it must hold no other
+    file than ours, whatever a row says or a symbolic link leads to.
+    """
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        return None
+    file, root = os.path.realpath(local_path(f"{folder}/{name}")), os.path.realpath(local_path(folder))
+    return f"{folder}/{name}" if file.startswith(f"{root}{os.sep}") else None
+
+
+def image_of(folder: str, name: object) -> bytes:
+    """A thumbnail's file; nothing where it is gone, or none of ours."""
+    path = path_of(folder, name)
+    file = local_path(path) if path else None
+    return file.read_bytes() if file and file.is_file() else b""

@@ -23,7 +23,7 @@ from utils.errors import UsageError
 from utils.rows.columns import DEEPEST, KEYS, Kind, check_row, row_check
 from utils.rows.csv_files import read_csv, write_csv
 from utils.rows.parquet import read_parquet, write_parquet
-from utils.working_copies import local_path, shown, upload, url_of, working_copy
+from utils.working_copies import local_path, naming, shown, upload, url_of, working_copy
 
 NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
@@ -190,6 +190,8 @@ def _is_running(pid: int) -> bool:
 def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends: no reader sees half a file. Nothing is left of a
     block that fails. What is written for a URL is uploaded whole.
+
+    Raises: `OSError` that names `path`.
     """
     path = local_path(path)
     if url_of(path):
@@ -197,8 +199,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     sweep(path)
     try:
-        yield temporary
-        temporary.replace(path)
+        with naming(path, temporary):
+            yield temporary
+            temporary.replace(path)
         upload(path)
     finally:
         temporary.unlink(missing_ok=True)

