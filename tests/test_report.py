@@ -297,7 +297,7 @@ def test_hostile_names_are_text(opened):
         page.page.keyboard.press("Escape")
     page.page.fill("#search", "lat")
     page.page.locator("#canvas .clip").first.click()
-    assert page.page.locator("#clip video").get_attribute("src") == "train/lat%E91.mp4"
+    assert page.page.locator("#clip video").get_attribute("src") == "train/lat%C3%A91.mp4"
     page.page.keyboard.press("Escape")
 
 

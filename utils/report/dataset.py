@@ -2,28 +2,33 @@
 
 import base64
 import json
+import math
 import os
+from array import array
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from utils.pipeline.condition import connection
-from utils.pipeline.filters import SLACK, Judged, mean
-from utils.pipeline.result_file import settings_of
+from utils.pipeline.ancestry import PROVENANCE, settings_of
+from utils.pipeline.condition import is_true_of, parse_condition
+from utils.pipeline.filters import SLACK
 from utils.pipeline.score import Column
-from utils.pipeline.tables import name_of, row_of
+from utils.report.clips import Clips
 from utils.report.funnel import FunnelStep, funnel, score_files
 from utils.report.page import Blocks
-from utils.report.thumbnails import FOLDER, FRAMES, image_of
-from utils.rows import rows_of
+from utils.report.thumbnails import FOLDER, FRAMES, image_of, is_thumbnail
 from utils.storage import exists, is_url
 
 INSIDE = 500  # clips whose thumbnails are inside the page; those of more stay in their folder
 MOST_VALUES = 100  # of a column of texts that can be chosen from
+THUMBNAILS = f"{FOLDER}/thumbnails.jsonl"
+OF_CLIPS = ("video_path", "source_path", "start_seconds", "end_seconds")
 NOT_SHOWN = {"video_path", "source_path", "made_from", "source_digest", "frame_size", "clip_count", "thumbnail"}
 VARIABLES = {  # of stage 2, for the lowest and the highest value of a column
     "duration": ("MIN_SECONDS", "MAX_SECONDS"),
@@ -54,118 +59,127 @@ class Dataset:
         return os.path.basename(self.listed)
 
 
+class Values:
+    """A column by the clips' numbers: numbers (of a list, their mean), or a choice of few words; anything else is not shown."""
+
+    def __init__(self, column: str) -> None:
+        self.is_shown = column not in NOT_SHOWN and not column.endswith("_idx")
+        self.numbers = array("d")  # NaN: missing; of words, their places in `words`
+        self.words: dict[str, int] = {}
+        self.has_numbers = False
+
+    def put(self, clip: int, value: Any) -> None:
+        """Give a clip its value, while the column is shown."""
+        if isinstance(value, (str, bool)):
+            word = value if isinstance(value, str) else json.dumps(value)
+            value = self.words.setdefault(word, len(self.words))
+        else:
+            value, self.has_numbers = _mean(value), True
+        if value is None or (self.words and self.has_numbers) or len(self.words) > MOST_VALUES:
+            self.is_shown, self.numbers = False, array("d")
+            return
+        if clip >= len(self.numbers):
+            self.numbers.extend([math.nan] * (clip + 1 - len(self.numbers)))
+        self.numbers[clip] = value
+
+    def described(self, count: int, blocks: Blocks) -> dict | None:
+        """Its kind and its block; None where it is not shown."""
+        numbers = np.full(count, np.nan)
+        numbers[: len(self.numbers)] = self.numbers
+        if self.is_shown and self.has_numbers:
+            whole = not np.any(numbers[np.isfinite(numbers)] % 1)
+            return {"kind": "number", "block": blocks.numbers(numbers), "whole": whole}
+        if not self.is_shown or not any(self.words):
+            return None
+        words = [*self.words, None]
+        block, names = blocks.codes([words[place] for place in np.nan_to_num(numbers, nan=-1).astype(int).tolist()])
+        return {"kind": "category", "block": block, "values": names}
+
+
+def _mean(value: Any) -> float | None:
+    """A number, or that of a list, added in its order as the filter adds; None of what is neither."""
+    if value.__class__ is float:
+        return value
+    numbers = value if isinstance(value, list) else [value]
+    try:
+        is_mean = numbers and all(number.__class__ in (int, float) for number in numbers)
+        return reduce(add, numbers, 0.0) / len(numbers) if is_mean else None
+    except OverflowError:  # an integer beyond floating point
+        return None
+
+
+def _values_of(rows: Iterable[tuple[int, dict]]) -> dict[str, Values]:
+    """All columns of a file, by their names."""
+    columns: dict[str, Values] = {}
+    for number, row in rows:
+        for column, value in row.items():
+            values = columns.get(column) or columns.setdefault(column, Values(column))
+            if values.is_shown and value is not None:
+                values.put(number, value)
+    return columns
+
+
 def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[str, Any], list[dict]]:
-    """What the page is told of a dataset, in the form of docs/report.md, and its clips, each with its path, source and span.
+    """The data that the page gets of a dataset, in the form of docs/report.md, and its clips, each with its path, source and span.
 
     Raises: `UsageError` for a file that cannot be read.
     """
-    files = score_files(dataset.folder)
-    thumbnails = f"{FOLDER}/thumbnails.jsonl"
-    if exists(dataset.file(thumbnails)):
-        files.append(thumbnails)
-    settings = settings_of(dataset.file("train.jsonl"))
-    with connection() as db:
-        judged = Judged(db, (None, dataset.listed, "video_path"), [], [], None, [dataset.file(name) for name in files])
-        keys = db.execute("SELECT key FROM keys ORDER BY idx").fetchall()
-        clips = [row_of(["video_path"], key) for key in keys]
-        columns: list[dict] = []
-        for name, table in [(dataset.list_name, judged.clips), *zip(files, judged.tables, strict=True)]:
-            for column in table.columns:
-                if column == "frame_size" and name == dataset.list_name:
-                    pixels = _numbers(judged, table.name, _pixels(f"{table.name}.{name_of(column)}"), blocks)
-                    columns.append({"name": "pixels", "file": name, "meaning": "width times height", **pixels})
-                elif column not in NOT_SHOWN and not column.endswith("_idx"):
-                    meaning = {"meaning": dataset.declared[column].meaning} if column in dataset.declared else {}
-                    if found := _column(judged, table.name, column, blocks):
-                        columns.append({"name": column, "file": name, **meaning, **found})
-            _add_to_clips(judged, table.name, table.columns, clips)
-    paths = [clip["video_path"] for clip in clips]
+    clips, shown_clips, columns = Clips(dataset.listed), [], []
+    files = [*score_files(dataset.folder), *([THUMBNAILS] if exists(dataset.file(THUMBNAILS)) else [])]
+
+    def rows_of_list() -> Iterator[tuple[int, dict]]:
+        for number, row in enumerate(clips.listed()):
+            shown_clips.append({column: row[column] for column in OF_CLIPS if column in row})
+            yield number, _with_pixels(row)
+
+    tables = [(dataset.list_name, _values_of(rows_of_list()))]
+    tables += [(file, _values_of(clips.results(dataset.file(file)))) for file in files]
+    if clips.repeats:
+        print(f"{dataset.listed}: {clips.repeats:,} rows repeat a path and are skipped")
+    meanings = {name: column.meaning for name, column in dataset.declared.items()}
+    for file, values in tables:
+        for column, its_values in values.items():
+            meaning = meanings.get(column) or ("width times height" if column == "pixels" else "")
+            if shown := its_values.described(len(shown_clips), blocks):
+                columns.append({"name": column, "file": file, **({"meaning": meaning} if meaning else {}), **shown})
+    frame_captions, summaries = clips.captions(dataset.folder)
+    captions = frame_captions | summaries
     texts = {
-        "video_path": paths,
-        "source_path": [clip.get("source_path", "") for clip in clips],
-        "caption": _captions(dataset, paths),
+        "video_path": list(clips.numbers),
+        "source_path": [clip.get("source_path", "") for clip in shown_clips],
+        "caption": [captions.get(number, "") for number in range(len(shown_clips))],
         "thumbnail": _thumbnails(dataset, clips, page_folder),
     }
     columns += [
-        {"name": name, "file": dataset.list_name, "kind": "text", "block": blocks.texts(values)}
-        for name, values in texts.items()
-        if any(values)
+        {"name": name, "file": dataset.list_name, "kind": "text", "block": blocks.texts(lines)}
+        for name, lines in texts.items()
+        if any(lines)
     ]
+    settings = settings_of(dataset.file("train.jsonl"))
+    names = list(dict.fromkeys(column for _, values in tables for column in values if column not in PROVENANCE))
     return {
         "name": os.path.basename(dataset.folder if is_url(dataset.folder) else os.path.abspath(dataset.folder)), "folder": dataset.folder, "list": dataset.listed,
         "saved_path": dataset.file("train.jsonl"), "video_folder": _link(dataset.video_folder, page_folder),
-        "count": len(clips), "columns": columns, "thumbnail_frames": FRAMES, "match": None,
-        **_in_force(dataset, settings, columns, blocks), **_where(dataset, settings, paths, files, blocks),
-        **_kept(dataset, paths, blocks), **_steps(funnel(dataset.folder)),
-    }, clips  # fmt: skip
+        "count": len(shown_clips), "columns": columns, "thumbnail_frames": FRAMES, "match": None,
+        **_in_force(dataset, settings, columns), **_where(dataset, settings, clips, files, names, blocks),
+        **_kept(dataset, clips, blocks), **_steps(funnel(dataset.folder, count_scores=False)),
+    }, shown_clips  # fmt: skip
 
 
-def _wide(judged: Judged, source: str) -> str:
-    """SQL: a source's rows in the order of the clips; missing ones, and those of an older cut, are empty."""
-    if source == "clips":
-        return "keys LEFT JOIN clips ON clips.idx = keys.idx"
-    return f"keys JOIN facts ON facts.idx = keys.idx LEFT JOIN {source} ON {source}.idx = row_of_{source}"
+def _with_pixels(row: dict) -> dict:
+    return row | {"pixels": math.prod(row["frame_size"])} if "frame_size" in row else row
 
 
-def _pixels(size: str) -> str:
-    return f"(try_cast({size} AS DOUBLE[])[1] * try_cast({size} AS DOUBLE[])[2])"
-
-
-def _numbers(judged: Judged, source: str, value: str, blocks: Blocks) -> dict:
-    found = judged.db.execute(f"SELECT {value} AS v FROM {_wide(judged, source)} ORDER BY keys.idx").fetchnumpy()["v"]
-    values = np.ma.filled(found.astype(float), np.nan)
-    return {"kind": "number", "block": blocks.numbers(values), "whole": not np.any(values[np.isfinite(values)] % 1)}
-
-
-def _column(judged: Judged, source: str, column: str, blocks: Blocks) -> dict | None:
-    """The kind of a column and its block; None where it is neither numbers nor a choice of few texts."""
-    value = f"{source}.{name_of(column)}"
-    number = f"try_cast({mean(value)} AS DOUBLE)"
-    there, numbers, texts, choices, several = (
-        judged.db.execute(
-            f"SELECT count({value}), count({number}), count(*) FILTER ({value}[1] = '\"'), "
-            f"count(*) FILTER ({value} IN ('true', 'false')), count(DISTINCT {value}) FROM {_wide(judged, source)}"
-        ).fetchone()
-        or (0,) * 5
-    )
-    if there and numbers == there:
-        return _numbers(judged, source, number, blocks)
-    if there and there in (texts, choices) and several <= MOST_VALUES:
-        rows = judged.db.execute(f"SELECT {value} FROM {_wide(judged, source)} ORDER BY keys.idx").fetchall()
-        block, values = blocks.codes([json.loads(v) if v and texts else v for (v,) in rows])
-        return {"kind": "category", "block": block, "values": values} if values else None
-    return None
-
-
-def _add_to_clips(judged: Judged, source: str, columns: list[str], clips: list[dict]) -> None:
-    """Add to the clips what is needed of each beside the columns that the page shows."""
-    for column in {"source_path", "start_seconds", "end_seconds", "thumbnail"} & set(columns):
-        rows = judged.db.execute(f"SELECT {source}.{name_of(column)} FROM {_wide(judged, source)} ORDER BY keys.idx")
-        for clip, value in zip(clips, rows.fetchall(), strict=True):
-            clip.update(row_of([column], value) if column not in clip else {})
-
-
-def _captions(dataset: Dataset, paths: list[str]) -> list[str]:
-    """Each clip's caption: the summary, or before stage 3 has ended what was said of its frames."""
-    captions: dict[str, str] = {}
-    for name, column in (("frame_caption", "sampled_frame_caption"), ("summary_caption", "summary_caption")):
-        path = dataset.file(f"{name}.jsonl")
-        for row in rows_of(path, resumed=True) if exists(path) else ():
-            caption = row.get(column) or ""
-            captions[str(row.get("video_path"))] = (
-                " ".join(map(str, caption)) if isinstance(caption, list) else str(caption)
-            )
-    return [captions.get(path, "") for path in paths]
-
-
-def _thumbnails(dataset: Dataset, clips: list[dict], page_folder: str) -> list[str]:
-    """Each clip's thumbnail: the image itself, or where there are many its relative link."""
-    folder = dataset.file(FOLDER)
-    if len(clips) > INSIDE:
+def _thumbnails(dataset: Dataset, clips: Clips, page_folder: str) -> list[str]:
+    """Of each clip the image itself, or where there are many its relative link. Whatever the files hold, no other file is read."""
+    folder, images = dataset.file(FOLDER), [""] * len(clips.numbers)
+    for number, row in clips.results(dataset.file(THUMBNAILS)) if exists(dataset.file(THUMBNAILS)) else ():
+        images[number] = row["thumbnail"] if is_thumbnail(row.get("thumbnail")) else ""
+    if len(images) > INSIDE:
         link = _link(folder, page_folder) or FOLDER
-        return [f"{link}/{clip['thumbnail']}" if "thumbnail" in clip else "" for clip in clips]
-    images = [image_of(f"{folder}/{clip['thumbnail']}") if "thumbnail" in clip else b"" for clip in clips]
-    return [f"data:image/webp;base64,{base64.b64encode(image).decode()}" if image else "" for image in images]
+        return [f"{link}/{image}" if image else "" for image in images]
+    contents = [image_of(f"{folder}/{image}") if image else b"" for image in images]
+    return [f"data:image/webp;base64,{base64.b64encode(content).decode()}" if content else "" for content in contents]
 
 
 def _link(folder: str, page_folder: str) -> str | None:
@@ -173,7 +187,7 @@ def _link(folder: str, page_folder: str) -> str | None:
     return None if is_url(folder) or is_url(page_folder) else quote(os.fsencode(os.path.relpath(folder, page_folder)))
 
 
-def _in_force(dataset: Dataset, settings: dict, columns: list[dict], blocks: Blocks) -> dict:
+def _in_force(dataset: Dataset, settings: dict, columns: list[dict]) -> dict:
     """The filters that train.jsonl was made with, or else those that the scores declare, and the variables of stage 2."""
     there = [(c["file"], c["name"]) for c in columns if c["kind"] == "number"]
     declared: list[dict] = [{"file": dataset.list_name, "column": "duration", "low": 3, "high": 10}]
@@ -198,22 +212,31 @@ def _in_force(dataset: Dataset, settings: dict, columns: list[dict], blocks: Blo
     return {"filters": filters, "variables": {name: value for name, value in named.items() if value}}
 
 
-def _where(dataset: Dataset, settings: dict, paths: list[str], files: list[str], blocks: Blocks) -> dict:
-    """The condition in force, and for which clips it is true."""
+def _where(
+    dataset: Dataset, settings: dict, clips: Clips, files: list[str], columns: list[str], blocks: Blocks
+) -> dict:
+    """The condition in force, and for which clips it is true; `columns`: those of all files."""
     where, passing = settings.get("where"), None
     if where:
-        with connection() as db:
-            found = Judged(
-                db, (None, dataset.listed, "video_path"), [], [], where, [dataset.file(name) for name in files]
-            ).passing()
-        passing = blocks.bits(path in found for path in paths)
+        used = parse_condition(where, columns)
+        facts: list[dict] = [{} for _ in clips.numbers]
+        for file in files:
+            for number, row in clips.results(dataset.file(file)):
+                facts[number] |= {column: row[column] for column in {*used, "frame_size"} & row.keys()}
+        for number, row in enumerate(clips.listed()):  # last, because a clip's own values win
+            row = _with_pixels(facts[number] | row)
+            facts[number] = {
+                column: json.dumps(row[column], ensure_ascii=False).encode() for column in used if column in row
+            }
+        texts = ([clip.get(column) for column in used] for clip in facts)
+        passing = blocks.bits(is_true_of(where, used, texts, len(facts), columns))
     return {"where": where, "where_passes": passing, "columns_from": settings.get("columns_from") or []}
 
 
-def _kept(dataset: Dataset, paths: list[str], blocks: Blocks) -> dict:
+def _kept(dataset: Dataset, clips: Clips, blocks: Blocks) -> dict:
     path = dataset.file("train.jsonl")
-    kept = {row["video_path"] for row in rows_of(path, ("video_path",))} if exists(path) else set()
-    return {"kept": blocks.bits(path in kept for path in paths), "kept_is_known": exists(path)}
+    kept = {number for number, _ in clips.kept(path)} if exists(path) else set()
+    return {"kept": blocks.bits(number in kept for number in clips.numbers.values()), "kept_is_known": exists(path)}
 
 
 def _steps(steps: list[FunnelStep]) -> dict:

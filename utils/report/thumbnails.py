@@ -5,6 +5,7 @@ anew.
 """
 
 import os
+import re
 from functools import partial
 from hashlib import sha256
 
@@ -26,6 +27,14 @@ from utils.working_copies import local_path
 FOLDER = "report_files"
 FRAMES = 3
 WIDTH, LONGEST = 160, 160  # pixels of one frame: its width, and its height at most
+NAME = re.compile("[0-9a-f]{2}/[0-9a-f]{20}[.]webp")  # in FOLDER
+
+
+def is_thumbnail(name: object) -> bool:
+    """Whether a name is one that `thumbnail` writes. Nothing else is read or linked, whatever thumbnails.jsonl holds: a dataset may come from
+    somebody else, and a report with a local file in it go back to them.
+    """
+    return isinstance(name, str) and NAME.fullmatch(name) is not None
 
 
 def middles(num_frames: int) -> list[int]:
