@@ -4,7 +4,6 @@ import base64
 import json
 import math
 import os
-from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -59,64 +58,50 @@ class Dataset:
         return os.path.basename(self.listed)
 
 
-class Values:
-    """A column by the clips' numbers: numbers (of a list, their mean), or a choice of few words; anything else is not shown."""
-
-    def __init__(self, column: str) -> None:
-        self.is_shown = column not in NOT_SHOWN and not column.endswith("_idx")
-        self.numbers = array("d")  # NaN: missing; of words, their places in `words`
-        self.words: dict[str, int] = {}
-        self.has_numbers = False
-
-    def put(self, clip: int, value: Any) -> None:
-        """Give a clip its value, while the column is shown."""
-        if isinstance(value, (str, bool)):
-            word = value if isinstance(value, str) else json.dumps(value)
-            value = self.words.setdefault(word, len(self.words))
-        else:
-            value, self.has_numbers = _mean(value), True
-        if value is None or (self.words and self.has_numbers) or len(self.words) > MOST_VALUES:
-            self.is_shown, self.numbers = False, array("d")
-            return
-        if clip >= len(self.numbers):
-            self.numbers.extend([math.nan] * (clip + 1 - len(self.numbers)))
-        self.numbers[clip] = value
-
-    def described(self, count: int, blocks: Blocks) -> dict | None:
-        """Its kind and its block; None where it is not shown."""
-        numbers = np.full(count, np.nan)
-        numbers[: len(self.numbers)] = self.numbers
-        if self.is_shown and self.has_numbers:
-            whole = not np.any(numbers[np.isfinite(numbers)] % 1)
-            return {"kind": "number", "block": blocks.numbers(numbers), "whole": whole}
-        if not self.is_shown or not any(self.words):
-            return None
-        words = [*self.words, None]
-        block, names = blocks.codes([words[place] for place in np.nan_to_num(numbers, nan=-1).astype(int).tolist()])
-        return {"kind": "category", "block": block, "values": names}
+def _columns_of(rows: Iterable[tuple[int, dict]]) -> dict[str, list]:
+    """A file's columns, each a list of `_plain` values by the clips' numbers, empty where it is not shown."""
+    columns: dict[str, list] = {}
+    hidden = set(NOT_SHOWN)
+    for number, row in rows:
+        for column, value in row.items():
+            if column not in columns:
+                columns[column] = []
+                hidden |= {column} if column.endswith("_idx") else set()
+            if value is not None and column not in hidden:
+                values = columns[column]
+                if number >= len(values):
+                    values.extend([None] * (number + 1 - len(values)))
+                values[number] = _plain(value)
+    return columns
 
 
-def _mean(value: Any) -> float | None:
-    """A number, or that of a list, added in its order as the filter adds; None of what is neither."""
-    if value.__class__ is float:
+def _plain(value: Any) -> float | str | bool | list:
+    """A value as its column shows it: a number, of a list the mean, added in its order as the filter adds; a text, true or false. Of
+    anything else [], which is not shown.
+    """
+    if value.__class__ in (float, str, bool):
         return value
     numbers = value if isinstance(value, list) else [value]
     try:
         is_mean = numbers and all(number.__class__ in (int, float) for number in numbers)
-        return reduce(add, numbers, 0.0) / len(numbers) if is_mean else None
+        return reduce(add, map(float, numbers)) / len(numbers) if is_mean else []
     except OverflowError:  # an integer beyond floating point
-        return None
+        return []
 
 
-def _values_of(rows: Iterable[tuple[int, dict]]) -> dict[str, Values]:
-    """All columns of a file, by their names."""
-    columns: dict[str, Values] = {}
-    for number, row in rows:
-        for column, value in row.items():
-            values = columns.get(column) or columns.setdefault(column, Values(column))
-            if values.is_shown and value is not None:
-                values.put(number, value)
-    return columns
+def _shown(values: list, count: int, blocks: Blocks) -> dict | None:
+    """The kind of a column and its block: numbers, or a choice of few words; None of anything else."""
+    values = [*values, *[None] * (count - len(values))]
+    kinds = {value.__class__ for value in values if value is not None}
+    if kinds == {float}:
+        numbers = np.array([math.nan if value is None else value for value in values], float)
+        whole = not np.any(numbers[np.isfinite(numbers)] % 1)
+        return {"kind": "number", "block": blocks.numbers(numbers), "whole": whole}
+    if kinds in ({str}, {bool}) and len({value for value in values if value is not None}) <= MOST_VALUES:
+        words = [json.dumps(value) if value.__class__ is bool else value for value in values]
+        block, names = blocks.codes(words)
+        return {"kind": "category", "block": block, "values": names} if names else None
+    return None
 
 
 def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[str, Any], list[dict]]:
@@ -124,24 +109,24 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
 
     Raises: `UsageError` for a file that cannot be read.
     """
-    clips, shown_clips, columns = Clips(dataset.listed), [], []
+    clips, shown_clips, columns, names = Clips(dataset.listed), [], [], {}
     files = [*score_files(dataset.folder), *([THUMBNAILS] if exists(dataset.file(THUMBNAILS)) else [])]
 
-    def rows_of_list() -> Iterator[tuple[int, dict]]:
+    def listed() -> Iterator[tuple[int, dict]]:
         for number, row in enumerate(clips.listed()):
             shown_clips.append({column: row[column] for column in OF_CLIPS if column in row})
             yield number, _with_pixels(row)
 
-    tables = [(dataset.list_name, _values_of(rows_of_list()))]
-    tables += [(file, _values_of(clips.results(dataset.file(file)))) for file in files]
+    sources = [(dataset.list_name, listed()), *((file, clips.results(dataset.file(file))) for file in files)]
+    meanings = {"pixels": "width times height"} | {name: c.meaning for name, c in dataset.declared.items()}
+    for file, rows in sources:
+        for column, values in _columns_of(rows).items():
+            names[column] = column not in PROVENANCE
+            if shown := _shown(values, len(shown_clips), blocks):
+                meaning = {"meaning": meanings[column]} if column in meanings else {}
+                columns.append({"name": column, "file": file, **meaning, **shown})
     if clips.repeats:
         print(f"{dataset.listed}: {clips.repeats:,} rows repeat a path and are skipped")
-    meanings = {name: column.meaning for name, column in dataset.declared.items()}
-    for file, values in tables:
-        for column, its_values in values.items():
-            meaning = meanings.get(column) or ("width times height" if column == "pixels" else "")
-            if shown := its_values.described(len(shown_clips), blocks):
-                columns.append({"name": column, "file": file, **({"meaning": meaning} if meaning else {}), **shown})
     frame_captions, summaries = clips.captions(dataset.folder)
     captions = frame_captions | summaries
     texts = {
@@ -156,12 +141,11 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
         if any(lines)
     ]
     settings = settings_of(dataset.file("train.jsonl"))
-    names = list(dict.fromkeys(column for _, values in tables for column in values if column not in PROVENANCE))
     return {
         "name": os.path.basename(dataset.folder if is_url(dataset.folder) else os.path.abspath(dataset.folder)), "folder": dataset.folder, "list": dataset.listed,
         "saved_path": dataset.file("train.jsonl"), "video_folder": _link(dataset.video_folder, page_folder),
         "count": len(shown_clips), "columns": columns, "thumbnail_frames": FRAMES, "match": None,
-        **_in_force(dataset, settings, columns), **_where(dataset, settings, clips, files, names, blocks),
+        **_in_force(dataset, settings, columns), **_where(dataset, settings, clips, files, [name for name, is_data in names.items() if is_data], blocks),
         **_kept(dataset, clips, blocks), **_steps(funnel(dataset.folder, count_scores=False)),
     }, shown_clips  # fmt: skip
 
