@@ -66,7 +66,7 @@ def funnel(folder: str, count_scores: bool = True) -> list[FunnelStep]:
     files = {name: f"{folder}/{name}.jsonl" for name in ("scenes", "clips", "train", "dropped", "summary_caption")}
     there = {name: path for name, path in files.items() if is_there(path)}
     errors = {
-        name: {row["video_path"]: row for row in _rows(errors_of(files[name]))}
+        name: {row["video_path"]: row for row in _rows(errors_of(files[name]), resumed=True)}
         for name in ("scenes", "clips", "summary_caption")
     }
     scores = score_files(folder)
@@ -103,8 +103,8 @@ def funnel(folder: str, count_scores: bool = True) -> list[FunnelStep]:
     return steps
 
 
-def _rows(path: str) -> Iterable[dict]:
-    return rows_of(path, ("video_path",), {"reason": TEXT}, resumed=True) if is_there(path) else ()
+def _rows(path: str, resumed: bool = False) -> Iterable[dict]:
+    return rows_of(path, ("video_path",), {"reason": TEXT}, resumed) if is_there(path) else ()
 
 
 def _shots(row: dict) -> np.ndarray:
