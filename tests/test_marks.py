@@ -1,14 +1,13 @@
 """Marks of a report and conditions over further files: which clips are kept, why not, and what is written down of it."""
 
 import json
-import os
 
 import pytest
 from conftest import ROOT
 
 from utils.rows import digest, read_rows, write_rows
 
-NAMES = ("a.mp4", "ü b.mp4", "c.mp4", os.fsdecode(b"lat\xe91.mp4"), "e.mp4")
+NAMES = ("a.mp4", "ü b.mp4", "c.mp4", "lat\u00e91.mp4", "e.mp4")
 CLIPS = [{"video_path": name, "source_path": f"{i}.mp4", "duration": 5} for i, name in enumerate(NAMES)]
 FLAGS = ("--video_metadata_path", "clips.jsonl", "--filter", "s.jsonl", "score", 2, "none")
 
@@ -76,7 +75,8 @@ def test_what_was_chosen_by_is_written_down(run_script, tmp_path):
         "--max_seconds",
         "inf",
     )
-    assert json.loads((tmp_path / "train.settings.json").read_text()) == {
+    settings = json.loads((tmp_path / "train.settings.json").read_text())
+    assert {key: value for key, value in settings.items() if key not in ("inputs", "script")} == {
         "file": "train.jsonl", "list": "clips.jsonl",
         "filters": [{"file": "clips.jsonl", "column": "duration", "low": 3.0, "high": None},
                     {"file": "s.jsonl", "column": "score", "low": 2.0, "high": None}],

@@ -169,11 +169,12 @@ def is_true_of(
             f"maximum_object_size=67108864, columns={{{kinds}}})"
         )
         number = next(n for n in ("row", *(f"row{i}" for i in range(9))) if n not in [c.lower() for c in used])
-        typed = [f"row AS {number}", *(f"{_typed(db, i, column)} AS {name(column)}" for i, column in enumerate(used))]
+        types = {column: _typed(db, i, column) for i, column in enumerate(used)}
+        typed = [f"row AS {number}", *(f"{value} AS {name(column)}" for column, value in types.items() if value)]
         db.execute(f"ATTACH {text(str(table_file))} AS given")
         db.execute(f"CREATE TABLE given.facts AS SELECT {', '.join(typed)} FROM texts")
         db.execute("DETACH given")
-        passing(table_file, condition, columns, number)
+        passing(table_file, condition, columns, number, [column for column, value in types.items() if not value])
         db.execute(f"ATTACH {text(str(table_file))} AS given (READ_ONLY)")
         is_true = np.zeros(count, bool)
         is_true[db.execute("SELECT idx FROM given.passing").fetchnumpy()["idx"]] = True
@@ -183,9 +184,11 @@ def is_true_of(
 
 def _typed(db: "DuckDBPyConnection", i: int, column: str) -> str:
     """SQL: a column's values as a condition sees them: numbers, texts, true or false, lists of numbers (of scores, their mean), else
-    JSON. NaN is unknown, as a missing value is.
+    JSON. NaN is unknown, as a missing value is. "" where no row has one: such a column has no type.
     """
     c = f"c{i}"
+    if db.execute(f"SELECT count({c}) FROM texts").fetchone() == (0,):
+        return ""
     mean = f"CASE WHEN {c}[1] = '[' THEN list_avg(try_cast({c} AS DOUBLE[])) ELSE try_cast({c} AS DOUBLE) END"
     as_types = {
         f"CASE WHEN isnan({mean}) THEN NULL ELSE {mean} END": f"{mean} IS NOT NULL AND ({c}[1] <> '[' OR {column.endswith('score')})",
@@ -199,7 +202,9 @@ def _typed(db: "DuckDBPyConnection", i: int, column: str) -> str:
     return f"CASE WHEN {c} IS NULL THEN NULL ELSE {value} END"
 
 
-def passing(table_file: Path, condition: str, columns: Sequence[str], number: str = "idx") -> None:
+def passing(
+    table_file: Path, condition: str, columns: Sequence[str], number: str = "idx", unknown: Sequence[str] = ()
+) -> None:
     """Evaluate a condition on the table `facts` of a database file and keep the `idx`, there called `number`, of the rows that pass in `passing`.
 
     The connection reads no other file, loads no extension, and its settings are locked.
@@ -212,9 +217,11 @@ def passing(table_file: Path, condition: str, columns: Sequence[str], number: st
         "enable_external_access": False, "autoinstall_known_extensions": False, "autoload_known_extensions": False,
         "allow_community_extensions": False, "memory_limit": MEMORY, "lock_configuration": True,
     }  # fmt: skip
+    nothing = "".join(f", NULL AS {name(column)}" for column in unknown)
+    source = f"(SELECT *{nothing} FROM facts)"
     with duckdb.connect(str(table_file), config=settings) as db:
         try:
-            db.execute(f"CREATE TABLE passing AS SELECT {number} AS idx FROM facts WHERE (\n{condition}\n)")
+            db.execute(f"CREATE TABLE passing AS SELECT {number} AS idx FROM {source} WHERE (\n{condition}\n)")
         except duckdb.Error as error:
             reason = str(error).strip().splitlines()[0]
             raise UsageError(f"--where {condition!r}: {reason}; the columns are {', '.join(columns)}") from None

@@ -2,28 +2,32 @@
 
 import base64
 import json
+import math
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
 
-from utils.pipeline.condition import connection
-from utils.pipeline.filters import SLACK, Judged, mean
-from utils.pipeline.result_file import settings_of
+from utils.pipeline.ancestry import PROVENANCE, settings_of
+from utils.pipeline.condition import is_true_of, parse_condition
+from utils.pipeline.filters import SLACK
 from utils.pipeline.score import Column
-from utils.pipeline.tables import name_of, row_of
+from utils.report.clips import Clips
 from utils.report.funnel import FunnelStep, funnel, score_files
 from utils.report.page import Blocks
 from utils.report.thumbnails import FOLDER, FRAMES, image_of, path_of
-from utils.rows import rows_of
 from utils.storage import exists, is_url
 
 INSIDE = 500  # clips whose thumbnails are inside the page; those of more stay in their folder
 MOST_VALUES = 100  # of a column of texts that can be chosen from
+THUMBNAILS = f"{FOLDER}/thumbnails.jsonl"
+OF_CLIPS = ("video_path", "source_path", "start_seconds", "end_seconds")
 NOT_SHOWN = {"video_path", "source_path", "made_from", "source_digest", "frame_size", "clip_count", "thumbnail"}
 VARIABLES = {  # of stage 2, for the lowest and the highest value of a column
     "duration": ("MIN_SECONDS", "MAX_SECONDS"),
@@ -54,121 +58,112 @@ class Dataset:
         return os.path.basename(self.listed)
 
 
-def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[str, Any], list[dict]]:
-    """What the page is told of a dataset, in the form of docs/report.md, and its clips, each with its path, source and span.
+def _columns_of(rows: Iterable[tuple[int, dict]]) -> dict[str, list]:
+    """A file's columns, each a list of `_plain` values by the clips' numbers, empty where it is not shown."""
+    columns: dict[str, list] = {}
+    hidden = set(NOT_SHOWN)
+    for number, row in rows:
+        for column, value in row.items():
+            if column not in columns:
+                columns[column] = []
+                hidden |= {column} if column.endswith("_idx") else set()
+            if value is not None and column not in hidden:
+                values = columns[column]
+                if number >= len(values):
+                    values.extend([None] * (number + 1 - len(values)))
+                values[number] = _plain(value)
+    return columns
 
-    Raises: `UsageError` for a file that cannot be read.
+
+def _plain(value: Any) -> float | str | bool | list:
+    """A value as its column shows it: a number, of a list the mean, added in its order as the filter adds; a text, true or false. Of
+    anything else [], which is not shown.
     """
-    files = score_files(dataset.folder)
-    thumbnails = f"{FOLDER}/thumbnails.jsonl"
-    if exists(dataset.file(thumbnails)):
-        files.append(thumbnails)
-    settings = settings_of(dataset.file("train.jsonl"))
-    with connection() as db:
-        judged = Judged(db, (None, dataset.listed, "video_path"), [], [], None, [dataset.file(name) for name in files])
-        keys = db.execute("SELECT key FROM keys ORDER BY idx").fetchall()
-        clips = [row_of(["video_path"], key) for key in keys]
-        columns: list[dict] = []
-        for name, table in [(dataset.list_name, judged.clips), *zip(files, judged.tables, strict=True)]:
-            for column in table.columns:
-                if column == "frame_size" and name == dataset.list_name:
-                    pixels = _numbers(judged, table.name, _pixels(f"{table.name}.{name_of(column)}"), blocks)
-                    columns.append({"name": "pixels", "file": name, "meaning": "width times height", **pixels})
-                elif column not in NOT_SHOWN and not column.endswith("_idx"):
-                    meaning = {"meaning": dataset.declared[column].meaning} if column in dataset.declared else {}
-                    if found := _column(judged, table.name, column, blocks):
-                        columns.append({"name": column, "file": name, **meaning, **found})
-            ours = ["thumbnail"] if name == thumbnails else []  # a list's own column of this name is none of ours
-            needed = {"source_path", "start_seconds", "end_seconds", *ours} & set(table.columns)
-            _add_to_clips(judged, table.name, needed, clips)
-    paths = [clip["video_path"] for clip in clips]
-    texts = {
-        "video_path": paths,
-        "source_path": [clip.get("source_path", "") for clip in clips],
-        "caption": _captions(dataset, paths),
-        "thumbnail": _thumbnails(dataset, clips, page_folder),
-    }
-    columns += [
-        {"name": name, "file": dataset.list_name, "kind": "text", "block": blocks.texts(values)}
-        for name, values in texts.items()
-        if any(values)
-    ]
-    return {
-        "name": os.path.basename(dataset.folder if is_url(dataset.folder) else os.path.abspath(dataset.folder)), "folder": dataset.folder, "list": dataset.listed,
-        "saved_path": dataset.file("train.jsonl"), "video_folder": _link(dataset.video_folder, page_folder),
-        "count": len(clips), "columns": columns, "thumbnail_frames": FRAMES, "match": None,
-        **_in_force(dataset, settings, columns, blocks), **_where(dataset, settings, paths, files, blocks),
-        **_kept(dataset, paths, blocks), **_steps(funnel(dataset.folder)),
-    }, clips  # fmt: skip
+    if value.__class__ in (float, str, bool):
+        return value
+    numbers = value if isinstance(value, list) else [value]
+    try:
+        is_mean = numbers and all(number.__class__ in (int, float) for number in numbers)
+        return reduce(add, map(float, numbers)) / len(numbers) if is_mean else []
+    except OverflowError:  # an integer beyond floating point
+        return []
 
 
-def _wide(judged: Judged, source: str) -> str:
-    """SQL: a source's rows in the order of the clips; missing ones, and those of an older cut, are empty."""
-    if source == "clips":
-        return "keys LEFT JOIN clips ON clips.idx = keys.idx"
-    return f"keys JOIN facts ON facts.idx = keys.idx LEFT JOIN {source} ON {source}.idx = row_of_{source}"
-
-
-def _pixels(size: str) -> str:
-    return f"(try_cast({size} AS DOUBLE[])[1] * try_cast({size} AS DOUBLE[])[2])"
-
-
-def _numbers(judged: Judged, source: str, value: str, blocks: Blocks) -> dict:
-    found = judged.db.execute(f"SELECT {value} AS v FROM {_wide(judged, source)} ORDER BY keys.idx").fetchnumpy()["v"]
-    values = np.ma.filled(found.astype(float), np.nan)
-    return {"kind": "number", "block": blocks.numbers(values), "whole": not np.any(values[np.isfinite(values)] % 1)}
-
-
-def _column(judged: Judged, source: str, column: str, blocks: Blocks) -> dict | None:
-    """The kind of a column and its block; None where it is neither numbers nor a choice of few texts."""
-    value = f"{source}.{name_of(column)}"
-    number = f"try_cast({mean(value)} AS DOUBLE)"
-    there, numbers, texts, choices, several = (
-        judged.db.execute(
-            f"SELECT count({value}), count({number}), count(*) FILTER ({value}[1] = '\"'), "
-            f"count(*) FILTER ({value} IN ('true', 'false')), count(DISTINCT {value}) FROM {_wide(judged, source)}"
-        ).fetchone()
-        or (0,) * 5
-    )
-    if there and numbers == there:
-        return _numbers(judged, source, number, blocks)
-    if there and there in (texts, choices) and several <= MOST_VALUES:
-        rows = judged.db.execute(f"SELECT {value} FROM {_wide(judged, source)} ORDER BY keys.idx").fetchall()
-        block, values = blocks.codes([json.loads(v) if v and texts else v for (v,) in rows])
-        return {"kind": "category", "block": block, "values": values} if values else None
+def _shown(values: list, count: int, blocks: Blocks) -> dict | None:
+    """The kind of a column and its block: numbers, or a choice of few words; None of anything else."""
+    values = [*values, *[None] * (count - len(values))]
+    kinds = {value.__class__ for value in values if value is not None}
+    if kinds == {float}:
+        numbers = np.array([math.nan if value is None else value for value in values], float)
+        whole = not np.any(numbers[np.isfinite(numbers)] % 1)
+        return {"kind": "number", "block": blocks.numbers(numbers), "whole": whole}
+    if kinds in ({str}, {bool}) and len({value for value in values if value is not None}) <= MOST_VALUES:
+        words = [json.dumps(value) if value.__class__ is bool else value for value in values]
+        block, names = blocks.codes(words)
+        return {"kind": "category", "block": block, "values": names} if names else None
     return None
 
 
-def _add_to_clips(judged: Judged, source: str, columns: set[str], clips: list[dict]) -> None:
-    """Add to the clips what is needed of each beside the columns that the page shows."""
-    for column in columns:
-        rows = judged.db.execute(f"SELECT {source}.{name_of(column)} FROM {_wide(judged, source)} ORDER BY keys.idx")
-        for clip, value in zip(clips, rows.fetchall(), strict=True):
-            clip.update(row_of([column], value) if column not in clip else {})
+def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[str, Any], list[dict]]:
+    """The data that the page gets of a dataset, in the form of docs/report.md, and its clips, each with its path, source and span.
+
+    Raises: `UsageError` for a file that cannot be read.
+    """
+    clips, shown_clips, columns, names = Clips(dataset.listed), [], [], {}
+    files = [*score_files(dataset.folder), *([THUMBNAILS] if exists(dataset.file(THUMBNAILS)) else [])]
+
+    def listed() -> Iterator[tuple[int, dict]]:
+        for number, row in enumerate(clips.listed()):
+            shown_clips.append({column: row[column] for column in OF_CLIPS if column in row})
+            yield number, _with_pixels(row)
+
+    sources = [(dataset.list_name, listed()), *((file, clips.results(dataset.file(file))) for file in files)]
+    meanings = {"pixels": "width times height"} | {name: c.meaning for name, c in dataset.declared.items()}
+    for file, rows in sources:
+        for column, values in _columns_of(rows).items():
+            names[column] = column not in PROVENANCE
+            if shown := _shown(values, len(shown_clips), blocks):
+                meaning = {"meaning": meanings[column]} if column in meanings else {}
+                columns.append({"name": column, "file": file, **meaning, **shown})
+    if clips.repeats:
+        print(f"{dataset.listed}: {clips.repeats:,} rows repeat a path and are skipped")
+    frame_captions, summaries = clips.captions(dataset.folder)
+    captions = frame_captions | summaries
+    texts = {
+        "video_path": list(clips.numbers),
+        "source_path": [clip.get("source_path", "") for clip in shown_clips],
+        "caption": [captions.get(number, "") for number in range(len(shown_clips))],
+        "thumbnail": _thumbnails(dataset, clips, page_folder),
+    }
+    columns += [
+        {"name": name, "file": dataset.list_name, "kind": "text", "block": blocks.texts(lines)}
+        for name, lines in texts.items()
+        if any(lines)
+    ]
+    settings = settings_of(dataset.file("train.jsonl"))
+    return {
+        "name": os.path.basename(dataset.folder if is_url(dataset.folder) else os.path.abspath(dataset.folder)), "folder": dataset.folder, "list": dataset.listed,
+        "saved_path": dataset.file("train.jsonl"), "video_folder": _link(dataset.video_folder, page_folder),
+        "count": len(shown_clips), "columns": columns, "thumbnail_frames": FRAMES, "match": None,
+        **_in_force(dataset, settings, columns), **_where(dataset, settings, clips, files, [name for name, is_data in names.items() if is_data], blocks),
+        **_kept(dataset, clips, blocks), **_steps(funnel(dataset.folder, count_scores=False)),
+    }, shown_clips  # fmt: skip
 
 
-def _captions(dataset: Dataset, paths: list[str]) -> list[str]:
-    """Each clip's caption: the summary, or before stage 3 has ended what was said of its frames."""
-    captions: dict[str, str] = {}
-    for name, column in (("frame_caption", "sampled_frame_caption"), ("summary_caption", "summary_caption")):
-        path = dataset.file(f"{name}.jsonl")
-        for row in rows_of(path, resumed=True) if exists(path) else ():
-            caption = row.get(column) or ""
-            captions[str(row.get("video_path"))] = (
-                " ".join(map(str, caption)) if isinstance(caption, list) else str(caption)
-            )
-    return [captions.get(path, "") for path in paths]
+def _with_pixels(row: dict) -> dict:
+    return row | {"pixels": math.prod(row["frame_size"])} if "frame_size" in row else row
 
 
-def _thumbnails(dataset: Dataset, clips: list[dict], page_folder: str) -> list[str]:
-    """Each clip's thumbnail: the image itself, or where there are many its relative link."""
-    folder = dataset.file(FOLDER)
-    names = [clip.get("thumbnail") for clip in clips]
-    if len(clips) > INSIDE:
+def _thumbnails(dataset: Dataset, clips: Clips, page_folder: str) -> list[str]:
+    """Of each clip the image itself, or where there are many its relative link. Whatever the files hold, no other file is read."""
+    folder, images = dataset.file(FOLDER), [""] * len(clips.numbers)
+    for number, row in clips.results(dataset.file(THUMBNAILS)) if exists(dataset.file(THUMBNAILS)) else ():
+        images[number] = row["thumbnail"] if path_of(folder, row.get("thumbnail")) else ""
+    if len(images) > INSIDE:
         link = _link(folder, page_folder) or FOLDER
-        return [f"{link}/{name}" if path_of(folder, name) else "" for name in names]
-    images = [image_of(folder, name) for name in names]
-    return [f"data:image/webp;base64,{base64.b64encode(image).decode()}" if image else "" for image in images]
+        return [f"{link}/{image}" if image else "" for image in images]
+    contents = [image_of(folder, image) if image else b"" for image in images]
+    return [f"data:image/webp;base64,{base64.b64encode(content).decode()}" if content else "" for content in contents]
 
 
 def _link(folder: str, page_folder: str) -> str | None:
@@ -176,7 +171,7 @@ def _link(folder: str, page_folder: str) -> str | None:
     return None if is_url(folder) or is_url(page_folder) else quote(os.fsencode(os.path.relpath(folder, page_folder)))
 
 
-def _in_force(dataset: Dataset, settings: dict, columns: list[dict], blocks: Blocks) -> dict:
+def _in_force(dataset: Dataset, settings: dict, columns: list[dict]) -> dict:
     """The filters that train.jsonl was made with, or else those that the scores declare, and the variables of stage 2."""
     there = [(c["file"], c["name"]) for c in columns if c["kind"] == "number"]
     declared: list[dict] = [{"file": dataset.list_name, "column": "duration", "low": 3, "high": 10}]
@@ -201,22 +196,31 @@ def _in_force(dataset: Dataset, settings: dict, columns: list[dict], blocks: Blo
     return {"filters": filters, "variables": {name: value for name, value in named.items() if value}}
 
 
-def _where(dataset: Dataset, settings: dict, paths: list[str], files: list[str], blocks: Blocks) -> dict:
-    """The condition in force, and for which clips it is true."""
+def _where(
+    dataset: Dataset, settings: dict, clips: Clips, files: list[str], columns: list[str], blocks: Blocks
+) -> dict:
+    """The condition in force, and for which clips it is true; `columns`: those of all files."""
     where, passing = settings.get("where"), None
     if where:
-        with connection() as db:
-            found = Judged(
-                db, (None, dataset.listed, "video_path"), [], [], where, [dataset.file(name) for name in files]
-            ).passing()
-        passing = blocks.bits(path in found for path in paths)
+        used = parse_condition(where, columns)
+        facts: list[dict] = [{} for _ in clips.numbers]
+        for file in files:
+            for number, row in clips.results(dataset.file(file)):
+                facts[number] |= {column: row[column] for column in {*used, "frame_size"} & row.keys()}
+        for number, row in enumerate(clips.listed()):  # last, because a clip's own values win
+            row = _with_pixels(facts[number] | row)
+            facts[number] = {
+                column: json.dumps(row[column], ensure_ascii=False).encode() for column in used if column in row
+            }
+        texts = ([clip.get(column) for column in used] for clip in facts)
+        passing = blocks.bits(is_true_of(where, used, texts, len(facts), columns))
     return {"where": where, "where_passes": passing, "columns_from": settings.get("columns_from") or []}
 
 
-def _kept(dataset: Dataset, paths: list[str], blocks: Blocks) -> dict:
+def _kept(dataset: Dataset, clips: Clips, blocks: Blocks) -> dict:
     path = dataset.file("train.jsonl")
-    kept = {row["video_path"] for row in rows_of(path, ("video_path",))} if exists(path) else set()
-    return {"kept": blocks.bits(path in kept for path in paths), "kept_is_known": exists(path)}
+    kept = {number for number, _ in clips.kept(path)} if exists(path) else set()
+    return {"kept": blocks.bits(number in kept for number in clips.numbers.values()), "kept_is_known": exists(path)}
 
 
 def _steps(steps: list[FunnelStep]) -> dict:

@@ -37,8 +37,8 @@ class Blocks:
         return self.add(np.array([code.get(value or "", 0) for value in values], "<u2").tobytes()), names
 
     def texts(self, values: Iterable[str]) -> int:
-        """Where each text begins, and the last ends, then all of them; a name that is no UTF-8 as its bytes."""
-        encoded = [value.encode("utf-8", "surrogateescape") for value in values]
+        """Where each text begins, and the last ends, then all of them in UTF-8."""
+        encoded = [value.encode() for value in values]
         ends = np.cumsum([0, *map(len, encoded)]).astype("<u4")
         return self.add(ends.tobytes() + b"".join(encoded))
 
