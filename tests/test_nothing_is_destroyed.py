@@ -12,11 +12,12 @@ import pytest
 from conftest import numbered_frame, read_indices, write_numbered, write_video
 
 from utils.cutting import split
-from utils.cutting.clip_names import remove_unowned_clips
+from utils.cutting.clip_names import is_as_written
 from utils.cutting.clip_track import Encoding
 from utils.cutting.spans import ClipLimits
 from utils.errors import UsageError, VideoError
 from utils.models.embeddings import encoded, move_embeddings
+from utils.pipeline.ancestry import CHANGED
 from utils.rows import digest, read_rows, write_rows
 from utils.video_utils import content_digest, is_clip
 
@@ -274,10 +275,10 @@ def test_a_list_of_clips_can_name_any_file_and_only_a_clip_of_that_source_goes(t
     before = state(tmp_path)
     outside = ("../x-Scene-001.mp4", f"{tmp_path}/x-Scene-001.mp4", "link/x-Scene-001.mp4", "../out/a-Scene-001.mp4")
     for name in (*outside, "notes.txt", "b-Scene-001.mp4", "gone-Scene-001.mp4"):
-        remove_unowned_clips(str(tmp_path / "out"), {}, [{"video_path": name, "source_path": "a.mp4"}])
-    remove_unowned_clips(str(tmp_path / "out"), {}, [clip | {"source_path": "another.mp4"}])
+        assert not is_as_written({"video_path": name, "stamp": "other 5", "bytes": 5}, str(tmp_path / "out"), CHANGED)
     assert state(tmp_path) == before
-    remove_unowned_clips(str(tmp_path / "out"), {}, [clip])
+    assert is_as_written(clip, str(tmp_path / "out"), CHANGED)
+    assert not is_as_written(clip | {"stamp": "other 5"}, str(tmp_path / "out"), CHANGED)
     assert before.keys() - state(tmp_path).keys() == {"out/a-Scene-001.mp4"}
 
 

@@ -174,7 +174,7 @@ def test_captions_without_filters(tmp_path):
 def test_no_file_but_a_thumbnail_is_read_or_linked(tmp_path, count):
     (tmp_path / "secret").write_bytes(b"secret")
     names = ["../secret", f"{tmp_path}/secret", "ab/../../secret", "ab/" + "0" * 20 + ".webp\n", "", None, 5, ["ab"]]
-    good = "ab/" + "0" * 20 + ".webp"
+    good = "ab/ab" + "0" * 18 + ".webp"
     clips = [{"video_path": f"{i}.mp4", "thumbnail": "../secret"} for i in range(len(names) + count)]
     write(tmp_path, "clips", clips)
     write(tmp_path, "motion_score", [{"video_path": "0.mp4", "thumbnail": "../secret"}])

@@ -11,7 +11,8 @@ import pytest
 from conftest import write_numbered
 
 from utils.errors import Failure, UsageError
-from utils.pipeline.result_file import Appender, ResultFile, ResumeState
+from utils.pipeline.appender import Appender
+from utils.pipeline.result_file import ResultFile, ResumeState
 from utils.pipeline.row_list import Rows
 from utils.rows import read_rows, write_rows
 
@@ -137,7 +138,7 @@ def test_errors_stay_until_they_are_retried(tmp_path):
 def test_two_runs_of_one_file_do_not_mix(tmp_path):
     path = tmp_path / "rows.jsonl"
     holder = subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path.insert(0, '.')\nfrom utils.pipeline.result_file import open_for_append\nfrom pathlib import Path\n"
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, '.')\nfrom utils.pipeline.appender import open_for_append\nfrom pathlib import Path\n"
          f"f = open_for_append(Path({str(path)!r})); print('held', flush=True); sys.stdin.read()"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from utils.errors import UsageError
-from utils.rows import atomic_write, dumps, rows_of, write_lines
+from utils.rows import atomic_write, rows_of, write_rows
 
 COLUMN = "clip_embedding"  # of the result file, float16 in base64
 BATCH = 10_000  # rows that are in memory at once
@@ -75,13 +75,7 @@ def move_embeddings(saved_path: Path, path: Path) -> int:
         for paths, vectors in _batches(path, new):
             writer.write_table(pyarrow.table({"video_path": paths, "embedding": list(vectors)}, schema=schema))
             count += len(paths)
-    write_lines(
-        saved_path,
-        (
-            dumps({k: v for k, v in row.items() if k != COLUMN}) + "\n"
-            for row in list(rows_of(saved_path, ("video_path",)))
-        ),
-    )
+    write_rows(saved_path, [{k: v for k, v in row.items() if k != COLUMN} for row in rows_of(saved_path, ("video_path",))])
     return count
 
 

@@ -135,7 +135,8 @@ class ClipTable:
         )
         picked = "".join(f", {v}" for v in _values(columns))
         is_sure = [f"coalesce(regexp_full_match(c0, {PLAIN_PATH}), false)"]
-        is_sure += [f"coalesce(abs({v}) <= 1e15 {'OR isnan(' + v + ')' if required else ''}, false)" for v in _values(columns)]
+        in_range = "abs({0}) <= 1e15 OR isnan({0})" if required else "{0} BETWEEN 0 AND 1e15"
+        is_sure += [f"coalesce({in_range.format(v)}, false)" for v in _values(columns)]
         self.db.execute(
             f"CREATE OR REPLACE TABLE read AS SELECT row, hash(c0) AS key, {ORIGIN.format('c1')} AS origin, "
             f"CASE WHEN {_may_be_odd(rows.folder)} THEN c0 END AS odd, {' AND '.join(is_sure)} AS is_sure{picked} "
