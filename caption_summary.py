@@ -72,7 +72,9 @@ class Finish:
             return result
         answer = result.get("summary_answer", result["summary_caption"])
         caption = self(answer, row.get("attributes"))
-        kept = {name: value for name, value in result.items() if name != "summary_answer"} | {"summary_caption": caption}
+        kept = {name: value for name, value in result.items() if name != "summary_answer"} | {
+            "summary_caption": caption
+        }
         return kept | ({"summary_answer": answer} if caption != answer else {})
 
     def settings(self, before: dict) -> dict:

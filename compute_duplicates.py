@@ -167,7 +167,9 @@ def main() -> None:
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     passing = passing_rows(rows, filters)
     further = [*args.columns_from, *(f.file for f in filters)]
-    known = with_columns(rows if passing is None else map(rows.__getitem__, passing.tolist()), further, args.video_folder)
+    known = with_columns(
+        rows if passing is None else map(rows.__getitem__, passing.tolist()), further, args.video_folder
+    )
     best_by = best_column(known, args.best_by)
     if args.embeddings and not embedded_paths(local_path(args.embeddings)):
         raise UsageError(
@@ -183,7 +185,10 @@ def main() -> None:
     made = {row["video_path"]: row for row in read_rows(hashes_path, ("video_path",))}
     wanted = best_first([row for row in known if row["video_path"] in made], best_by)
     alike = alike_clips(wanted, args.embeddings, args.video_folder, args.min_cosine) if args.embeddings else None
-    columns = {row["video_path"]: row for row in grouped(wanted, {p: row["hashes"] for p, row in made.items()}, args.min_share, alike)}
+    columns = {
+        row["video_path"]: row
+        for row in grouped(wanted, {p: row["hashes"] for p, row in made.items()}, args.min_share, alike)
+    }
     settings = {
         **({"embeddings": args.embeddings, "min_cosine": args.min_cosine} if args.embeddings else {}),
         "min_share": args.min_share, "best_by": best_by, "version": SCORE.version,

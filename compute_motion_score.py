@@ -250,7 +250,11 @@ def main() -> None:
     read = partial(motion_columns, video_folder=args.video_folder, **choices)
     shared_import = NETWORK if any(asks_network(row, args.cut_inside) for row in rows.head(10_000)) else None
     step = SCORE.step(
-        read, choices, passing=passing_rows(rows, filters), inputs=[f.file for f in filters], shared_import=shared_import
+        read,
+        choices,
+        passing=passing_rows(rows, filters),
+        inputs=[f.file for f in filters],
+        shared_import=shared_import,
     )
     process_rows(step, rows, from_flags(RunOptions, args))
 

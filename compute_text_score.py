@@ -28,7 +28,7 @@ from utils.pipeline.ancestry import begun_with
 from utils.pipeline.process import RunOptions, in_batches, process_rows
 from utils.pipeline.row_list import Lookup, open_rows
 from utils.pipeline.score import Column, OnDemand, Score
-from utils.rows.columns import is_of, number
+from utils.rows.columns import is_of, number, tuple_of
 from utils.scoring.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
 from utils.scoring.rapidocr_detector import BOX_THRESHOLD, RapidTextDetector
 from utils.scoring.text_area import text_area_share
@@ -48,7 +48,7 @@ SCORE = Score(
         "sample_frame_idx": Column("indices of the sampled frames, a list", 0),
     },
 )
-BOX = tuple[number(0, True), number(0, True), number(1, True), number(1, True)]  # x, y, width, height
+BOX = tuple_of(number(0, True), number(0, True), number(1, True), number(1, True))  # x, y, width, height
 FLAGS = {"easyocr": ("model_path", "low_text", "link_threshold", "canvas_size"), "rapidocr": ("look",)}
 
 
@@ -185,7 +185,7 @@ def main() -> None:
         if owner != args.text_detector and (foreign := [name for name in flags if name in args]):
             raise UsageError(f"--{foreign[0]} is a flag of --text_detector {owner}")
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
-    crop_box = partial(dict.get, {})  # by a clip's path
+    crop_box: Callable[[str], list | None] = {}.get  # type: ignore[assignment]  # by a clip's path
     if args.crop_boxes:
         with about("--crop_boxes"):
             crop_box = crop_boxes(args.crop_boxes, args.video_folder)

@@ -239,7 +239,7 @@ def main() -> None:
         parser.error(f"--export_folder {args.export_folder}: give a local folder, and copy it")
     refuse_overwriting({"--saved_path": args.saved_path}, {"--video_metadata_path": args.video_metadata_path})
     needed = {args.caption_column: TEXT}
-    listed = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column, needed).index()
+    listed = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column, needed).scan()
     if not in_folder:
         write_list(listed, args)
         return

@@ -103,7 +103,9 @@ def report_missing(result: FilterResult) -> None:
         if result.count and f.file and not (has_value & result.is_clip).any():
             errors = local_path(f.file).with_suffix(".errors.jsonl")
             why = f"; {errors.name} says why" if errors.exists() else ""
-            print(f"{f.column} is missing: {f.file} has no row of any of the {result.count:,} clips{why}; run the script that makes it")
+            print(
+                f"{f.column} is missing: {f.file} has no row of any of the {result.count:,} clips{why}; run the script that makes it"
+            )
 
 
 def main() -> None:

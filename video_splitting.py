@@ -178,7 +178,9 @@ def main() -> None:
 
     rows.change = prepared
     passing = np.array([number for number in range(len(rows)) if passes(rows[number])], int)
-    size_now = cache(partial(unchanged_sizes, args.output_folder, last_checked(args.saved_path)))  # where it is asked for
+    size_now = cache(
+        partial(unchanged_sizes, args.output_folder, last_checked(args.saved_path))
+    )  # where it is asked for
 
     def is_whole(clips: list[dict]) -> bool:
         """Whether all clips of a source are listed, and on disk as they were written."""
@@ -210,12 +212,18 @@ def main() -> None:
             sweep_unfinished(local_path(args.output_folder))
     if ranks.rank:
         return
-    left = orphans(args.output_folder, rows_in(args.saved_path).index(quiet=True).keys)
+    left = orphans(args.output_folder, rows_in(args.saved_path).scan(quiet=True).keys)
     for clip in left if args.remove_orphans else ():
         remove(local_path(args.output_folder) / clip)
     if left:
-        what = "are removed" if args.remove_orphans else "stay in the folder and are in no list; --remove_orphans removes them"
-        print(f"video_splitting: {len(left):,} clips of sources that are gone, or of shots that are cut otherwise now, {what}")
+        what = (
+            "are removed"
+            if args.remove_orphans
+            else "stay in the folder and are in no list; --remove_orphans removes them"
+        )
+        print(
+            f"video_splitting: {len(left):,} clips of sources that are gone, or of shots that are cut otherwise now, {what}"
+        )
     shots = [shot for row in rows for shot in shots_of(row)]
     short = sum(not long_enough(start, stop, args.min_seconds) for start, stop in shots)
     print(f"video_splitting: {short:,} of {len(shots):,} shots are shorter than {args.min_seconds:g} s and dropped")

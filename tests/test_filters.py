@@ -61,9 +61,7 @@ NUMBERS = st.one_of(
     st.integers(-3, 12), st.floats(-3, 12), st.sampled_from([float("nan"), 1e-5, 0.1, 5, 5.0, -0.0, 1e14, 1e-320])
 )
 BOUNDS = NUMBERS.filter(lambda number: number == number)
-PATHS = st.sampled_from(
-    ["a.mp4", "sub/b ü影.mp4", 'it\'s "c".mp4', "./a.mp4", "d\n.mp4", "é.mp4", "f.mp4"]
-)
+PATHS = st.sampled_from(["a.mp4", "sub/b ü影.mp4", 'it\'s "c".mp4', "./a.mp4", "d\n.mp4", "é.mp4", "f.mp4"])
 TIMES = st.one_of(st.integers(0, 9), st.floats(0, 1e6), st.sampled_from([0.00001, 1e-7, 12.5]))
 ANY = st.one_of(
     st.none(),

@@ -146,7 +146,9 @@ def test_a_score_that_is_no_number(value, tmp_path):
     (tmp_path / "score.jsonl").write_text(json.dumps({"video_path": "a.mp4", "mine": value}) + "\n")
     (tmp_path / "list.jsonl").write_text('{"video_path": "a.mp4"}\n')
     with pytest.raises(UsageError, match=r"line 1: mine is .*, not a number or a list of numbers"):
-        passing_rows(open_rows(None, str(tmp_path / "list.jsonl")), [Filter(str(tmp_path / "score.jsonl"), "mine", 0, 1)])
+        passing_rows(
+            open_rows(None, str(tmp_path / "list.jsonl")), [Filter(str(tmp_path / "score.jsonl"), "mine", 0, 1)]
+        )
 
 
 def test_result_files_that_are_resumed_are_checked_too(tmp_path):
@@ -158,7 +160,7 @@ def test_result_files_that_are_resumed_are_checked_too(tmp_path):
         (tmp_path / "rows.jsonl").unlink(missing_ok=True)
         (tmp_path / name).write_text(line + "\n")
         (tmp_path / "rows.settings.json").write_text("[1]")  # no object: as if there were none
-        rows = Rows.of([{"video_path": "a.mp4"}]).index()
+        rows = Rows.of([{"video_path": "a.mp4"}]).scan()
         results = ResultFile(tmp_path / "new.jsonl", {}, key=key)
         results.path, results.errors_path = tmp_path / "rows.jsonl", tmp_path / "rows.errors.jsonl"
         with pytest.raises(UsageError, match=r"rows\..*(line|row) 1"):

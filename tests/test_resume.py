@@ -50,7 +50,11 @@ def run(folder: Path, passing: np.ndarray | None = None, name: str = "list.jsonl
     with redirect_stdout(printed):
         try:
             rows = open_rows(None, str(folder / name))
-            process_rows(step, rows, RunOptions(str(folder / "scores.jsonl"), str(folder), str(folder / name), n_jobs=1, **options))
+            process_rows(
+                step,
+                rows,
+                RunOptions(str(folder / "scores.jsonl"), str(folder), str(folder / name), n_jobs=1, **options),
+            )
         except (RunError, UsageError) as error:
             return printed.getvalue() + repr(error)
     return printed.getvalue()
@@ -168,7 +172,10 @@ def test_a_malformed_row_ends_the_run_before_any_work(tmp_path):
 
 
 def test_rows_are_looked_up_by_path(tmp_path):
-    write_rows(tmp_path / "x.jsonl", [{"video_path": "a.mp4", "x": 1}, {"video_path": "b.mp4", "x": 2}, {"video_path": "a.mp4", "x": 3}])
+    write_rows(
+        tmp_path / "x.jsonl",
+        [{"video_path": "a.mp4", "x": 1}, {"video_path": "b.mp4", "x": 2}, {"video_path": "a.mp4", "x": 3}],
+    )
     lookup = Lookup(str(tmp_path / "x.jsonl"))
     assert [lookup(path).get("x") for path in ("a.mp4", "b.mp4", "c.mp4")] == [3, 2, None]
 
@@ -179,7 +186,9 @@ def test_a_filter_gives_the_numbers_of_the_rows_that_pass(tmp_path):
     write_rows(
         tmp_path / "x.jsonl", [{"video_path": path, "x": i} for i, path in enumerate(["d.mp4", "b.mp4", "a.mp4"])]
     )
-    passing = passing_rows(open_rows(None, str(tmp_path / "list.jsonl")), [Filter(str(tmp_path / "x.jsonl"), "x", 0, 1)])
+    passing = passing_rows(
+        open_rows(None, str(tmp_path / "list.jsonl")), [Filter(str(tmp_path / "x.jsonl"), "x", 0, 1)]
+    )
     assert passing.tolist() == [1, 4]
 
 

@@ -39,7 +39,10 @@ def test_a_name_that_is_not_utf8_is_a_row_that_says_so(tmp_path, run_script):
     assert error["video_path"] == "lat\ufffd1.mp4" and "not UTF-8" in error["message"] and "rename" in error["message"]
     (tmp_path / "old.jsonl").write_text('{"video_path": "a.mp4"}\n{"video_path": "lat\\udce91.mp4"}\n')
     flags = ["--video_folder", "in", "--video_metadata_path", "old.jsonl", "--detector", "content"]
-    assert "2 rows in = 1 cut into shots + 1 errors" in run_script("cutscene_detect.py", *flags, "--saved_path", "t.jsonl").stdout
+    assert (
+        "2 rows in = 1 cut into shots + 1 errors"
+        in run_script("cutscene_detect.py", *flags, "--saved_path", "t.jsonl").stdout
+    )
 
 
 def test_a_torn_last_line_is_passed_over_and_cut_off(tmp_path):
@@ -73,7 +76,7 @@ def test_an_empty_result_can_be_read(tmp_path):
 def resumed(path: Path, rows: list[dict], **options) -> tuple[ResultFile, ResumeState]:
     """A result file held against rows that depend on nothing."""
     results = ResultFile(path, {}, **options)
-    return results, results.resume(Rows.of(rows).index(), np.zeros(len(rows), bool))
+    return results, results.resume(Rows.of(rows).scan(), np.zeros(len(rows), bool))
 
 
 def paths(names: str) -> list[dict]:
@@ -103,7 +106,11 @@ def test_other_settings_stop_and_say_which_differ(tmp_path):
     ResultFile(path, {"model": "small", "frames": 8}, overwrite=True)
     assert not path.exists()
     settings = json.loads((tmp_path / "rows.settings.json").read_text())
-    assert {name: settings[name] for name in ("file", "model", "frames")} == {"file": "rows.jsonl", "model": "small", "frames": 8}
+    assert {name: settings[name] for name in ("file", "model", "frames")} == {
+        "file": "rows.jsonl",
+        "model": "small",
+        "frames": 8,
+    }
 
 
 @pytest.mark.parametrize("settings", [None, "", "[1]", "{"])
@@ -112,7 +119,9 @@ def test_rows_whose_settings_are_gone_are_not_added_to(tmp_path, settings):
     write_rows(path, paths("a"))
     if settings is not None:
         (tmp_path / "rows.settings.json").write_text(settings)
-    with pytest.raises(UsageError, match=r"rows.settings.json, which says what it was made with, is gone or cannot be read"):
+    with pytest.raises(
+        UsageError, match=r"rows.settings.json, which says what it was made with, is gone or cannot be read"
+    ):
         ResultFile(path, {})
     ResultFile(path, {}, overwrite=True).close()
 

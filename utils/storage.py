@@ -173,7 +173,9 @@ def _modified(info: dict) -> float:
     if isinstance(found, str):
         with suppress(ValueError):
             found = datetime.fromisoformat(found.replace("Z", "+00:00"))
-    return found.timestamp() if isinstance(found, datetime) else found if isinstance(found, (int, float)) else time.time()
+    return (
+        found.timestamp() if isinstance(found, datetime) else found if isinstance(found, (int, float)) else time.time()
+    )
 
 
 # ---- Reading an object -----------------------------------------------------------------------------------------------

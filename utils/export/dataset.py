@@ -247,7 +247,9 @@ class Export:
     def _is_as_made(self, made: dict) -> bool:
         """Whether a medium is what was made: another clip's may have come to its place since."""
         path = self.folder / made["export_file"]
-        return self.media == "none" or (path.stat().st_size == made["bytes"] and content_digest(str(path)) == made["digest"])
+        return self.media == "none" or (
+            path.stat().st_size == made["bytes"] and content_digest(str(path)) == made["digest"]
+        )
 
     def _tidy(self, path: Path, files: dict[str, str]) -> None:
         """Move media whose place is another one now, and remove those that the plan no longer has: readers take what is there."""

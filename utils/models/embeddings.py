@@ -75,7 +75,9 @@ def move_embeddings(saved_path: Path, path: Path) -> int:
         for paths, vectors in _batches(path, new):
             writer.write_table(pyarrow.table({"video_path": paths, "embedding": list(vectors)}, schema=schema))
             count += len(paths)
-    write_rows(saved_path, [{k: v for k, v in row.items() if k != COLUMN} for row in rows_of(saved_path, ("video_path",))])
+    write_rows(
+        saved_path, [{k: v for k, v in row.items() if k != COLUMN} for row in rows_of(saved_path, ("video_path",))]
+    )
     return count
 
 

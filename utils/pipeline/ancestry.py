@@ -50,7 +50,9 @@ def _text(value: Any) -> str:
     kind = value.__class__
     if kind is str:
         return encode_basestring(value)
-    return repr(value) if kind is int or (kind is float and value - value == 0) else json.dumps(value, ensure_ascii=False)
+    return (
+        repr(value) if kind is int or (kind is float and value - value == 0) else json.dumps(value, ensure_ascii=False)
+    )
 
 
 def as_number(ancestry: str | None) -> int:
@@ -78,7 +80,7 @@ def stamp_of(path: str) -> str:
 def is_file_of(stamp: str, path: str) -> bool:
     """Whether a file is still what it was when its stamp was taken."""
     now = stamp_of(path)
-    return now == stamp or (MISSING != now and now.partition(" ")[0] == stamp.partition(" ")[0])
+    return now == stamp or (now != MISSING and now.partition(" ")[0] == stamp.partition(" ")[0])
 
 
 def unchanged_sizes(folder: str | None, since: float) -> Callable[[str], int]:
@@ -122,7 +124,9 @@ def fingerprint(path: Path) -> str | None:
 def inputs_of(result: Path, files: Iterable[str | os.PathLike | None]) -> dict[str, str]:
     """What a result file is made from, as its settings have it: fingerprints by name, relative where a file is beside it."""
     folder, found = result.resolve().parent, {}
-    for file in filter(None, files):
+    for file in files:
+        if not file:
+            continue
         path = local_path(file)
         inside = path.resolve().is_relative_to(folder)
         if fingerprinted := fingerprint(path):

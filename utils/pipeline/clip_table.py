@@ -89,7 +89,11 @@ class ClipTable:
     def numbers_of(self, paths: Iterable[str]) -> dict[str, int]:
         """The numbers of those paths that are in the list."""
         self._load("asked", enumerate(paths))
-        return dict(self.db.execute("SELECT path, clips.number FROM asked JOIN clips ON key = hash(to_json(path)::VARCHAR)").fetchall())
+        return dict(
+            self.db.execute(
+                "SELECT path, clips.number FROM asked JOIN clips ON key = hash(to_json(path)::VARCHAR)"
+            ).fetchall()
+        )
 
     def _is_made_from_list(self, file: str) -> bool:
         """Whether a score file holds rows of the list as it is now and of nothing else, so that none has to be looked at."""
@@ -100,7 +104,7 @@ class ClipTable:
 
     def _ancestry(self) -> np.ndarray:
         if len(self.rows.ancestry) != len(self.is_first):
-            self.rows.index(CLIP_COLUMNS, quiet=True)
+            self.rows.scan(CLIP_COLUMNS, quiet=True)
         return self.rows.ancestry
 
     def _read(self, rows: Rows, columns: Sequence[str], required: Mapping[str, Kind] | None = None) -> None:
@@ -117,7 +121,9 @@ class ClipTable:
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
         known = {**(required or {}), rows.column: PATH}
-        copy = Rows.of(rows_of(rows.path if rows.temporary else rows.name, tuple(known), known), rows.name, column=rows.column)
+        copy = Rows.of(
+            rows_of(rows.path if rows.temporary else rows.name, tuple(known), known), rows.name, column=rows.column
+        )
         try:  # what Python has read and written again
             self._make_read(copy, columns, required)
         except duckdb.Error:
@@ -152,7 +158,9 @@ class ClipTable:
         odd = self.db.execute("SELECT row, odd FROM read WHERE odd IS NOT NULL").fetchall()
         if odd:
             self._load("renamed", ((number, self.rows.relative(json.loads(path))) for number, path in odd))
-            self.db.execute("UPDATE clips SET key = hash(to_json(path)::VARCHAR) FROM renamed WHERE clips.number = renamed.number")
+            self.db.execute(
+                "UPDATE clips SET key = hash(to_json(path)::VARCHAR) FROM renamed WHERE clips.number = renamed.number"
+            )
 
     def _load(self, table: str, rows: Iterable[tuple[int, str]]) -> None:
         """Make a table (number, path)."""
@@ -160,7 +168,9 @@ class ClipTable:
         there = list(rows)
         for begin in range(0, len(there), BATCH):
             numbers, paths = zip(*there[begin : begin + BATCH])
-            self.db.execute(f"INSERT INTO {table} SELECT unnest(?::BIGINT[]), unnest(?::VARCHAR[])", [list(numbers), list(paths)])
+            self.db.execute(
+                f"INSERT INTO {table} SELECT unnest(?::BIGINT[]), unnest(?::VARCHAR[])", [list(numbers), list(paths)]
+            )
 
     def _number(self, query: str) -> int:
         (found,) = self.db.execute(query).fetchone() or (0,)

@@ -59,11 +59,17 @@ class FilterResult:
             self.is_clip = clips.is_first
             self.code = np.full(len(self.is_clip), KEPT, np.int16)
             self.value = np.full(len(self.is_clip), np.nan)
-            self.at: dict[str, np.ndarray] = {}  # of each score file, the number of each clip's row there, -1 where it has none
+            self.at: dict[
+                str, np.ndarray
+            ] = {}  # of each score file, the number of each clip's row there, -1 where it has none
             self.marks: dict[int, str | None] = {}  # what is said of marked clips, by their numbers
-            self.values = [self.value] * len(self.filters)  # of each filter, what it looks at, and where there is something
+            self.values = [self.value] * len(
+                self.filters
+            )  # of each filter, what it looks at, and where there is something
             self.has_value = [self.is_clip] * len(self.filters)
-            for file in reversed(self.files):  # of several files that have a column which the list lacks, the last counts
+            for file in reversed(
+                self.files
+            ):  # of several files that have a column which the list lacks, the last counts
                 wanted = [i for i, f in enumerate(self.filters) if f.file == file]
                 self.at[file], found = clips.column_values(file, [self.filters[i].column for i in wanted])
                 for i, values in zip(wanted, found):
@@ -189,7 +195,9 @@ class FilterResult:
             part = dropped[begin : begin + BATCH]
             codes, values = self.code[part].tolist(), self.value[part].tolist()
             for number, line, code, value in zip(part.tolist(), reader.lines(part), codes, values):
-                path = json.dumps(self.rows.relative(msgspec.json.decode(_raw(line)[self.rows.column])), ensure_ascii=False)
+                path = json.dumps(
+                    self.rows.relative(msgspec.json.decode(_raw(line)[self.rows.column])), ensure_ascii=False
+                )
                 if code >= where:
                     shown = json.dumps(self.where if code == where else self.marks[number], ensure_ascii=False)
                 else:

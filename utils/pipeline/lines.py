@@ -127,7 +127,9 @@ class LineReader:
                 continue
             begin = int(starts[first])
             piece = os.pread(self.file.fileno(), int(stops[last - 1]) - begin, begin)
-            places = zip(order[first:last].tolist(), (starts[first:last] - begin).tolist(), (stops[first:last] - begin).tolist())
+            places = zip(
+                order[first:last].tolist(), (starts[first:last] - begin).tolist(), (stops[first:last] - begin).tolist()
+            )
             for place, start, stop in places:
                 found[place] = piece[start:stop]
         return found

@@ -70,7 +70,9 @@ class MatchedResults:
             if needs_sizes:
                 size = stamp.partition(" ")[2]
                 has_content = self.content_column and values[-1] is not UNSET
-                sizes.append(int(size) if size.isdecimal() and not aside else LOOK if stamp or has_content else NO_STAMP)
+                sizes.append(
+                    int(size) if size.isdecimal() and not aside else LOOK if stamp or has_content else NO_STAMP
+                )
         found = np.frombuffer(keys, np.int64) if keys else np.zeros(0, np.int64)
         self.keys = np.append(self.keys, found)
         self.row = np.append(self.row, self.numbers(found))

@@ -134,7 +134,7 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
     refuse_overwriting({"--saved_path": options.saved_path}, {"--video_metadata_path": options.video_metadata_path})
     rows = rows if isinstance(rows, Rows) else Rows.of(rows)
     sizes = unchanged_sizes(options.video_folder, last_checked(options.saved_path)) if step.opens_video else None
-    rows.index(step.depends_on, sizes)
+    rows.scan(step.depends_on, sizes)
     ranks = ranks or Ranks()
     results = ResultFile(
         options.saved_path, step.settings, key=step.key, overwrite=options.overwrite, retry_errors=options.retry_errors,
@@ -157,7 +157,9 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
     is_due = ~(is_filtered | state.finished | state.failed)
     due, done = int(is_due.sum()), int((state.finished | state.failed).sum())
     if state.outdated and ranks.rank == 0:
-        print(f"{step.name}: {state.outdated:,} results no longer fit their input or are incomplete, and are made again")
+        print(
+            f"{step.name}: {state.outdated:,} results no longer fit their input or are incomplete, and are made again"
+        )
     if done and ranks.rank == 0:
         print(f"{step.name}: {done:,} of {int(rows.is_first.sum()):,} done before, {due:,} due")
 
@@ -177,7 +179,9 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
         if state.errors and not state.finished.any():
             reasons = [str(error.get("message")).partition("\n")[0] for error in state.errors[:3]]
             count = len(state.errors)
-            raise RunError("\n  ".join([f"all {count:,} rows of {step.name} failed (--retry_errors tries again):", *reasons]))
+            raise RunError(
+                "\n  ".join([f"all {count:,} rows of {step.name} failed (--retry_errors tries again):", *reasons])
+            )
         ranks.release()
 
 
@@ -185,9 +189,7 @@ def _is_of_file(stamp: str, video_path: str, video_folder: str | None) -> bool:
     return is_file_of(stamp, locate(video_path, video_folder))
 
 
-def _do(
-    step: Step, tasks: Iterator[dict], due: int, results: ResultFile, options: RunOptions, ranks: Ranks
-) -> None:
+def _do(step: Step, tasks: Iterator[dict], due: int, results: ResultFile, options: RunOptions, ranks: Ranks) -> None:
     """Read, score and append the rows of `tasks`; `due` of all ranks together."""
     if not due:
         return
@@ -257,7 +259,6 @@ class UnexpectedErrors:
             raise RunError(
                 f"{last:,} of the last {min(self.rows, LAST_ROWS):,} rows ended in an unexpected error; the last, {path}: {made.message}"
             )
-
 
 
 def _seconds_for_row(row: dict, video_folder: str | None, timeout_seconds: float) -> float:

@@ -194,25 +194,29 @@ class ResultFile:
             write_rows(self.path, (after for _, after in changed()))
 
     def _arrange(self, current: np.ndarray) -> None:
-        """Make the file hold the lines `current`, and put aside what it held beside them: on the first rank, for all."""
-        left = np.setdiff1d(np.append(self.aside, self.in_file), current)
-        aside = self.matched.without_repeats(left, current)
+        """Make the file hold the lines `current`, and put aside what it held beside them: on the first rank, for all. In an order in which a kill
+        leaves a line twice, never lost.
+        """
+        gone, before = np.setdiff1d(self.in_file, current), self.in_file
+        aside = self.matched.without_repeats(np.setdiff1d(np.append(self.aside, gone), current), current)
+        written, self.aside, self.in_file = np.append(self.aside, gone), aside, current
+        if self.rank:
+            return
+        if len(gone):
+            self.matched.lines.write(self.aside_path, written)
         parts = part_files(self.path)
-        is_there = self.path.exists() and not parts and np.array_equal(current, self.in_file)
-        if self.rank == 0 and not np.array_equal(aside, self.aside):
-            if len(aside):
-                self.matched.lines.write(self.aside_path, aside)
-        if self.rank == 0 and not is_there:
+        if parts or not self.path.exists() or not np.array_equal(current, before):
             if self.path.suffix.lower() in WRITERS:
                 write_rows(self.path, (json.loads(self.matched.lines[int(i)]) for i in current))
             else:
                 self.matched.lines.write(self.path, current)
             for part in parts:
                 remove(part)
-        if self.rank == 0 and not len(aside) and self.aside_path.exists():
-            remove(self.aside_path)  # last: what was in it is in the file now
-        self.aside, self.in_file = aside, current
-        self.size_before = self.path.stat().st_size if self.rank == 0 else 0
+        if not np.array_equal(aside, written):
+            self.matched.lines.write(self.aside_path, aside)
+        if not len(aside) and self.aside_path.exists():
+            remove(self.aside_path)
+        self.size_before = self.path.stat().st_size
 
     def _state(self, rows: Rows) -> ResumeState:
         """Where the rows stand, with the errors that are still theirs; on the first rank their file then has no others."""
@@ -300,7 +304,9 @@ class ResultFile:
         """`x.csv` and `x.jsonl` of one folder would share their settings and errors: the second of them is refused."""
         owner = settings_of(self.path).get("file", self.path.name)
         if not isinstance(owner, str) or not owner or owner != os.path.basename(owner):
-            raise UsageError(f"{self.settings_path}: file is {owner!r:.60}, not the name of a result file; pass --overwrite, or remove it")
+            raise UsageError(
+                f"{self.settings_path}: file is {owner!r:.60}, not the name of a result file; pass --overwrite, or remove it"
+            )
         if owner != self.path.name and self.path.with_name(owner).exists():
             raise UsageError(
                 f"{self.path}: {self.settings_path.name} and {self.errors_path.name} there belong to {owner}; "

@@ -34,7 +34,7 @@ class Rows(Sequence[dict]):
     """Rows of a file of JSON lines, each with its `video_path`, relative to `folder`.
 
     `kinds`: columns that every row must have, and what they hold. `is_ours`: a run of a script has written the file. `change(row)`: what else each row is given, or checked for, when it
-    is read. After `index`, by number: `keys`, a hash of the path; `ancestry`, of what the row holds (`ancestry.digest_of`);
+    is read. After `scan`, by number: `keys`, a hash of the path; `ancestry`, of what the row holds (`ancestry.digest_of`);
     `sizes`, of its video, where that has not changed (`ancestry.unchanged_sizes`); `is_first`, false where the path was there before.
     """
 
@@ -68,7 +68,7 @@ class Rows(Sequence[dict]):
         found.temporary = file  # which is removed when nobody holds it any more
         return found
 
-    def index(
+    def scan(
         self, depends_on: Sequence[str] = (), size_of: Callable[[str], int] | None = None, quiet: bool = False
     ) -> "Rows":
         """Look at all rows once: check them, and take the numbers of each; `quiet`: nothing is reported.
@@ -146,7 +146,7 @@ class Rows(Sequence[dict]):
 
     def _checked_lines(self) -> Lines:
         if not self.lines.files:
-            self.index()
+            self.scan()
         return self.lines
 
     @overload
@@ -227,7 +227,7 @@ class Lookup:
     def __init__(self, path: str, video_folder: str | None = None, kinds: Mapping[str, Kind] | None = None):
         """Raises: `UsageError` for a file that is missing, or a malformed row."""
         check_inputs(path, may_be_unfinished=True)
-        self.rows = rows_in(path, folder=video_folder, kinds=kinds).index()
+        self.rows = rows_in(path, folder=video_folder, kinds=kinds).scan()
         self.order = np.argsort(self.rows.keys, kind="stable")
         self.sorted = self.rows.keys[self.order]
 

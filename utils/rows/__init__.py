@@ -25,7 +25,7 @@ from utils.rows.csv_files import read_csv, write_csv
 from utils.rows.parquet import read_parquet, write_parquet
 from utils.working_copies import local_path, naming, shown, upload, url_of, working_copy
 
-NOT_UTF8 = re.compile("[\udc80-\udcff]")
+NOT_UTF8, SURROGATE = re.compile("[\udc80-\udcff]"), re.compile("[\ud800-\udfff]")
 
 
 def dumps(row: dict) -> str:
@@ -127,10 +127,8 @@ def parse_row(line: bytes, where: str) -> dict:
         row = json.loads(NOT_UTF8.sub("\ufffd", json.dumps(row, ensure_ascii=False)))
     if b"\\u" in line:
         for column, value in row.items():
-            try:
-                dumps({column: value}).encode()
-            except UnicodeEncodeError:
-                raise UsageError(f"{where}: {column!r} holds {value!r:.60}, whose escape is half of a character") from None
+            if SURROGATE.search(dumps({column: value})):
+                raise UsageError(f"{where}: {column!r} holds {value!r:.60}, whose escape is half of a character")
     return row
 
 

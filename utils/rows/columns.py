@@ -7,7 +7,7 @@ that does not fit.
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, NamedTuple, Union
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -22,12 +22,24 @@ CAMERA = re.compile(rf"(static|handheld|{MOVE}( and {MOVE})*|)\Z")
 
 def number(low: float = -LARGEST, whole: bool = False) -> Any:
     """The type of a finite number, `low` or more; an int stays an int."""
-    limits = {"ge": low, "le": LARGEST, "multiple_of": 1.0} if whole else {"ge": low, "le": LARGEST}
-    return Union[Annotated[int, Meta(ge=int(low), le=LARGEST)], Annotated[float, Meta(**limits)]]
+    real = Meta(ge=low, le=LARGEST, multiple_of=1.0) if whole else Meta(ge=low, le=LARGEST)
+    return Annotated[int, Meta(ge=int(low), le=LARGEST)] | Annotated[float, real]
+
+
+def list_of(item: Any, min_length: int = 0) -> Any:
+    return Annotated[list[item], Meta(min_length=min_length)]
+
+
+def tuple_of(*items: Any) -> Any:
+    return tuple.__class_getitem__(items)
 
 
 def is_path(value: Any) -> bool:
-    return isinstance(value, str) and "\0" not in value and os.path.basename(os.path.normpath(value)) not in ("", ".", "..")
+    return (
+        isinstance(value, str)
+        and "\0" not in value
+        and os.path.basename(os.path.normpath(value)) not in ("", ".", "..")
+    )
 
 
 def is_score(value: Any) -> bool:
@@ -64,14 +76,14 @@ SECONDS = Kind("a number of seconds from 0 to 1e15", number(0))
 SCORE = Kind("a number", number(), is_score)
 SCORES = Kind(
     "a number or a list of numbers",
-    Union[number(), Annotated[list[number()], Meta(min_length=1)]],
+    number() | list_of(number(), min_length=1),
     lambda value: all(map(is_score, value)) and len(value) > 0 if isinstance(value, list) else is_score(value),
 )
-INDICES = Kind("a list of whole numbers, 0 or more", list[number(0, whole=True)])
-SIZE = Kind("[width, height] in pixels", tuple[number(1, whole=True), number(1, whole=True)])
-TIME = Union[number(0), Annotated[str, Meta(pattern=r"\A\s*([0-9]{1,9}:){0,2}[0-9]{1,9}(\.[0-9]*)?\s*\Z")]]
-SPANS = Kind("[[start, end], ...] in seconds or HH:MM:SS.mmm", list[tuple[TIME, TIME]])
-NAMED_SPANS = Kind("[[kind, start, end], ...] in seconds or HH:MM:SS.mmm", list[tuple[str, TIME, TIME]])
+INDICES = Kind("a list of whole numbers, 0 or more", list_of(number(0, whole=True)))
+SIZE = Kind("[width, height] in pixels", tuple_of(number(1, whole=True), number(1, whole=True)))
+TIME = number(0) | Annotated[str, Meta(pattern=r"\A\s*([0-9]{1,9}:){0,2}[0-9]{1,9}(\.[0-9]*)?\s*\Z")]
+SPANS = Kind("[[start, end], ...] in seconds or HH:MM:SS.mmm", list_of(tuple_of(TIME, TIME)))
+NAMED_SPANS = Kind("[[kind, start, end], ...] in seconds or HH:MM:SS.mmm", list_of(tuple_of(str, TIME, TIME)))
 CAMERA_WORDS = Kind(
     'one or two of pan left/right, tilt up/down, zoom in/out, roll clockwise/counterclockwise, joined by "and"; or static; or handheld',
     Annotated[str, Meta(pattern=rf"\A{CAMERA.pattern}")] | None,
@@ -111,7 +123,9 @@ def row_decoder(wanted: Mapping[str, Any]) -> Callable[[bytes], tuple]:
     It raises msgspec.MsgspecError for a line that does not fit, which `check_row` judges.
     """
     decode = msgspec.json.Decoder(_struct(wanted)).decode
-    get = eval(f"lambda row: ({', '.join(f'row.c{i}' for i in range(len(wanted)))},)")  # twice as fast as attrgetter and a tuple
+    get = eval(
+        f"lambda row: ({', '.join(f'row.c{i}' for i in range(len(wanted)))},)"
+    )  # twice as fast as attrgetter and a tuple
     return lambda line: get(decode(line))
 
 

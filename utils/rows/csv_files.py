@@ -10,7 +10,18 @@ from typing import Any
 from utils.errors import UsageError
 
 # Text even where it looks like a number; so is every `*path` and `*model`.
-TEXT_COLUMNS = {"made_from", "stamp", "frame_rate", "codec", "summary_caption", "prompt", "error", "message", "reason", "text"}
+TEXT_COLUMNS = {
+    "made_from",
+    "stamp",
+    "frame_rate",
+    "codec",
+    "summary_caption",
+    "prompt",
+    "error",
+    "message",
+    "reason",
+    "text",
+}
 csv.field_size_limit(sys.maxsize)  # a caption or a list of boxes may exceed the 128 KiB that csv allows by default
 
 
@@ -37,7 +48,9 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict]]:
             unclosed = "a quotation mark is never closed" if "unexpected end" in str(error) else error
             raise UsageError(f"{path}: line {row_begins}: {unclosed}") from None
         except UnicodeDecodeError as error:
-            raise UsageError(f"{path}: line {row_begins} is not UTF-8: {error.object[error.start : error.start + 9]!r}") from None
+            raise UsageError(
+                f"{path}: line {row_begins} is not UTF-8: {error.object[error.start : error.start + 9]!r}"
+            ) from None
         except RecursionError:
             raise UsageError(f"{where} holds lists or objects that are nested too deep") from None
 

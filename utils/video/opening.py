@@ -98,6 +98,8 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
             ) from None
         raise VideoError(f"{path!r} cannot be read: {text}; is it whole, and a video?") from None
     except OSError as error:
+        if error.errno == errno.ENOENT and "\ufffd" in path:
+            raise VideoError(f"the name of {path!r} is not UTF-8, which no list can hold; rename the file") from None
         raise VideoError(f"{path!r} cannot be opened: {error.strerror}") from None
 
 
