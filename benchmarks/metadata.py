@@ -3,6 +3,7 @@ with pandas, and resuming a score of which a tenth is left.
 
     python -m benchmarks.metadata
     python -m benchmarks.metadata --rows 1000000 10000000 --pandas_rows 1000000
+    python -m benchmarks.metadata --rows 1000000 --only resume --lists csv parquet
 
 Rows are made up, with the columns that the scripts write; each block of 10,000 rows is in the opposite order in the score files. About a
 third of the clips passes. "pandas" reads the files, merges them by path, compares and writes the same columns. "resume" is all that a score's
@@ -21,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.measure import Usage, measure, table
-from utils.pipeline.process import CLIP_COLUMNS
-from utils.rows import digest, dumps
+from utils.pipeline.ancestry import CLIP_COLUMNS, inputs_of, write_settings
+from utils.rows import digest, dumps, read_rows, write_rows
 
 BOUNDS = {
     "motion": (3, 25),
@@ -54,16 +55,17 @@ rows.loc[~kept, ["video_path"]].to_json(f"{folder}/pandas_dropped.jsonl", orient
 RESUME = """
 import sys
 from utils.pipeline import process
-from utils.pipeline.process import RunOptions, Step, lazy_input_rows, process_rows
+from utils.pipeline.process import RunOptions, Step, process_rows
+from utils.pipeline.row_list import open_rows
 
 def scored(function, tasks, *_):  # no videos: their reading is measured elsewhere
     for row in tasks:
         yield row, {"watermark_score": 0.5}
 
 process.work = scored
-folder = sys.argv[1]
-options = RunOptions(f"{folder}/resumed.jsonl", saved_freq=1000)
-process_rows(Step("watermark", dict, {"version": 1}), lazy_input_rows(None, f"{folder}/clips.jsonl"), options)
+folder, listed = sys.argv[1:]
+options = RunOptions(f"{folder}/resumed.jsonl", None, listed, saved_freq=1000)
+process_rows(Step("watermark", dict, {"version": 1}, opens_video=False), open_rows(None, listed), options)
 """
 RESUME_PANDAS = """
 import sys
@@ -116,23 +118,30 @@ def make(folder: Path, count: int) -> int:
         for kind, found in {"clips": row, **scores(row)}.items():
             lines[kind].append(dumps(found) + "\n")
     in_order = {"clips": lines["clips"], "resumed": [line for i, line in enumerate(lines["watermark"]) if i % 10]}
-    size = 0
+    size, listed = 0, folder / "clips.jsonl"
     for kind, block in {**lines, **in_order}.items():
         with open(folder / f"{kind}.jsonl", "w", encoding="utf-8") as file:
             for begin in range(0, count, BLOCK):
                 part = "".join(block[: count - begin] if kind in in_order else block[: count - begin][::-1])
                 size += file.write(part.replace('{"video_path": "', f'{{"video_path": "{begin // BLOCK:04}/'))
+    for kind in (*BOUNDS, "resumed"):  # as the scripts leave them
+        path = folder / f"{kind}.jsonl"
+        write_settings(path, {"file": path.name, "version": 1}, inputs_of(path, [listed]))
     return size
 
 
-def sides(folder: Path) -> Iterator[tuple[str, list[str]]]:
+def sides(folder: Path, lists: list[str]) -> Iterator[tuple[str, list[str]]]:
     bounds = [part for kind, (low, high) in BOUNDS.items()
               for part in ("--filter", f"{folder}/{kind}.jsonl", f"{kind}_score", str(low).lower(), str(high).lower())]  # fmt: skip
     yield "filter", ["filter_videos_by_motion_score.py", "--video_metadata_path", f"{folder}/clips.jsonl",
                      "--saved_path", f"{folder}/train.jsonl", *bounds]  # fmt: skip
     yield "filter, pandas", ["-c", PANDAS, str(folder), repr(BOUNDS)]
     shutil.copy(folder / "resumed.jsonl", folder / "before.jsonl")
-    yield "resume", ["-c", RESUME, str(folder)]
+    yield "resume", ["-c", RESUME, str(folder), str(folder / "clips.jsonl")]
+    for kind in lists:
+        shutil.copy(folder / "before.jsonl", folder / "resumed.jsonl")
+        write_rows(folder / f"clips.{kind}", read_rows(folder / "clips.jsonl"))
+        yield f"resume, {kind} list", ["-c", RESUME, str(folder), str(folder / f"clips.{kind}")]
     shutil.move(folder / "before.jsonl", folder / "resumed.jsonl")
     yield "resume, pandas", ["-c", RESUME_PANDAS, str(folder)]
 
@@ -142,6 +151,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10, 10**4, 10**5, 10**6], help="of the list")
     parser.add_argument("--pandas_rows", type=int, default=10**6, help="pandas is left out above this number of rows")
     parser.add_argument("--only", choices=["filter", "resume"], help="one of the two")
+    parser.add_argument("--lists", nargs="+", default=[], choices=["csv", "parquet"], help="resume with such a list, too")
     parser.add_argument("--folder", help="for the made-up files (default: a temporary one)")
     args = parser.parse_args()
     lines = []
@@ -150,7 +160,7 @@ def main() -> None:
         try:
             size = make(folder, count)
             used: dict[str, tuple[Usage, float]] = {}
-            for name, command in sides(folder):
+            for name, command in sides(folder, args.lists):
                 if not name.startswith(args.only or ""):
                     continue
                 if "pandas" in name and count > args.pandas_rows:

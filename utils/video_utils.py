@@ -167,9 +167,6 @@ def relative_to_folder(path: str, video_folder: str | None) -> str:
     return os.path.normpath(path).replace(os.sep, "/")
 
 
-ODD_PATH = re.compile(r"\\|\A/|//|(\A|/)\.\.?(/|\Z)|/\Z|://")  # which normalising may change
-
-
 def prefix_inside(video_folder: str | None) -> str | None:
     """How paths begin that are given from the working directory and lie in the folder; "" where none can, None where all may."""
     if not video_folder or is_url(video_folder):
@@ -183,7 +180,9 @@ def relative_to(video_folder: str | None) -> Callable[[str], str]:
     inside = prefix_inside(video_folder)
 
     def relative(path: str) -> str:
-        if inside is None or (inside and path.startswith(inside)) or ODD_PATH.search(path):
+        # "//" is also of a URL; what only looks odd ("a./b") is looked at closely, too.
+        is_odd = "//" in path or "./" in path or "\\" in path or path[0] in "/." or path[-1] in "/."
+        if is_odd or inside is None or (inside and path.startswith(inside)):
             return relative_to_folder(path, video_folder)
         return path
 

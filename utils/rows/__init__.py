@@ -136,7 +136,7 @@ def is_unusual(line: bytes) -> bool:
     """Whether a line may hold what a compiled decoder does not look at, in columns that it skips: halves of characters, deep
     nesting.
     """
-    return b"\\u" in line or line.count(b"[") + line.count(b"{") > DEEPEST
+    return b"\\u" in line or line.count(b"[") > DEEPEST or line.count(b"{") > DEEPEST
 
 
 def check_encoding(path: str | os.PathLike) -> None:
