@@ -23,6 +23,20 @@ SCRIPT_VARIABLES = (
     "RANK",
     "WORLD_SIZE",
 )  # the environment of the tests is not the scripts'
+# Each script is a process of its own. Where bytecode is not kept, each compiles what it imports: 11 s of CPU for transformers, then 5.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# The files that take longest, in this order: one of them, begun last, would run on alone beside an idle core.
+LONGEST = (
+    "chaos",
+    "contract",
+    "benchmarks",
+    "image_quality_models",
+    "captioning",
+    "engines",
+    "crop_box",
+    "nothing_is_destroyed",
+)
 COLUMNS, ROWS = 4, 3  # blocks of a numbered frame: the first white, the last black, between them the index's ten bits
 
 
@@ -30,6 +44,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos", "faults of tests/test_chaos.py")
     group.addoption("--faults", type=int, default=0, help="number of faults (default: each kind once)")
     group.addoption("--chaos_seed", type=int, default=0, help="of the moments, scripts and launchers")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("release"):
+            item.add_marker("slow")
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

@@ -126,7 +126,7 @@ def test_two_machines_cut_what_one_process_cuts(machines, videos, alone, tmp_pat
     assert not list(shared.glob("*.part-*"))
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_two_machines_of_accelerate_score_and_caption_as_one_process(machines, alone, tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -139,7 +139,7 @@ def test_two_machines_of_accelerate_score_and_caption_as_one_process(machines, a
     assert not list(shared.glob("*.part-*"))
 
 
-@pytest.mark.long
+@pytest.mark.release
 @pytest.mark.parametrize("dies", [0, 1])
 def test_a_machine_that_dies_ends_the_other_with_a_sentence_and_a_rerun_resumes(
     machines, videos, alone, tmp_path, dies

@@ -59,7 +59,7 @@ def rows_of(path: Path) -> list[dict]:
     return sorted(read_rows(path), key=lambda row: row["video_path"])
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_node_killed_at_work_costs_no_row(cluster, videos, tmp_path):
     script, flags = "compute_text_score.py", ("--video_folder", videos, "--saved_freq", 1, "--saved_path")
     ends(start(script, *flags, tmp_path / "alone.jsonl"))
@@ -78,7 +78,7 @@ def test_a_node_killed_at_work_costs_no_row(cluster, videos, tmp_path):
     assert rows_of(tmp_path / "ray.errors.jsonl") == rows_of(tmp_path / "alone.errors.jsonl")
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_reader_over_its_time_costs_its_own_row(cluster, tmp_path):
     """With the limits of one process: what reads a video is killed."""
     folder = tmp_path / "videos"
