@@ -12,9 +12,7 @@ from functools import cache, partial
 
 import pytest
 import tiny_models
-import torch
 from conftest import ROOT, numbered_frame, write_video
-from safetensors.torch import load_file, save_file
 
 import caption_summary
 import caption_video_frame
@@ -35,6 +33,8 @@ SUMMARY = re.compile(r"In this video, (my|some|every|your)( \w+){6,10}\.")
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """Tiny models gain nothing from more, and lose much beside other work."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -143,6 +143,8 @@ def weights(change):
     """A fault of the folder: `change(tensors, name)` of one of its tensors."""
 
     def of(folder):
+        from safetensors.torch import load_file, save_file
+
         tensors = load_file(folder / "model.safetensors")
         change(tensors, next(name for name in tensors if name.endswith(LAYER)))
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})

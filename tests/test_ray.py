@@ -12,8 +12,6 @@ from conftest import ROOT, SCRIPT_VARIABLES
 from tools.sample_video import SHOTS, make_sample_video
 from utils.rows import read_rows
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
-pytest.importorskip("ray.data")
 pytestmark = pytest.mark.slow
 
 
@@ -28,6 +26,8 @@ def videos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster():
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
+    pytest.importorskip("ray.data")
     from ray.cluster_utils import Cluster
 
     started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -89,6 +89,7 @@ def test_a_reader_over_its_time_costs_its_own_row(cluster, tmp_path):
     assert "all 1 rows of cutscene_detect failed" in output and "took more than 0.1 seconds" in output
 
 
+@pytest.mark.release
 def test_shots_are_found_and_cut_on_a_cluster(cluster, videos, tmp_path):
     scenes, clips = tmp_path / "scenes.jsonl", tmp_path / "clips"
     ends(start("cutscene_detect.py", "--video_folder", videos, "--saved_path", scenes, address=cluster.address))
