@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import http.server
+import importlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -80,6 +82,29 @@ def run_main(monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["x.py", *map(str, flags)])
         script.main()
+
+    return run
+
+
+@pytest.fixture
+def ended(monkeypatch, capsys):
+    """`ended("x.py", "--flag", value)`: the exit code of a script that ends before any work, and what it printed. It runs in this process,
+    which spares the imports.
+    """
+
+    def run(script: str, *flags) -> tuple[int, str]:
+        from utils.cli import SIGNALS, run
+
+        monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        capsys.readouterr()
+        try:
+            with pytest.raises(SystemExit) as stopped:
+                run(importlib.import_module(script.removesuffix(".py")).main)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return stopped.value.code, "".join(capsys.readouterr())
 
     return run
 

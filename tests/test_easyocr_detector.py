@@ -15,7 +15,6 @@ import pytest
 from conftest import ROOT, write_video
 
 import compute_text_score
-import easyocr_detection_patched
 from utils.errors import UsageError
 from utils.rows import read_rows
 from utils.scoring.easyocr_detector import EasyTextDetector, md5
@@ -78,6 +77,13 @@ def bars(*boxes: tuple, size=SIZE) -> np.ndarray:
     return frame
 
 
+@pytest.fixture(scope="module", autouse=True)
+def patched():
+    import easyocr_detection_patched
+
+    return easyocr_detection_patched
+
+
 @pytest.fixture(scope="module")
 def unpatched():
     """EasyOCR's detection module as it is on disk."""
@@ -90,8 +96,7 @@ def unpatched():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the quantisation that EasyOCR asks for
-@pytest.mark.parametrize("old_format", [True, False])
-def test_the_patched_loader_gives_the_network_bare_and_easyocrs_own(tmp_path, unpatched, old_format):
+def test_the_patched_loader_gives_the_network_bare_and_easyocrs_own(tmp_path, unpatched):
     import easyocr.detection
     import torch
     from easyocr.craft import CRAFT
@@ -99,14 +104,17 @@ def test_the_patched_loader_gives_the_network_bare_and_easyocrs_own(tmp_path, un
     torch.manual_seed(0)
     network = CRAFT().eval()
     network.basenet.slice1[1].running_mean.normal_()  # a buffer, not a parameter
-    path = save(network, tmp_path / "x.pth", _use_new_zipfile_serialization=not old_format)
-    loaded = easyocr.detection.get_detector(str(path))  # as EasyOCR's own reader calls it
-    own = unpatched.get_detector(str(path))
+    new, old = (
+        save(network, tmp_path / name, _use_new_zipfile_serialization=zipped)
+        for name, zipped in (("new.pth", True), ("old.pth", False))
+    )
+    networks = [easyocr.detection.get_detector(str(path)) for path in (new, old)]  # as EasyOCR's own reader calls it
+    assert all(type(loaded) is CRAFT and not loaded.training for loaded in networks)
     picture = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
-        for bare, theirs, ours in zip(network(picture), own(picture), loaded(picture)):
-            assert torch.equal(bare, ours) and torch.equal(theirs, ours)
-    assert type(loaded) is CRAFT and not loaded.training
+        expected = network(picture)
+        for loaded in (*networks, unpatched.get_detector(str(new))):
+            assert all(torch.equal(ours, theirs) for ours, theirs in zip(loaded(picture), expected, strict=True))
 
 
 def test_another_device_gets_the_whole_network_and_no_data_parallel(weights):
@@ -133,30 +141,30 @@ def test_a_rank_takes_its_own_gpu(monkeypatch):
     assert str(rank_device()) == "cpu"
 
 
-def test_the_patch_may_be_applied_twice(capsys):
+def test_the_patch_may_be_applied_twice(capsys, patched):
     import easyocr.detection
 
-    assert easyocr.detection.get_detector is easyocr_detection_patched.get_detector
-    easyocr_detection_patched.patch()
-    assert easyocr.detection.get_detector is easyocr_detection_patched.get_detector
+    assert easyocr.detection.get_detector is patched.get_detector
+    patched.patch()
+    assert easyocr.detection.get_detector is patched.get_detector
     assert capsys.readouterr() == ("", "")
 
 
-def test_another_version_is_a_sentence(monkeypatch, capsys):
+def test_another_version_is_a_sentence(monkeypatch, capsys, patched):
     import easyocr.detection
 
-    monkeypatch.setattr(easyocr_detection_patched, "version", lambda name: "9.9")
+    monkeypatch.setattr(patched, "version", lambda name: "9.9")
     monkeypatch.setattr(easyocr.detection, "get_detector", lambda trained_model, device, quantize, cudnn_benchmark: 0)
-    easyocr_detection_patched.patch()
+    patched.patch()
     assert "written for EasyOCR 1.7.2 and finds 9.9" in capsys.readouterr().err
     monkeypatch.setattr(easyocr.detection, "get_detector", lambda folder: 0)
     with pytest.raises(UsageError, match=r"EasyOCR 9.9 loads its detector in another way than 1\.7\.2"):
-        easyocr_detection_patched.patch()
+        patched.patch()
 
 
-def test_the_patch_explains_itself(monkeypatch, capsys):
+def test_the_patch_explains_itself(monkeypatch, capsys, patched):
     monkeypatch.setattr(sys, "argv", ["easyocr_detection_patched.py"])
-    easyocr_detection_patched.main()
+    patched.main()
     printed = capsys.readouterr().out
     assert "DataParallel" in printed and printed.endswith("EasyOCR 1.7.2 is installed, and the patch fits it.\n")
 
@@ -197,7 +205,7 @@ def run_main(monkeypatch, *flags: object) -> None:
     compute_text_score.main()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_two_ranks_give_the_rows_of_one_process(tmp_path, monkeypatch, capsys, weights):
 
     (tmp_path / "clips").mkdir()
