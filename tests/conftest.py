@@ -87,7 +87,7 @@ def run_main(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def ended(monkeypatch, capsys):
+def ended(monkeypatch, tmp_path, capsys):
     """`ended("x.py", "--flag", value)`: the exit code of a script that ends before any work, and what it printed. It runs in this process,
     which spares the imports.
     """
@@ -95,6 +95,7 @@ def ended(monkeypatch, capsys):
     def run(script: str, *flags) -> tuple[int, str]:
         from utils.cli import SIGNALS, run
 
+        monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
         capsys.readouterr()
