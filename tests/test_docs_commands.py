@@ -88,6 +88,8 @@ for started in json.load(sys.stdin):
                 runpy.run_path(started[0], run_name="__main__")
     except SystemExit as ended:
         code = ended.code
+    except Exception as error:  # tools.run_once takes it for a program
+        code = repr(error)
     else:
         code = "it does not end with --help"
     printed.append(f"no --help: {code}" if code else out.getvalue())
