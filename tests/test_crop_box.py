@@ -117,6 +117,8 @@ def test_a_crop_that_leaves_too_little_is_none(tmp_path, run_script, clips):
         "c.jsonl",
         "--min_crop_share",
         0.9,
+        "--num_sampled_frames",
+        2,
     )
     (row,) = read_rows(tmp_path / "c.jsonl", ("video_path",))
     assert row["crop_box"] is None and row["crop_share"] == pytest.approx(0.8, abs=0.02)
@@ -128,7 +130,7 @@ def test_an_upright_film_is_cropped_as_it_is_shown(tmp_path, run_script):
 
     frames = [np.ascontiguousarray(np.rot90(barred(f, top=40, bottom=40))) for f in pan()]
     write_video(tmp_path / "a.mp4", frames)
-    run_script("compute_crop_box.py", "--video_folder", ".", "--saved_path", "c.jsonl")
+    run_script("compute_crop_box.py", "--video_folder", ".", "--saved_path", "c.jsonl", "--num_sampled_frames", 2)
     (row,) = read_rows(tmp_path / "c.jsonl", ("video_path",))
     assert row["crop_box"][0] in range(40, 44) and row["crop_box"][2] in range(262, 271)
 
@@ -157,7 +159,9 @@ def test_the_largest_rectangle():
 
 
 def test_text_is_measured_inside_the_crop(tmp_path, run_script, clips, found):
-    flags = ("compute_text_score.py", "--video_folder", clips, "--saved_path", "t.jsonl", "--n_jobs", 1)
+    write_rows(tmp_path / "clips.jsonl", [{"video_path": "clean.mp4"}, {"video_path": "subtitles.mp4"}])
+    listed = ("--video_folder", clips, "--video_metadata_path", "clips.jsonl")
+    flags = ("compute_text_score.py", *listed, "--saved_path", "t.jsonl", "--n_jobs", 1)
 
     def scores() -> dict[str, float]:
         return {row["video_path"]: row["text_score"] for row in read_rows(tmp_path / "t.jsonl", ("video_path",))}
@@ -180,7 +184,7 @@ def test_stage_2_hands_the_crop_on(tmp_path, clips):
     dataset.mkdir()
     write_rows(
         dataset / "clips.jsonl",
-        [{"video_path": f"{name}.mp4", "duration": 3.0} for name in ("clean", "subtitles", "letterbox")],
+        [{"video_path": f"{name}.mp4", "duration": 3.0} for name in ("clean", "letterbox")],
     )
     environment = {
         **os.environ, "DATASET_FOLDER": str(dataset), "VIDEO_FOLDER": str(clips), "VIDEO_METADATA_PATH": str(dataset / "clips.jsonl"), "PRESET": "embedded",
@@ -190,5 +194,5 @@ def test_stage_2_hands_the_crop_on(tmp_path, clips):
     ran = subprocess.run(["sh", str(ROOT / "stage_2_filter_data.sh")], env=environment, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     kept = {row["video_path"]: row for row in read_rows(dataset / "train.jsonl", ("video_path",))}
-    assert set(kept) == {"clean.mp4", "subtitles.mp4", "letterbox.mp4"}
+    assert set(kept) == {"clean.mp4", "letterbox.mp4"}
     assert kept["clean.mp4"]["crop_share"] == 1 and kept["letterbox.mp4"]["crop_box"][1] in range(40, 44)

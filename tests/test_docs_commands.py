@@ -185,9 +185,9 @@ def checkout(tmp_path):
     (tmp_path / ".venv" / "requirements.lock").write_bytes((ROOT / "requirements.lock").read_bytes())
     for name in ("IN", "OUT", "FOLDER"):
         (tmp_path / name).mkdir()
-    shots = [shot for shot in SHOTS if shot.outcome == "kept"][:2]
-    make_sample_video(tmp_path / "IN" / "sample.mp4", width=640, height=360, shots=shots)
-    (tmp_path / "FOLDER" / "sample.mp4").symlink_to(tmp_path / "IN" / "sample.mp4")
+    sample = tmp_path / "IN" / "sample.mp4"
+    make_sample_video(sample, width=480, height=270, shots=[shot for shot in SHOTS if shot.outcome == "kept"][:2])
+    (tmp_path / "FOLDER" / "sample.mp4").symlink_to(sample)
     return tmp_path
 
 

@@ -21,7 +21,9 @@ from utils.captioning.engines.transformers_engine import TransformersEngine, Tra
 from utils.rows import read_rows
 from utils.video.sampling import FrameSampling
 
-pytestmark = pytest.mark.slow  # starting the server takes ten seconds
+pytestmark = (
+    pytest.mark.release
+)  # tests/test_engines.py has a server in the gate; starting the server takes ten seconds
 CLIPS = ["a.mp4", "b.mp4"]
 PROMPT = 'Describe the "picture".\nWhat happens?'
 
