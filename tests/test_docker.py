@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from dockerfile_parse import DockerfileParser
-from test_docs_commands import VARIABLES, Command, wrong
+from test_docs_commands import VARIABLES, Command, calls_of, help_of, wrong
 
 from tests.docker import clean_root
 from tools.sample_video import make_sample_video
@@ -83,10 +83,11 @@ def test_the_locks_hold_what_is_required(lock):
 def test_what_the_page_runs_in_an_image_exists_and_is_run_in_the_clean_root():
     found = runs()
     assert len(found) > 10
+    helps = help_of(calls_of([Command("docs/docker.md", command, True) for _, _, command in found if command]))
     for image, variables, command in found:
         assert image in IMAGES, image
         assert variables.keys() <= VARIABLES | OTHERS
-        assert not command or wrong(Command("docs/docker.md", command, True)) is None, command
+        assert not command or wrong(Command("docs/docker.md", command, True), helps) is None, command
         if IMAGES[image] == "cpu":
             assert command in clean_root.USES["cpu"]
 
@@ -121,7 +122,7 @@ def test_compose_itself_takes_the_file():
 def test_a_stage_that_is_stopped_waits_for_its_script(tmp_path):
     """As in `docker stop`: the signal goes to all processes, and when the first of them ends the container is gone."""
     (tmp_path / "before_vcut").mkdir()
-    make_sample_video(tmp_path / "before_vcut" / "a.mp4", width=640, height=360)
+    make_sample_video(tmp_path / "before_vcut" / "a.mp4", width=320, height=180)
     environment = {**os.environ, "DATASET_FOLDER": str(tmp_path), "PYTHON": sys.executable, "PRESET": "embedded"}
     stage = subprocess.Popen(
         ["sh", ROOT / "stage_1_video_cut.sh"],

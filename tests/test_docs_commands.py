@@ -124,6 +124,12 @@ def flags_of(arguments: list[str]) -> set[str]:
     return {word.partition("=")[0] for word in arguments if re.match(r"--\w", word)}
 
 
+def calls_of(commands: list[Command]) -> set[tuple[str, ...]]:
+    """What is started with flags: `wrong` reads the --help of these."""
+    calls = [call for command in commands if (call := python_call(command.words))]
+    return {started for started, arguments in calls if flags_of(arguments) and there(started)}
+
+
 def wrong(command: Command, helps: dict[tuple[str, ...], str]) -> str | None:
     """What is wrong with a command as it is written."""
     words = command.words
@@ -153,8 +159,7 @@ def wrong(command: Command, helps: dict[tuple[str, ...], str]) -> str | None:
 def test_every_command_names_scripts_flags_and_variables_that_exist():
     commands = [*(command for page in PAGES for command in commands_of(page)), *commands_of_code()]
     assert len(commands) > 50
-    calls = [call for command in commands if (call := python_call(command.words))]
-    helps = help_of({started for started, arguments in calls if flags_of(arguments) and there(started)})
+    helps = help_of(calls_of(commands))
     found = [wrong(command, helps) for command in commands]
     faults = [f"{command.page}: {command.text}: {fault}" for command, fault in zip(commands, found) if fault]
     assert not faults, "\n".join(faults)

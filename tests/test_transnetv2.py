@@ -33,6 +33,7 @@ def film() -> np.ndarray:
     return np.stack([small(frame) for frame in frames])
 
 
+@pytest.mark.release
 def test_scores_are_those_of_the_reference(network, film, tmp_path):
     np.save(tmp_path / "frames.npy", film)
     subprocess.run(
