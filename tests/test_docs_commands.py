@@ -201,8 +201,9 @@ GO_ON = ("README.md", "docs/thresholds.md", "docs/export.md", "docs/report.md")
 @pytest.mark.slow
 @pytest.mark.parametrize("pages", [GO_ON[:1], pytest.param(GO_ON, marks=pytest.mark.release)], ids=["readme", "all"])
 def test_the_commands_of_the_pages_run_as_written(checkout, pages):
-    shots = [shot for shot in SHOTS if shot.outcome == "kept"][: 2 if pages == GO_ON else 1]
-    make_sample_video(checkout / "IN" / "sample.mp4", width=480, height=270, shots=shots)
+    count, width, height = (2, 640, 360) if pages == GO_ON else (1, 480, 270)
+    shots = [shot for shot in SHOTS if shot.outcome == "kept"][:count]
+    make_sample_video(checkout / "IN" / "sample.mp4", width=width, height=height, shots=shots)
     if pages != GO_ON:  # the quick start makes no sample where there is one: this one is shorter
         sample = checkout / "datasets" / "panda_70m" / "before_vcut" / "sample.mp4"
         sample.parent.mkdir(parents=True)
