@@ -99,7 +99,7 @@ def test_shots_are_found_and_cut_on_a_cluster(cluster, videos, tmp_path):
     assert rows and {row["video_path"] for row in rows} == {file.name for file in clips.iterdir()}, output
 
 
-def test_ray_and_ranks_do_not_go_together_and_ray_is_imported_where_asked_for(videos, tmp_path):
+def test_ray_and_ranks_do_not_go_together_and_ray_is_imported_where_asked_for():
     code = "import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path(r'%s', run_name='__main__')\nexcept SystemExit: print('ray' in sys.modules)"
     for script in ("compute_text_score.py", "cutscene_detect.py"):
         done = subprocess.run([sys.executable, "-c", code % (ROOT / script)], capture_output=True, text=True, cwd=ROOT)
