@@ -1,24 +1,38 @@
 #!/usr/bin/env bash
-# The gate: sets up .venv, then lint, format, types and all tests.
+# The gate: sets up .venv, then lint, format, types and the tests, in a few minutes.
 #   bash run_tests.sh                      what CI runs
+#   bash run_tests.sh --all                all tests, before a release: half an hour more
 #   bash run_tests.sh -m "not slow"        arguments go to pytest, which then runs alone
-#   bash run_tests.sh -k cutting -x
+#   bash run_tests.sh --all -k machines -x
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . tools/setup_venv.sh
-if [ $# -eq 0 ]; then
-    # All three report before the gate stops. The type checker is mypy because it comes from PyPI like everything else; pyright needs node.
-    failed=0
-    "$PYTHON" -m ruff check . || failed=1
-    "$PYTHON" -m ruff format --check . || failed=1
-    "$PYTHON" -m mypy || failed=1
-    [ "$failed" = 0 ] || exit 1
-    # A browser for the tests of the report, which are skipped without one.
-    if ! command -v chromium google-chrome >/dev/null; then
-        echo "installing Chromium, which opens the report in tests"
-        (apt-get update && apt-get install -y --no-install-recommends chromium) >/dev/null 2>&1 || echo "Chromium cannot be installed here: the report is not opened in a browser" >&2
-    fi
-    # Two processes, because tests wait a lot for the scripts that they start; --dist loadscope keeps a file's tests, which share fixtures, together.
-    set -- -n 2 --dist loadscope
+chosen="not release" # as in pyproject.toml
+if [ "${1:-}" = --all ]; then
+    chosen=
+    shift
 fi
-exec "$PYTHON" -m pytest "$@"
+if [ $# -gt 0 ]; then
+    exec "$PYTHON" -m pytest -m "$chosen" "$@" # a later -m replaces this one
+fi
+failed=0
+"$PYTHON" -m ruff check . || failed=1
+"$PYTHON" -m ruff format --check . || failed=1
+[ "$failed" = 0 ] || exit 1
+# The type checker is mypy because it comes from PyPI like everything else; pyright needs node. It reads torch and transformers for a minute,
+# beside the first tests; what it says is printed after them.
+types=$(mktemp)
+trap 'rm -f "$types"' EXIT
+"$PYTHON" -m mypy >"$types" 2>&1 &
+checker=$!
+# A browser for the tests of the report, which are skipped without one.
+if ! command -v chromium google-chrome >/dev/null; then
+    echo "installing Chromium, which opens the report in tests"
+    (apt-get update && apt-get install -y --no-install-recommends chromium) >/dev/null 2>&1 || echo "Chromium cannot be installed here: the report is not opened in a browser" >&2
+fi
+# A worker a core, as the tests compute more than they wait, and not more than the memory of a large machine holds. A file's tests share
+# what its fixtures made, and so stay together; the longest files come first (tests/conftest.py).
+"$PYTHON" -m pytest -m "$chosen" -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder || failed=1
+wait "$checker" || failed=1
+cat "$types"
+exit "$failed"

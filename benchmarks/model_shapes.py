@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.measure import ROOT
 
-sys.path.append(str(ROOT / "tests"))  # tiny_models
+sys.path.append(str(ROOT / "tests"))  # tiny_models, tiny_families
 
 
 def llava_1_6_7b() -> dict[str, Any]:
@@ -91,8 +91,8 @@ def shaped_config(name: str, folder: Path, layers: int | None = None) -> Any:
 
 def make_shape(name: str, folder: Path, layers: int | None = None) -> Path:
     """The checkpoint in `folder`, in bfloat16: 14 GB of LLaVA, 18 of Qwen3-VL. Its answers have no end of their own."""
-    import tiny_models
     import torch
+    from tiny_families import name_as_on_the_hub
     from transformers import AutoModelForImageTextToText
 
     config = shaped_config(name, folder, layers)
@@ -100,5 +100,5 @@ def make_shape(name: str, folder: Path, layers: int | None = None) -> Path:
     model.generation_config.eos_token_id = None
     model.save_pretrained(folder, max_shard_size="100GB")  # one file, whose names are changed below
     if SHAPES[name]()["family"] == "llava_next":
-        tiny_models.name_as_on_the_hub(folder / "model.safetensors")
+        name_as_on_the_hub(folder / "model.safetensors")
     return folder

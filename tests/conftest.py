@@ -3,7 +3,9 @@
 import contextlib
 import functools
 import http.server
+import importlib
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,6 +25,21 @@ SCRIPT_VARIABLES = (
     "RANK",
     "WORLD_SIZE",
 )  # the environment of the tests is not the scripts'
+# Each script is a process of its own. Where bytecode is not kept, each compiles what it imports: 11 s of CPU for transformers, then 5.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+# The files that take longest, in this order: one of them, begun last, would run on alone beside an idle core.
+LONGEST = (
+    "crop_box",
+    "contract",
+    "docs_commands",
+    "video_splitting",
+    "engines",
+    "export",
+    "video_reader",
+    "real_videos",
+    "report",
+)
 COLUMNS, ROWS = 4, 3  # blocks of a numbered frame: the first white, the last black, between them the index's ten bits
 
 
@@ -33,6 +50,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("histories", "histories of tests/test_histories.py")
     group.addoption("--histories", type=int, default=0, help="number of histories (default: those of the gate)")
     group.addoption("--histories_seed", type=int, default=0, help="of what happens in them")
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("release"):
+            item.add_marker("slow")
+    place = {f"test_{name}": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -70,6 +96,30 @@ def run_main(monkeypatch, tmp_path):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", ["x.py", *map(str, flags)])
         script.main()
+
+    return run
+
+
+@pytest.fixture
+def ended(monkeypatch, tmp_path, capsys):
+    """`ended("x.py", "--flag", value)`: the exit code of a script that ends before any work, and what it printed. It runs in this process,
+    which spares the imports.
+    """
+
+    def run(script: str, *flags) -> tuple[int, str]:
+        from utils.cli import SIGNALS, run
+
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        capsys.readouterr()
+        try:
+            with pytest.raises(SystemExit) as stopped:
+                run(importlib.import_module(script.removesuffix(".py")).main)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return stopped.value.code, "".join(capsys.readouterr())
 
     return run
 

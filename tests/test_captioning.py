@@ -12,9 +12,7 @@ from functools import cache, partial
 
 import pytest
 import tiny_models
-import torch
 from conftest import ROOT, numbered_frame, write_video
-from safetensors.torch import load_file, save_file
 
 import caption_summary
 import caption_video_frame
@@ -35,6 +33,8 @@ SUMMARY = re.compile(r"In this video, (my|some|every|your)( \w+){6,10}\.")
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """Tiny models gain nothing from more, and lose much beside other work."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -143,6 +143,8 @@ def weights(change):
     """A fault of the folder: `change(tensors, name)` of one of its tensors."""
 
     def of(folder):
+        from safetensors.torch import load_file, save_file
+
         tensors = load_file(folder / "model.safetensors")
         change(tensors, next(name for name in tensors if name.endswith(LAYER)))
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
@@ -224,16 +226,20 @@ def test_a_model_that_only_reads_cannot_be_shown_pictures(model, clips, run_main
 # The scripts
 
 
-@pytest.mark.slow
-def test_ranks_give_the_rows_of_one_process_and_a_summary_follows(model, clips, tmp_path, run_main):
+@pytest.fixture
+def captioned(model, clips, tmp_path, run_main):
+    """The flags of a run on all clips, and the file of its rows."""
     flags = [
         "--video_folder", clips, "--captioner", "transformers", "--image_caption_model_name", model("qwen2_5_vl"), "--n_jobs", 1,
         "--frame_sample_method", "keyframe", "--num_sampled_frames", 2, "--temperature", 0.8,
     ]  # fmt: skip
     run_main(caption_video_frame, *flags, "--saved_path", "one.jsonl")
-    rows = read_rows(tmp_path / "one.jsonl")
-    assert [row["video_path"] for row in rows] == CLIPS
-    assert all(set(row["sampled_frame_idx"]) <= {0, 8, 16} and len(row["sampled_frame_caption"]) == 2 for row in rows)
+    return flags, tmp_path / "one.jsonl"
+
+
+@pytest.mark.release
+def test_ranks_give_the_rows_of_one_process(captioned, tmp_path):
+    flags, one = captioned
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
     command = [*torchrun, ROOT / "caption_video_frame.py", *flags, "--saved_path", tmp_path / "two.jsonl"]
     ranks = subprocess.run(
@@ -241,8 +247,13 @@ def test_ranks_give_the_rows_of_one_process_and_a_summary_follows(model, clips, 
     )
     assert ranks.returncode == 0, ranks.stdout + ranks.stderr
     assert "7 rows in = 7 captioned + 0 errors + 0 filtered -> " in ranks.stdout
-    assert (tmp_path / "two.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+    assert (tmp_path / "two.jsonl").read_bytes() == one.read_bytes()
 
+
+def test_a_summary_follows_the_captions_of_a_run(captioned, model, tmp_path, run_main):
+    rows = read_rows(captioned[1])
+    assert [row["video_path"] for row in rows] == CLIPS
+    assert all(set(row["sampled_frame_idx"]) <= {0, 8, 16} and len(row["sampled_frame_caption"]) == 2 for row in rows)
     for row in rows[1:]:
         row["attributes"] = {"motion_score": 7.25, "camera_motion": "pan right"}
     (tmp_path / "frames.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -182,7 +182,9 @@ def test_sigkill_at_any_moment_loses_and_doubles_nothing(dataset, tmp_path, name
         assert made == {row["video_path"] for row in read_rows(saved)}
 
 
-@pytest.mark.parametrize("name", ["compute_motion_score.py", "compute_text_score.py"])
+@pytest.mark.parametrize(
+    "name", ["compute_motion_score.py", pytest.param("compute_text_score.py", marks=pytest.mark.release)]
+)
 def test_two_ranks_give_the_rows_of_one_process(dataset, tmp_path, name):
     folder, _ = dataset
     flags = stage_flags(folder)[name]
@@ -208,13 +210,12 @@ def test_a_recut_clip_is_scored_anew(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("name", list(stage_flags(Path())))
-def test_wrong_flags_end_with_2_before_any_work(dataset, tmp_path, name):
+def test_wrong_flags_end_with_2_before_any_work(dataset, tmp_path, name, ended):
     folder, _ = dataset
     flags = stage_flags(folder)[name]
     for wrong in (["--no_such_flag", "1"], ["--saved_path"]):
-        process = script(name, *flags, *wrong)
-        output, _ = process.communicate()
-        assert process.returncode == 2 and "error:" in output
+        code, output = ended(name, *flags, *wrong)
+        assert code == 2 and "error:" in output
     missing = [
         tmp_path / "missing.jsonl"
         if a == "--video_metadata_path"
@@ -223,17 +224,16 @@ def test_wrong_flags_end_with_2_before_any_work(dataset, tmp_path, name):
         else b
         for a, b in itertools.pairwise([None, *flags])
     ]
-    process = script(name, *missing)
-    output, _ = process.communicate()
-    assert process.returncode == 2 and re.search(r"error: .*missing.*: no such", output), output
-    assert "Traceback" not in output
+    code, output = ended(name, *missing)
+    assert code == 2 and re.search(r"error: .*missing.*: no such", output), output
 
 
-def test_other_settings_stop_with_what_differs(dataset):
+def test_other_settings_stop_with_what_differs(dataset, ended):
     folder, _ = dataset
-    process = script("compute_motion_score.py", *stage_flags(folder)["compute_motion_score.py"], "--sampling_fps", 4)
-    output, _ = process.communicate()
-    assert process.returncode == 2 and "sampling_fps was 2 and is 4.0" in output and "--overwrite" in output
+    code, output = ended(
+        "compute_motion_score.py", *stage_flags(folder)["compute_motion_score.py"], "--sampling_fps", 4
+    )
+    assert code == 2 and "sampling_fps was 2 and is 4.0" in output and "--overwrite" in output
 
 
 def test_an_empty_folder_is_an_empty_result(tmp_path):
@@ -278,6 +278,24 @@ def test_stages_run_under_sh_with_everything_from_the_environment(dataset, tmp_p
     assert stopped.returncode == 2 and "max_seconds was 5.0 and is 6.0" in stopped.stderr
 
 
+def test_overwrite_and_retry_errors_are_flags_of_every_script(dataset, tmp_path):
+    """Of the commands that the stages print, and that PYTHON=true does not run."""
+    folder, _ = dataset
+    shutil.copy(folder / "clips.jsonl", tmp_path)
+    shutil.copy(folder / "train.jsonl", tmp_path)
+    for stage, scripts in (("1_video_cut", 2), ("2_filter_data", 4), ("3_video_caption", 3)):
+        environment = {
+            **os.environ, "DATASET_FOLDER": str(tmp_path), "VIDEO_FOLDER": str(folder / "raw"), "PYTHON": "true", "PRESET": "embedded",
+            "REPORT": "0", "OVERWRITE": "1", "RETRY_ERRORS": "1",
+        }  # fmt: skip
+        command = ["sh", str(ROOT / f"stage_{stage}.sh")]
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+        lines = [line for line in ran.stdout.splitlines() if line.startswith("+ ")]
+        assert ran.returncode == 0 and len(lines) == scripts, ran.stdout + ran.stderr
+        assert all(line.endswith(" --overwrite --retry_errors") for line in lines), ran.stdout
+
+
+@pytest.mark.release
 def test_overwrite_and_retry_errors_reach_every_stage(dataset, tmp_path):
     folder, _ = dataset
     raw = tmp_path / "raw"

@@ -7,14 +7,12 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT, write_video
-from test_transition_detector import dissolve
+from test_transition_detector import dissolve, small
 from test_transition_detector import shot as picture
 
 import compute_motion_score
 from compute_motion_score import motion_columns
-from utils.cutting.cut_inside import CutInside
 from utils.cutting.detectors import network as one_network
-from utils.cutting.transnetv2 import TransNetV2, small
 from utils.rows import read_rows, write_rows
 
 STAGE_1 = {"source_path": "film.mp4", "source_digest": "0123456789abcdef", "start_seconds": 3.0}
@@ -22,7 +20,7 @@ CHOICES = {"video_folder": None, "estimator": "dis", "short_side": 256, "samplin
 
 
 @pytest.fixture(scope="module")
-def network() -> TransNetV2:
+def network():
     return one_network()
 
 
@@ -44,6 +42,8 @@ def clip(tmp_path_factory) -> str:
 
 
 def value(frames, network) -> float:
+    from utils.cutting.cut_inside import CutInside
+
     cut = CutInside(network)
     for frame in frames:
         cut.add(frame)
@@ -77,6 +77,8 @@ def test_what_passes_close_by_is_no_cut(network):
 
 
 def test_a_video_of_minutes_takes_no_more_memory(network, film):
+    from utils.cutting.cut_inside import CutInside
+
     cut = CutInside(network)
     for frame in [*film[:40].repeat(4, 0), *film[40:]]:
         cut.add(frame)

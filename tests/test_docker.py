@@ -17,7 +17,7 @@ import pytest
 import yaml
 from conftest import ROOT
 from dockerfile_parse import DockerfileParser
-from test_docs_commands import VARIABLES, Command, wrong
+from test_docs_commands import VARIABLES, Command, calls_of, help_of, wrong
 
 from tests.docker import clean_root
 from tools.sample_video import make_sample_video
@@ -85,10 +85,11 @@ def test_the_locks_hold_what_is_required(lock):
 def test_what_the_page_runs_in_an_image_exists_and_is_run_in_the_clean_root():
     found = runs()
     assert len(found) > 10
+    helps = help_of(calls_of([Command("docs/docker.md", command, True) for _, _, command in found if command]))
     for image, variables, command in found:
         assert image in IMAGES, image
         assert variables.keys() <= VARIABLES | OTHERS
-        assert not command or wrong(Command("docs/docker.md", command, True)) is None, command
+        assert not command or wrong(Command("docs/docker.md", command, True), helps) is None, command
         if IMAGES[image] == "cpu":
             assert command in clean_root.USES["cpu"]
 

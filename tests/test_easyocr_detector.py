@@ -7,29 +7,32 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
-import easyocr.detection
 import numpy as np
 import pytest
-import torch
 from conftest import ROOT, write_video
-from easyocr.craft import CRAFT
-from torch.nn import BatchNorm2d, Conv2d
 
 import compute_text_score
-import easyocr_detection_patched
 from utils.errors import UsageError
 from utils.rows import read_rows
 from utils.scoring.easyocr_detector import EasyTextDetector, md5
 from utils.scoring.text_area import text_area_share
 from utils.video.sampling import FrameSampling
 
+# EasyOCR and torch are imported where they are used: they take seconds, which no other file of tests shall pay.
+if TYPE_CHECKING:
+    from easyocr.craft import CRAFT
+
 SIZE = (256, 128)
 
 
-def bright_craft() -> CRAFT:
+def bright_craft() -> "CRAFT":
     """CRAFT whose character map is the brightness at half the size: 1 for white, 0 for black; its map of gaps is 0."""
+    from easyocr.craft import CRAFT
+    from torch.nn import BatchNorm2d, Conv2d
+
     network = CRAFT()
     for parameter in network.parameters():
         parameter.data.zero_()
@@ -45,8 +48,10 @@ def bright_craft() -> CRAFT:
     return network
 
 
-def save(network: CRAFT, path: Path, **options) -> Path:
+def save(network: "CRAFT", path: Path, **options) -> Path:
     """The weights as the real file has them: named as in a DataParallel."""
+    import torch
+
     torch.save({f"module.{name}": tensor for name, tensor in network.state_dict().items()}, path, **options)
     return path
 
@@ -72,9 +77,18 @@ def bars(*boxes: tuple, size=SIZE) -> np.ndarray:
     return frame
 
 
+@pytest.fixture(scope="module", autouse=True)
+def patched():
+    import easyocr_detection_patched
+
+    return easyocr_detection_patched
+
+
 @pytest.fixture(scope="module")
 def unpatched():
     """EasyOCR's detection module as it is on disk."""
+    import easyocr.detection
+
     spec = importlib.util.spec_from_file_location("easyocr.unpatched", easyocr.detection.__file__)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -82,28 +96,39 @@ def unpatched():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the quantisation that EasyOCR asks for
-@pytest.mark.parametrize("old_format", [True, False])
-def test_the_patched_loader_gives_the_network_bare_and_easyocrs_own(tmp_path, unpatched, old_format):
+def test_the_patched_loader_gives_the_network_bare_and_easyocrs_own(tmp_path, unpatched):
+    import easyocr.detection
+    import torch
+    from easyocr.craft import CRAFT
+
     torch.manual_seed(0)
     network = CRAFT().eval()
     network.basenet.slice1[1].running_mean.normal_()  # a buffer, not a parameter
-    path = save(network, tmp_path / "x.pth", _use_new_zipfile_serialization=not old_format)
-    loaded = easyocr.detection.get_detector(str(path))  # as EasyOCR's own reader calls it
-    own = unpatched.get_detector(str(path))
+    new, old = (
+        save(network, tmp_path / name, _use_new_zipfile_serialization=zipped)
+        for name, zipped in (("new.pth", True), ("old.pth", False))
+    )
+    networks = [easyocr.detection.get_detector(str(path)) for path in (new, old)]  # as EasyOCR's own reader calls it
+    assert all(type(loaded) is CRAFT and not loaded.training for loaded in networks)
     picture = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
-        for bare, theirs, ours in zip(network(picture), own(picture), loaded(picture)):
-            assert torch.equal(bare, ours) and torch.equal(theirs, ours)
-    assert type(loaded) is CRAFT and not loaded.training
+        expected = network(picture)
+        for loaded in (*networks, unpatched.get_detector(str(new))):
+            assert all(torch.equal(ours, theirs) for ours, theirs in zip(loaded(picture), expected, strict=True))
 
 
 def test_another_device_gets_the_whole_network_and_no_data_parallel(weights):
+    import easyocr.detection
+    from easyocr.craft import CRAFT
+
     network = easyocr.detection.get_detector(str(weights / "craft_mlt_25k.pth"), device="meta")
     assert type(network) is CRAFT
     assert {tensor.device.type for tensor in network.state_dict().values()} == {"meta"}
 
 
 def test_a_rank_takes_its_own_gpu(monkeypatch):
+    import torch
+
     from utils.models.device import rank_device
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -116,26 +141,30 @@ def test_a_rank_takes_its_own_gpu(monkeypatch):
     assert str(rank_device()) == "cpu"
 
 
-def test_the_patch_may_be_applied_twice(capsys):
-    assert easyocr.detection.get_detector is easyocr_detection_patched.get_detector
-    easyocr_detection_patched.patch()
-    assert easyocr.detection.get_detector is easyocr_detection_patched.get_detector
+def test_the_patch_may_be_applied_twice(capsys, patched):
+    import easyocr.detection
+
+    assert easyocr.detection.get_detector is patched.get_detector
+    patched.patch()
+    assert easyocr.detection.get_detector is patched.get_detector
     assert capsys.readouterr() == ("", "")
 
 
-def test_another_version_is_a_sentence(monkeypatch, capsys):
-    monkeypatch.setattr(easyocr_detection_patched, "version", lambda name: "9.9")
+def test_another_version_is_a_sentence(monkeypatch, capsys, patched):
+    import easyocr.detection
+
+    monkeypatch.setattr(patched, "version", lambda name: "9.9")
     monkeypatch.setattr(easyocr.detection, "get_detector", lambda trained_model, device, quantize, cudnn_benchmark: 0)
-    easyocr_detection_patched.patch()
+    patched.patch()
     assert "written for EasyOCR 1.7.2 and finds 9.9" in capsys.readouterr().err
     monkeypatch.setattr(easyocr.detection, "get_detector", lambda folder: 0)
     with pytest.raises(UsageError, match=r"EasyOCR 9.9 loads its detector in another way than 1\.7\.2"):
-        easyocr_detection_patched.patch()
+        patched.patch()
 
 
-def test_the_patch_explains_itself(monkeypatch, capsys):
+def test_the_patch_explains_itself(monkeypatch, capsys, patched):
     monkeypatch.setattr(sys, "argv", ["easyocr_detection_patched.py"])
-    easyocr_detection_patched.main()
+    patched.main()
     printed = capsys.readouterr().out
     assert "DataParallel" in printed and printed.endswith("EasyOCR 1.7.2 is installed, and the patch fits it.\n")
 
@@ -176,8 +205,9 @@ def run_main(monkeypatch, *flags: object) -> None:
     compute_text_score.main()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_two_ranks_give_the_rows_of_one_process(tmp_path, monkeypatch, capsys, weights):
+
     (tmp_path / "clips").mkdir()
     for i in range(18):
         bar = bars(((48, 32), (36 + i, 10), 5 * i), size=(96, 64))
@@ -215,6 +245,8 @@ def test_readers_hand_over_frames_no_larger_than_the_detector_sees(tmp_path):
 
 
 def test_a_text_file_and_another_networks_weights_are_refused(tmp_path):
+    import torch
+
     path = tmp_path / "craft_mlt_25k.pth"
     for content in (b"no weights\n", b"", b"PK\x03\x04 cut off"):
         path.write_bytes(content)
@@ -230,6 +262,8 @@ def test_a_text_file_and_another_networks_weights_are_refused(tmp_path):
 
 
 def test_weights_that_would_run_code_are_refused(tmp_path):
+    import torch
+
     class Stranger:
         def __reduce__(self):
             return Path.touch, (tmp_path / "ran",)
@@ -271,6 +305,8 @@ def test_wrong_usage_ends_with_2(run_script, tmp_path):
 
 
 def test_easyocrs_own_download_comes_whole_or_not_at_all(tmp_path, monkeypatch, weights, served):
+    import easyocr.config
+
     served_folder, address = served
     monkeypatch.setattr("easyocr.config.MODULE_PATH", str(tmp_path / "EasyOCR"))
     with zipfile.ZipFile(served_folder / "x.zip", "w") as packed:

@@ -11,6 +11,7 @@ import pytest
 import tiny_models
 from conftest import ROOT, numbered_frame, write_video
 
+import caption_video_frame
 from utils.captioning import model_table
 from utils.captioning.engines import ENGINES
 from utils.captioning.model_table import hub_id
@@ -127,14 +128,14 @@ def left_of(model) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
-def test_a_run_starts_its_server_asks_it_and_stops_it(clip, model, tmp_path):
+def test_a_run_starts_its_server_asks_it_and_stops_it(clip, model, tmp_path, run_main):
     served = command(clip, model, tmp_path / "rows.jsonl", "--engine_server", "transformers")
     ran = subprocess.run(served, env=ENVIRONMENT, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "2 captioned + 0 errors" in ran.stdout and "transformers is ready after" in ran.stdout
     here = command(clip, model, tmp_path / "here.jsonl")
     here[here.index("openai")] = "transformers"
-    subprocess.run(here, env=ENVIRONMENT, check=True, capture_output=True)
+    run_main(caption_video_frame, *here[2:])
     texts = [
         [row["sampled_frame_caption"] for row in read_rows(tmp_path / name)] for name in ("rows.jsonl", "here.jsonl")
     ]

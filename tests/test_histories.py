@@ -2,7 +2,7 @@
 and settings gives.
 
     bash run_tests.sh tests/test_histories.py                               thirty histories, always the same, and the known ones below
-    bash run_tests.sh -m long -k histories                                  five hundred
+    bash run_tests.sh --all -k many_histories                                  five hundred
     bash run_tests.sh tests/test_histories.py --histories 200 --histories_seed 7   others; a table of what happened at the end
 
 A history is a list of things that people do: each is a rule of `Histories`. `stage_runner.py` makes a stage cheap, `histories.py`
@@ -196,7 +196,7 @@ class Histories(RuleBasedStateMachine):
         settings = self.settings.computed(number)
         assert "Traceback" not in ran.printed, ran.printed
         assert ran.code in (0, 1, 2, 137, -9), ran
-        if ran.code == 2 and "overwrite" in ran.printed.lower():
+        if ran.code == 2 and "made with other settings" in ran.printed:
             assert self.done_with.get(number) != settings, f"refused for settings that did not change:\n{ran.printed}"
         self.done_with[number] = settings if ran.code == 0 else ("not known",)
         return ran
@@ -244,7 +244,7 @@ class Histories(RuleBasedStateMachine):
         codes, self.is_moved = [], False
         for number in (1, 2, 3):
             ran = self.ran(number, self.dataset.stage(number, self.settings))
-            if ran.code == 2 and "overwrite" in ran.printed.lower():
+            if ran.code == 2 and "made with other settings" in ran.printed:
                 ran = self.ran(number, self.dataset.stage(number, self.settings, OVERWRITE=1))
             codes.append(ran.code)
             if ran.code:
@@ -309,7 +309,7 @@ def test_any_history_ends_with_the_set_of_a_clean_run(stages, pool, tmp_path, re
     run_histories(count or GATE, seed if count else None, stages, pool, tmp_path, record_property, 60)
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_many_histories(stages, pool, tmp_path, record_property, request):
     count, seed = (request.config.getoption(name) for name in ("histories", "histories_seed"))
     run_histories(count or LONG, seed, stages, pool, tmp_path, record_property, 15)
@@ -620,7 +620,7 @@ def test_a_changed_setting_of_computed_rows_is_refused_until_it_is_to_be_compute
     settings = Settings(**setting)
     succeeds(dataset, settings, range(1, stage))
     refused = dataset.stage(stage, settings)
-    assert refused.code == 2 and "overwrite" in refused.printed.lower(), refused.printed
+    assert refused.code == 2 and "made with other settings" in refused.printed, refused.printed
     succeeds(dataset, settings, (stage,), OVERWRITE=1)
     succeeds(dataset, settings, range(stage + 1, 4))
     assert_same(dataset.result(settings), clean(SOURCES, settings))

@@ -13,6 +13,7 @@ import pytest
 from conftest import ROOT, write_video
 from skimage import data
 
+import compute_video_frame_quality
 from compute_video_frame_quality import SCORE, lowest_neighbour_cosine, read_clip
 from utils.errors import UsageError, VideoError
 from utils.models.image_transform import ImageTransform
@@ -190,7 +191,7 @@ def test_what_cannot_be_scored_is_an_error_row(scored):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_two_ranks_give_the_rows_of_one_process(scored, tmp_path):
     flags, rows, _ = scored
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
@@ -265,18 +266,22 @@ def test_what_is_no_weights_is_said_in_a_sentence(clip_folder, predictor_file, t
         clip_weights(str(tmp_path))
 
 
-def test_the_flag_of_what_is_wrong_heads_the_sentence(run_script, clips, clip_folder, predictor_file, tmp_path):
+def test_the_flag_of_what_is_wrong_heads_the_sentence(ended, clips, clip_folder, predictor_file, tmp_path):
     flags = ["--video_folder", clips, "--metrics", "AestheticScore", "--model_path", clip_folder]
     (tmp_path / "x.pth").write_text("not weights")
-    error = run_script(SCRIPT, *flags, "--predictor_path", tmp_path / "x.pth", code=2).stderr
-    assert error.startswith(f"{SCRIPT}: error: --predictor_path: {tmp_path}/x.pth: no weights that can be read safely")
-    error = run_script(SCRIPT, *flags, "--predictor_path", tmp_path / "nowhere", code=2).stderr
-    assert error.endswith(f"--predictor_path: {tmp_path}/nowhere: a file is expected here, and this does not exist\n")
-    error = run_script(SCRIPT, "--video_folder", clips, "--metrics", "AestheticScoreSigLIP", code=2).stderr
-    assert "error: --siglip_predictor_path: AestheticScoreSigLIP needs its predictor" in error
+    code, error = ended(SCRIPT, *flags, "--predictor_path", tmp_path / "x.pth")
+    assert code == 2 and error.startswith(
+        f"{SCRIPT}: error: --predictor_path: {tmp_path}/x.pth: no weights that can be read safely"
+    )
+    code, error = ended(SCRIPT, *flags, "--predictor_path", tmp_path / "nowhere")
+    assert code == 2 and error.endswith(
+        f"--predictor_path: {tmp_path}/nowhere: a file is expected here, and this does not exist\n"
+    )
+    code, error = ended(SCRIPT, "--video_folder", clips, "--metrics", "AestheticScoreSigLIP")
+    assert code == 2 and "error: --siglip_predictor_path: AestheticScoreSigLIP needs its predictor" in error
 
 
-def test_a_clip_of_another_width_does_not_fit_the_predictor(run_script, clips, clip_folder, predictor_file, tmp_path):
+def test_a_clip_of_another_width_does_not_fit_the_predictor(ended, clips, clip_folder, predictor_file, tmp_path):
     import open_clip
     import torch
 
@@ -286,8 +291,8 @@ def test_a_clip_of_another_width_does_not_fit_the_predictor(run_script, clips, c
     model = open_clip.create_model(f"local-dir:{tmp_path}", load_weights=False)
     torch.save(model.state_dict(), tmp_path / "narrow.pt")
     weights = ["--model_path", tmp_path / "narrow.pt", "--predictor_path", predictor_file]
-    ran = run_script(SCRIPT, "--video_folder", clips, "--metrics", "AestheticScore", *weights, code=2)
-    assert "takes embeddings of 768 numbers, and" in ran.stderr and "narrow.pt gives 512" in ran.stderr
+    code, error = ended(SCRIPT, "--video_folder", clips, "--metrics", "AestheticScore", *weights)
+    assert code == 2 and "takes embeddings of 768 numbers, and" in error and "narrow.pt gives 512" in error
 
 
 def test_laions_head_with_its_real_weights_rises_with_peoples_ratings():
@@ -366,18 +371,19 @@ def test_technical_score_alone_needs_no_torch_and_writes_what_it_did(clips, tmp_
     }  # fmt: skip
 
 
-def test_embeddings_are_kept_beside_the_scores(clips, clip_folder, predictor_file, tmp_path, run_script):
+def test_embeddings_are_kept_beside_the_scores(clips, clip_folder, predictor_file, tmp_path, run_main, ended, capsys):
     """In parquet, none lost when rows come later, and made again where the file has gone."""
     from utils.models.embeddings import read_embeddings
 
     rows = [json.loads(line) for line in (clips / "clips.jsonl").read_text().splitlines()]
     (tmp_path / "fewer.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:2]))
 
-    def run(listed: Path, **more) -> str:
-        return run_script(
-            SCRIPT, "--video_folder", clips, "--video_metadata_path", listed, "--model_path", clip_folder, "--predictor_path", predictor_file,
-            "--metrics", "AestheticScore", "--saved_path", "a.jsonl", "--save_embeddings", "e.parquet", "--n_jobs", 1, **more,
-        ).stdout  # fmt: skip
+    def run(listed: Path) -> str:
+        run_main(
+            compute_video_frame_quality, "--video_folder", clips, "--video_metadata_path", listed, "--model_path", clip_folder, "--predictor_path", predictor_file,
+            "--metrics", "AestheticScore", "--saved_path", "a.jsonl", "--save_embeddings", "e.parquet", "--n_jobs", 1,
+        )  # fmt: skip
+        return capsys.readouterr().out
 
     assert "embeddings: 2 clips -> e.parquet" in run(tmp_path / "fewer.jsonl")
     run(clips / "clips.jsonl")
@@ -392,5 +398,5 @@ def test_embeddings_are_kept_beside_the_scores(clips, clip_folder, predictor_fil
     again, same = read_embeddings(tmp_path / "e.parquet")
     order = [again.index(path) for path in paths]
     assert np.abs(same[order] - vectors).max() < 1e-3
-    wrong = run_script(SCRIPT, "--video_folder", clips, "--save_embeddings", "e.parquet", code=2)
-    assert "choose a metric of CLIP" in wrong.stderr
+    code, error = ended(SCRIPT, "--video_folder", clips, "--save_embeddings", "e.parquet")
+    assert code == 2 and "choose a metric of CLIP" in error

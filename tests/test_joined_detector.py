@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from scenedetect import FrameTimecode
 from scenedetect.common import Timecode
-from test_transition_detector import dissolve
+from test_transition_detector import dissolve, small
 from test_transition_detector import shot as picture
 
 from utils.cutting.joined_detector import LONGEST, JoinedDetector, stretched
-from utils.cutting.network_detector import NetworkDetector
-from utils.cutting.transnetv2 import TransNetV2, small
 
 
 @pytest.fixture(scope="module")
-def network() -> TransNetV2:
+def network():
+    from utils.cutting.transnetv2 import TransNetV2
+
     return TransNetV2()
 
 
@@ -97,6 +97,8 @@ def test_the_network_alone_streams_the_scores_of_the_whole_film(count, network):
     wanted = [
         first + int(scores[first:stop, 0].argmax()) + 1 for first, stop in marked if scores[first:stop, 0].max() > 0.5
     ]
+    from utils.cutting.network_detector import NetworkDetector
+
     cuts = []
     detector = NetworkDetector(network)
     for t, frame in enumerate(frames):

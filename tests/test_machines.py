@@ -16,7 +16,7 @@ from conftest import ROOT, SCRIPT_VARIABLES
 from tools.sample_video import SHOTS, make_sample_video
 from utils.rows import read_rows
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.release
 SILENT = 10  # seconds after which a machine is taken for dead, 60 by default
 LAUNCH = ("LAUNCHER", "NNODES", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "NUM_PROCESSES", "RAY_ADDRESS")
 
@@ -126,7 +126,6 @@ def test_two_machines_cut_what_one_process_cuts(machines, videos, alone, tmp_pat
     assert not list(shared.glob("*.part-*"))
 
 
-@pytest.mark.long
 def test_two_machines_of_accelerate_score_and_caption_as_one_process(machines, alone, tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -139,7 +138,6 @@ def test_two_machines_of_accelerate_score_and_caption_as_one_process(machines, a
     assert not list(shared.glob("*.part-*"))
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("dies", [0, 1])
 def test_a_machine_that_dies_ends_the_other_with_a_sentence_and_a_rerun_resumes(
     machines, videos, alone, tmp_path, dies

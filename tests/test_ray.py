@@ -12,8 +12,6 @@ from conftest import ROOT, SCRIPT_VARIABLES
 from tools.sample_video import SHOTS, make_sample_video
 from utils.rows import read_rows
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
-pytest.importorskip("ray.data")
 pytestmark = pytest.mark.slow
 
 
@@ -28,6 +26,8 @@ def videos(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def cluster():
+    pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
+    pytest.importorskip("ray.data")
     from ray.cluster_utils import Cluster
 
     started = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
@@ -59,7 +59,7 @@ def rows_of(path: Path) -> list[dict]:
     return sorted(read_rows(path), key=lambda row: row["video_path"])
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_node_killed_at_work_costs_no_row(cluster, videos, tmp_path):
     script, flags = "compute_text_score.py", ("--video_folder", videos, "--saved_freq", 1, "--saved_path")
     ends(start(script, *flags, tmp_path / "alone.jsonl"))
@@ -78,7 +78,7 @@ def test_a_node_killed_at_work_costs_no_row(cluster, videos, tmp_path):
     assert rows_of(tmp_path / "ray.errors.jsonl") == rows_of(tmp_path / "alone.errors.jsonl")
 
 
-@pytest.mark.long
+@pytest.mark.release
 def test_a_reader_over_its_time_costs_its_own_row(cluster, tmp_path):
     """With the limits of one process: what reads a video is killed."""
     folder = tmp_path / "videos"
@@ -89,6 +89,7 @@ def test_a_reader_over_its_time_costs_its_own_row(cluster, tmp_path):
     assert "all 1 rows of cutscene_detect failed" in output and "took more than 0.1 seconds" in output
 
 
+@pytest.mark.release
 def test_shots_are_found_and_cut_on_a_cluster(cluster, videos, tmp_path):
     scenes, clips = tmp_path / "scenes.jsonl", tmp_path / "clips"
     ends(start("cutscene_detect.py", "--video_folder", videos, "--saved_path", scenes, address=cluster.address))
@@ -98,7 +99,7 @@ def test_shots_are_found_and_cut_on_a_cluster(cluster, videos, tmp_path):
     assert rows and {row["video_path"] for row in rows} == {file.name for file in clips.iterdir()}, output
 
 
-def test_ray_and_ranks_do_not_go_together_and_ray_is_imported_where_asked_for(videos, tmp_path):
+def test_ray_and_ranks_do_not_go_together_and_ray_is_imported_where_asked_for():
     code = "import sys, runpy; sys.argv = ['x', '--help']\ntry: runpy.run_path(r'%s', run_name='__main__')\nexcept SystemExit: print('ray' in sys.modules)"
     for script in ("compute_text_score.py", "cutscene_detect.py"):
         done = subprocess.run([sys.executable, "-c", code % (ROOT / script)], capture_output=True, text=True, cwd=ROOT)

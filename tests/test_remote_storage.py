@@ -18,8 +18,6 @@ from utils.video.opening import open_video
 from utils.video.sampling import FrameSampling
 from utils.video_utils import content_digest, file_size, get_video_path_list, locate, relative_to_folder
 
-ThreadedMotoServer = pytest.importorskip("moto.server").ThreadedMotoServer
-
 
 class Proxy(http.server.BaseHTTPRequestHandler):
     """Passes requests on to `target`; `faults`: what happens to the next ones: an HTTP status, or "cut"."""
@@ -69,7 +67,7 @@ class Proxy(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def proxy():
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    moto = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     moto.start()
     handler = type("Handler", (Proxy,), {"target": moto.get_host_and_port(), "faults": [], "requests": []})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)

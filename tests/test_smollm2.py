@@ -12,7 +12,7 @@ from utils.captioning.prompts import DESCRIPTIONS, prompt_text
 from utils.errors import UsageError
 from utils.rows import read_rows
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.release
 DESCRIPTIONS_OF = {
     "kitchen.mp4": [
         "The image shows a woman in a green apron standing at a kitchen counter. She is slicing carrots on a wooden board with a large "

@@ -3,9 +3,7 @@
 import numpy as np
 import pytest
 import tiny_models
-import torch
 from PIL import Image
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 NOISE = np.random.default_rng(0).integers(0, 256, (180, 320, 3), dtype=np.uint8)
 PICTURES = [Image.new("RGB", (320, 180), "red"), Image.new("RGB", (320, 180), "blue"), Image.fromarray(NOISE)]
@@ -14,6 +12,8 @@ PICTURES = [Image.new("RGB", (320, 180), "red"), Image.new("RGB", (320, 180), "b
 @pytest.fixture(autouse=True)
 def one_thread():
     """More threads only wait for each other on matrices of 64 columns."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -22,6 +22,8 @@ def one_thread():
 
 def answer(processor, model, content: str | list[dict], **template) -> str:
     """The text after greedy decoding of one request, which must end with the end-of-sequence token."""
+    import torch
+
     asked = processor.apply_chat_template(
         [{"role": "user", "content": content}],
         add_generation_prompt=True,
@@ -38,6 +40,8 @@ def answer(processor, model, content: str | list[dict], **template) -> str:
 
 @pytest.mark.parametrize("family", tiny_models.IMAGE_FAMILIES)
 def test_pictures_decide_the_words(tmp_path, family):
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
     if family == "smolvlm":
         pytest.importorskip("num2words", reason="the SmolVLM processor of transformers asks for it")
     folder = tiny_models.build(family, tmp_path / family)
@@ -60,6 +64,8 @@ def test_pictures_decide_the_words(tmp_path, family):
 
 @pytest.mark.parametrize("family", tiny_models.TEXT_FAMILIES)
 def test_prompts_decide_the_words(tmp_path, family):
+    from transformers import AutoModelForCausalLM, AutoProcessor
+
     folder = tiny_models.build(family, tmp_path / family)
     processor, model = AutoProcessor.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
     texts = [answer(processor, model, f"Frame 1: {said}. 影片") for said in ("A dog runs", "A boat", "A dog runs")]
@@ -72,12 +78,15 @@ def test_prompts_decide_the_words(tmp_path, family):
 
 
 def test_a_bare_snapshot_answers_with_a_hand(tmp_path):
+    from tiny_families import VICUNA
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
     folder = tiny_models.build("sharegpt4v", tmp_path / "sharegpt4v-7b-hf")
     processor, model = AutoProcessor.from_pretrained(folder), AutoModelForImageTextToText.from_pretrained(folder)
     content = [{"type": "image", "image": PICTURES[0]}, {"type": "text", "text": "Describe the picture."}]
     with pytest.raises(ValueError, match="chat template"):
         answer(processor, model, content)
-    processor.chat_template = tiny_models.VICUNA
+    processor.chat_template = VICUNA
     with pytest.raises(TypeError, match="NoneType"):
         answer(processor, model, content)
     processor.patch_size, processor.num_additional_image_tokens = model.config.vision_config.patch_size, 1
@@ -87,6 +96,8 @@ def test_a_bare_snapshot_answers_with_a_hand(tmp_path):
 
 @pytest.mark.parametrize("family", ["llava_next", "deepseek_vl"])
 def test_text_that_is_no_list_of_parts_vanishes(tmp_path, family):
+    from transformers import AutoProcessor
+
     processor = AutoProcessor.from_pretrained(tiny_models.build(family, tmp_path / family))
     parts = [{"type": "text", "text": "Describe the picture."}]
     asked = [processor.apply_chat_template([{"role": "user", "content": c}]) for c in (parts, "Describe the picture.")]

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_models
-import torch
 from conftest import numbered_frame, write_video
 from PIL import Image
 
@@ -22,7 +21,9 @@ from utils.captioning.engines.transformers_engine import TransformersEngine, Tra
 from utils.rows import read_rows
 from utils.video.sampling import FrameSampling
 
-pytestmark = pytest.mark.slow  # starting the server takes ten seconds
+pytestmark = (
+    pytest.mark.release
+)  # tests/test_engines.py has a server in the gate; starting the server takes ten seconds
 CLIPS = ["a.mp4", "b.mp4"]
 PROMPT = 'Describe the "picture".\nWhat happens?'
 
@@ -73,6 +74,8 @@ def clips(tmp_path_factory):
 
 @pytest.mark.parametrize("unit", ["frame", "clip"])
 def test_the_server_says_what_the_same_model_says_here(served, clips, tmp_path, run_script, unit):
+    import torch
+
     model, url = served
     done = run_script(
         "caption_video_frame.py", "--video_folder", clips, "--captioner", "openai", "--base_url", url, "--image_caption_model_name", model,

@@ -25,6 +25,13 @@ def shot(seed: int, count: int = 40, pan: float = 1.0, level: float = 1.0) -> np
     return np.stack([field[:, int(left) :][:, :256] for left in lefts]).astype(np.uint8)
 
 
+def small(image: np.ndarray) -> np.ndarray:
+    """As TransNetV2 sees it. Imported here, since torch, which its module imports, takes seconds that no other file of tests shall pay."""
+    from utils.cutting.transnetv2 import small
+
+    return small(image)
+
+
 def dissolve(a: np.ndarray, b: np.ndarray, length: int) -> np.ndarray:
     share = (np.arange(1, length + 1) / (length + 1))[:, None, None, None]
     return np.concatenate([a[:-length], (a[-length:] * (1 - share) + b[:length] * share).astype(np.uint8), b[length:]])

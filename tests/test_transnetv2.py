@@ -5,11 +5,10 @@ import sys
 
 import numpy as np
 import pytest
-from test_transition_detector import dissolve
+from test_transition_detector import dissolve, small
 from test_transition_detector import shot as picture
 
 from utils.cutting.network_input import HEIGHT, WIDTH
-from utils.cutting.transnetv2 import TransNetV2, small
 
 REFERENCE = """
 import sys, numpy, torch
@@ -21,7 +20,9 @@ numpy.save(sys.argv[2], numpy.stack([score.numpy() for score in scores], 1))
 
 
 @pytest.fixture(scope="module")
-def network() -> TransNetV2:
+def network():
+    from utils.cutting.transnetv2 import TransNetV2
+
     return TransNetV2()
 
 
@@ -32,6 +33,7 @@ def film() -> np.ndarray:
     return np.stack([small(frame) for frame in frames])
 
 
+@pytest.mark.release
 def test_scores_are_those_of_the_reference(network, film, tmp_path):
     np.save(tmp_path / "frames.npy", film)
     subprocess.run(
@@ -48,6 +50,8 @@ def test_a_cut_and_a_dissolve_are_seen(network, film):
 
 
 def test_fast_scores_are_near(network, film):
+    from utils.cutting.transnetv2 import TransNetV2
+
     assert np.abs(TransNetV2(fast=True).scores(film) - network.scores(film)).max() < 0.05
 
 
