@@ -151,7 +151,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[10, 10**4, 10**5, 10**6], help="of the list")
     parser.add_argument("--pandas_rows", type=int, default=10**6, help="pandas is left out above this number of rows")
     parser.add_argument("--only", choices=["filter", "resume"], help="one of the two")
-    parser.add_argument("--lists", nargs="+", default=[], choices=["csv", "parquet"], help="resume with such a list, too")
+    parser.add_argument(
+        "--lists", nargs="+", default=[], choices=["csv", "parquet"], help="resume with such a list, too"
+    )
     parser.add_argument("--folder", help="for the made-up files (default: a temporary one)")
     args = parser.parse_args()
     lines = []

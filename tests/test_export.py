@@ -20,7 +20,7 @@ from utils.export.clip_steps import media_name
 from utils.export.formats import FORMATS
 from utils.export.media import measure
 from utils.export.models import MODELS, Target, nearest_bucket
-from utils.export.plan import Habits, Measured, as_it_is, frames_at, plan_cut
+from utils.export.plan import Measured, TrainerRules, as_it_is, frames_at, plan_cut
 from utils.export.read_back import READERS, check
 from utils.rows import read_rows, write_rows
 
@@ -140,18 +140,18 @@ def test_what_is_too_short_or_small_has_a_reason():
 
 def test_what_a_trainer_would_do_with_it():
     wan = MODELS["wan2.1"]
-    model = as_it_is(clip(101, 24), wan, Habits("model"))  # diffusion-pipe#391: 101 frames retimed to 67
+    model = as_it_is(clip(101, 24), wan, TrainerRules("model"))  # diffusion-pipe#391: 101 frames retimed to 67
     assert model["as_is_frames"] == 65 and "67 of 101 frames" in model["as_is"] and model["as_is_speed"] == 1
-    native = as_it_is(clip(101, 24), wan, Habits())
+    native = as_it_is(clip(101, 24), wan, TrainerRules())
     assert (
         native["as_is_frames"] == 81
         and native["as_is_speed"] == 0.667
         and "motion at 0.67 of its speed" in native["as_is"]
     )
-    squeezed = as_it_is(clip(162, 16), wan, Habits("squeeze"))
+    squeezed = as_it_is(clip(162, 16), wan, TrainerRules("squeeze"))
     assert squeezed["as_is_frames"] == 81 and squeezed["as_is_speed"] == 2
-    assert as_it_is(clip(4, 16), wan, Habits())["as_is_frames"] == 0
-    assert as_it_is(clip(81, 16, (832, 480)), wan, Habits())["as_is"] == "used as it is"
+    assert as_it_is(clip(4, 16), wan, TrainerRules())["as_is_frames"] == 0
+    assert as_it_is(clip(81, 16, (832, 480)), wan, TrainerRules())["as_is"] == "used as it is"
 
 
 # which clips
@@ -420,7 +420,7 @@ def test_what_a_model_gets_is_what_its_trainer_keeps(tmp_path, run_script, clips
     for row in kept:
         made = measure(str(tmp_path / "out" / row["export_file"]))
         assert made.fps == target.fps and made.size in target.buckets and target.allows(len(made.times))
-        assert as_it_is(made, target, FORMATS[name].habits)["as_is"] == "used as it is"
+        assert as_it_is(made, target, FORMATS[name].trainer_rules)["as_is"] == "used as it is"
 
 
 def test_a_caption_on_another_clip_is_found(tmp_path, run_script, clips):

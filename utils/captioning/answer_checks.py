@@ -1,4 +1,4 @@
-"""Checks of a model's answer: each gives None, or what is `Wrong` with it."""
+"""Checks of a model's answer: each gives None, or what is `Rejection` with it."""
 
 import re
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from utils.captioning.chat import Answer, Check, Wrong, parse_json
+from utils.captioning.chat import Answer, Check, Rejection, parse_json
 
 # How refusals begin; the apostrophe may be curly.
 REFUSAL = re.compile(
@@ -43,11 +43,11 @@ LEAST_KEPT = 0.25  # of the words that a caption may have, for one that is cut
 _ENDS = re.compile(r"(?<=[.!?…])[\"”’')\]]*\s+|(?<=[。！？])|\n+")  # of sentences
 
 
-def empty(answer: Answer) -> Wrong | None:
-    return None if any(c.isalnum() for c in answer.text) else Wrong("the answer is empty")
+def empty(answer: Answer) -> Rejection | None:
+    return None if any(c.isalnum() for c in answer.text) else Rejection("the answer is empty")
 
 
-def cut(answer: Answer, max_words: int | None = None, others: Sequence[Check] = ()) -> Wrong | None:
+def cut(answer: Answer, max_words: int | None = None, others: Sequence[Check] = ()) -> Rejection | None:
     """An answer that reached --max_new_tokens; its first sentences, `max_words` at most, are kept where the second try does so,
     too, and the `others` among the checks let them pass.
     """
@@ -55,20 +55,20 @@ def cut(answer: Answer, max_words: int | None = None, others: Sequence[Check] = 
         return None
     kept = shortened(answer, max_words) if max_words else None
     passes = kept and not any(check(kept) for check in others)
-    return Wrong("the answer was cut at --max_new_tokens", fallback=kept if passes else None)
+    return Rejection("the answer was cut at --max_new_tokens", fallback=kept if passes else None)
 
 
-def refusal(answer: Answer) -> Wrong | None:
-    return Wrong("the answer is a refusal") if REFUSAL.match(answer.text) else None
+def refusal(answer: Answer) -> Rejection | None:
+    return Rejection("the answer is a refusal") if REFUSAL.match(answer.text) else None
 
 
-def talk(answer: Answer) -> Wrong | None:
+def talk(answer: Answer) -> Rejection | None:
     """Words about the task in place of, or beside, the caption."""
     found = TALK_BEGINS.match(answer.text) or TALK.search(answer.text)
-    return Wrong(f"the answer talks about the task ({found[0].strip()!r})") if found else None
+    return Rejection(f"the answer talks about the task ({found[0].strip()!r})") if found else None
 
 
-def echo(answer: Answer, prompt: str) -> Wrong | None:
+def echo(answer: Answer, prompt: str) -> Rejection | None:
     """A run of words that the answer shares with the prompt, which is without the texts that it is about."""
     asked = f" {' '.join(_words(prompt))} "
     said = _words(answer.text)
@@ -76,14 +76,14 @@ def echo(answer: Answer, prompt: str) -> Wrong | None:
         run = said[at : at + ECHO_WORDS]
         while f" {' '.join(run)} " in asked:
             if sum(map(_width, run)) >= ECHO_CHARACTERS:
-                return Wrong(f"the answer repeats the prompt ({' '.join(run)!r})")
+                return Rejection(f"the answer repeats the prompt ({' '.join(run)!r})")
             if at + len(run) == len(said):
                 break
             run = said[at : at + len(run) + 1]
     return None
 
 
-def loop(answer: Answer) -> Wrong | None:
+def loop(answer: Answer) -> Rejection | None:
     """Text that ends in a repeated unit of at most 400 characters: four times or more, over 40 characters or more; the
     same sentence twice; or the same phrase of 8 words three times.
     """
@@ -92,25 +92,25 @@ def loop(answer: Answer) -> Wrong | None:
     words = _words(answer.text)
     phrases = Counter(tuple(words[at : at + PHRASE_WORDS]) for at in range(len(words) - PHRASE_WORDS + 1))
     if max(twice.values(), default=0) > 1 or max(phrases.values(), default=0) >= PHRASES:
-        return Wrong("the answer repeats itself")
+        return Rejection("the answer repeats itself")
     text = re.sub(r"[\s.,;!?。，；！？]+$", "", answer.text)
     for period in range(1, min(LONGEST_LOOP, len(text) // 2) + 1):
         same = 0
         while same + period < len(text) and text[-1 - same] == text[-1 - same - period]:
             same += 1
         if same >= LOOP_REPEATS * period and same + period >= LOOP_CHARACTERS:
-            return Wrong("the answer repeats itself")
+            return Rejection("the answer repeats itself")
     return None
 
 
-def too_long(answer: Answer, max_words: int, shorten: bool = True) -> Wrong | None:
+def too_long(answer: Answer, max_words: int, shorten: bool = True) -> Rejection | None:
     """More than `max_words` words; of text without spaces (Chinese, Japanese), characters. With `shorten`, the answer's
     first sentences are kept where a second try is no better.
     """
     count = count_words(answer.text)
     if count <= max_words:
         return None
-    return Wrong(
+    return Rejection(
         f"the answer has {count} words, and the maximum is {max_words}",
         f"That has {count} words. Say it in at most {max_words} words.",
         shortened(answer, max_words) if shorten else None,
@@ -148,11 +148,11 @@ def _width(word: str) -> int:
     return 2 if re.fullmatch(r"[\u3040-\u30ff\u3400-\u9fff]", word) else len(word)
 
 
-def not_json(answer: Answer, schema: dict) -> Wrong | None:
+def not_json(answer: Answer, schema: dict) -> Rejection | None:
     """Anything but an object with the keys that `schema` requires."""
     found = parse_json(answer.text)
     whole = isinstance(found, dict) and found.keys() >= set(schema.get("required", ()))
-    return None if whole else Wrong("the answer is not a JSON object with the required keys")
+    return None if whole else Rejection("the answer is not a JSON object with the required keys")
 
 
 CHECKS: dict[str, Check] = {

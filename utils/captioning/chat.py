@@ -73,7 +73,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True)
-class Wrong:
+class Rejection:
     """Why an answer is rejected; where that can help, a `message` to the model; and what can be kept of it if need be."""
 
     reason: str
@@ -81,11 +81,11 @@ class Wrong:
     fallback: Answer | None = None
 
 
-Check = Callable[[Answer], Wrong | None]  # None for a good answer
+Check = Callable[[Answer], Rejection | None]  # None for a good answer
 
 
 @dataclass
-class Asked:
+class PendingRow:
     """A row with requests that the engine has yet to answer, `unanswered` of them."""
 
     row: dict
@@ -128,7 +128,7 @@ def ask(
     requests fails or has a second bad answer.
     """
     stream, more = iter(items), True
-    asked: dict[str, Asked] = {}
+    asked: dict[str, PendingRow] = {}
     while more or asked:
         while more and engine.room():
             try:
@@ -143,7 +143,7 @@ def ask(
                 yield row, got
                 continue
             questions = requests(row, got)
-            asked[row["video_path"]] = Asked(row, got, len(questions))
+            asked[row["video_path"]] = PendingRow(row, got, len(questions))
             for question in questions:
                 engine.submit(question)
         if not asked:

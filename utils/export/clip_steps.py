@@ -10,7 +10,7 @@ from typing import Any
 from utils.errors import VideoError
 from utils.export.media import encode, measure, place, write_first_frame
 from utils.export.models import Target
-from utils.export.plan import Habits, as_it_is, cut_columns, plan_cut
+from utils.export.plan import TrainerRules, as_it_is, cut_columns, plan_cut
 from utils.video_utils import content_digest, locate
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # stems that every file system, list and tar takes as they are
@@ -103,7 +103,7 @@ def crop_box_of(row: dict, size: tuple[int, int]) -> list[int] | None:
 
 
 def plan_row(
-    row: dict, video_folder: str | None, target: Target, habits: Habits, fps_mode: str, encoded: bool
+    row: dict, video_folder: str | None, target: Target, trainer_rules: TrainerRules, fps_mode: str, encoded: bool
 ) -> dict[str, Any]:
     """The columns of a clip's plan; `reason`, where it cannot be exported."""
     clip = measure(locate(row["video_path"], video_folder))
@@ -113,7 +113,7 @@ def plan_row(
         "source_width": clip.size[0],
         "source_height": clip.size[1],
         "source_seconds": round(clip.seconds, 3),
-        **as_it_is(clip, target, habits),
+        **as_it_is(clip, target, trainer_rules),
     }
     if not encoded:
         return columns | {

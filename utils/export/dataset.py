@@ -149,7 +149,7 @@ class Export:
             plan_row,
             video_folder=self.options.video_folder,
             target=self.target,
-            habits=form.habits,
+            trainer_rules=form.trainer_rules,
             fps_mode=self.fps_mode,
             encoded=encoded,
         )

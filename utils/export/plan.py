@@ -103,7 +103,7 @@ def _middle(x: int, y: int, width: int, height: int, size: Size) -> tuple[int, i
 
 
 @dataclass(frozen=True)
-class Habits:
+class TrainerRules:
     """What a trainer does with a clip that is not as its model wants it. `rate`: "native" (plays frames as they come, so that motion
     gets another speed), "model" (changes the rate), "declared" (changes it where the rate is in its settings, as an
     export writes it), "squeeze" (spreads the wanted number of frames over the whole clip). `crops`: to the aspect ratio of the nearest bucket;
@@ -114,7 +114,7 @@ class Habits:
     crops: bool = True
 
 
-def as_it_is(clip: Measured, target: Target, habits: Habits) -> dict[str, Any]:
+def as_it_is(clip: Measured, target: Target, trainer_rules: TrainerRules) -> dict[str, Any]:
     """What a trainer would do with the clip untouched: `as_is_frames`, how many frames it trains on; `as_is_speed`, how fast
     motion is in them, 1 for right; `as_is_lost`, the share of the frame that is cut off; `as_is`, a sentence.
     """
@@ -122,7 +122,7 @@ def as_it_is(clip: Measured, target: Target, habits: Habits) -> dict[str, Any]:
     fps = target.fps or clip.fps
     differs = abs(clip.fps / fps - 1) > SAME_RATE
     said = []
-    if habits.rate == "squeeze":
+    if trainer_rules.rate == "squeeze":
         wanted = max(target.counts, default=target.max_frames or there)
         frames = wanted if there > 1 else 0
         speed = float(Fraction(there) / clip.fps / (Fraction(wanted) / fps))
@@ -130,7 +130,7 @@ def as_it_is(clip: Measured, target: Target, habits: Habits) -> dict[str, Any]:
             said.append(
                 f"{there} frames squeezed into {wanted}" if there > wanted else f"{there} frames stretched to {wanted}"
             )
-    elif habits.rate in ("model", "declared") and differs:
+    elif trainer_rules.rate in ("model", "declared") and differs:
         retimed = int(there * fps / clip.fps)
         said.append(f"retimed from {float(clip.fps):g} to {float(fps):g} fps: {retimed} of {there} frames")
         frames = target.frames_of(retimed)
@@ -140,7 +140,7 @@ def as_it_is(clip: Measured, target: Target, habits: Habits) -> dict[str, Any]:
         speed = float(fps / clip.fps)
     if not frames:
         said.append(f"skipped or refused: {there} frames, and the model takes {target.rule}")
-    elif frames < there and habits.rate != "squeeze":
+    elif frames < there and trainer_rules.rate != "squeeze":
         said.append(f"{frames} of {there} frames used")
     if frames and abs(speed - 1) > 0.01:
         said.append(f"motion at {speed:.2f} of its speed")
@@ -149,12 +149,12 @@ def as_it_is(clip: Measured, target: Target, habits: Habits) -> dict[str, Any]:
     ratio = size[0] / size[1] / (shown[0] / shown[1])
     lost = round(1 - min(ratio, 1 / ratio), 3)
     if lost > 0.01:
-        said.append(f"{lost:.0%} of the frame cut off" if habits.crops else f"the frame squeezed by {lost:.0%}")
+        said.append(f"{lost:.0%} of the frame cut off" if trainer_rules.crops else f"the frame squeezed by {lost:.0%}")
     return {
         "as_is": "; ".join(said) or "used as it is",
         "as_is_frames": frames,
         "as_is_speed": round(speed, 3),
-        "as_is_lost": lost if habits.crops else 0.0,
+        "as_is_lost": lost if trainer_rules.crops else 0.0,
     }
 
 

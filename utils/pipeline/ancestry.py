@@ -9,6 +9,7 @@ rows were last right: a file that has not changed since need not be looked at.
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from json.encoder import encode_basestring
@@ -30,6 +31,7 @@ CAPTION_ANCESTORS = (*CLIP_COLUMNS, *MEASURED)
 PROVENANCE = ("made_from", "stamp")  # columns that say where a row comes from, and no training set has
 MISSING = "missing"  # in place of a stamp: there is no such file
 CHANGED, GONE = -1, -2  # in place of a size
+CLOCK_SECONDS = 2  # by which the clocks of this machine and of a file server may differ
 STAGES = {"cutscene_detect.py": "stage_1_video_cut.sh", "video_splitting.py": "stage_1_video_cut.sh",
           "caption_video_frame.py": "stage_3_video_caption.sh", "caption_summary.py": "stage_3_video_caption.sh"}  # fmt: skip
 
@@ -157,7 +159,8 @@ def write_settings(
 def last_checked(path: str | os.PathLike) -> float:
     """When the stamps of a result file's rows were last right, in seconds of the epoch; 0 where it does not say."""
     found = settings_of(path).get("checked")
-    return found if isinstance(found, (int, float)) else 0.0
+    # One in the future is of a clock that was set back since: then nothing is known of times.
+    return found if isinstance(found, (int, float)) and found <= time.time() + CLOCK_SECONDS else 0.0
 
 
 def begun_with(saved_path: str, overwrite: bool, setting: str, new: Any, old: Any = None) -> Any:

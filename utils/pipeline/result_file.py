@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from utils.errors import Failure, UsageError
-from utils.pipeline.ancestry import as_number, inputs_of, settings_of, write_settings
+from utils.pipeline.ancestry import CLOCK_SECONDS, as_number, inputs_of, settings_of, write_settings
 from utils.pipeline.appender import Appender, open_for_append
 from utils.pipeline.matching import MatchedResults
 from utils.pipeline.row_list import Rows
@@ -25,7 +25,6 @@ from utils.working_copies import local_path, remove, sync, working_copy
 
 # Settings that are no choices: where clips are stored, which versions before 0.3 wrote down; what the file is made from, and by what.
 NO_CHOICES = {"output_folder", "inputs", "script", "checked"}
-CLOCK_SECONDS = 2  # by which the clocks of this machine and of a file server may differ
 
 
 def errors_of(path: str) -> str:

@@ -6,10 +6,10 @@ To add one: a function in the module of its family (`lists`, `folders`, `shards`
 
 from utils.export.formats import folders, lists, shards
 from utils.export.formats.entry import Format
-from utils.export.plan import Habits
+from utils.export.plan import TrainerRules
 
-NATIVE, MODEL, DECLARED = Habits(), Habits("model"), Habits("declared")
-SQUEEZE = Habits("squeeze")
+NATIVE, MODEL, DECLARED = TrainerRules(), TrainerRules("model"), TrainerRules("declared")
+SQUEEZE = TrainerRules("squeeze")
 
 FORMATS: dict[str, Format] = {
     "easyanimate": Format(lists.easyanimate, NATIVE),

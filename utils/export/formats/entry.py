@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from utils.export.models import Target
-from utils.export.plan import Habits
+from utils.export.plan import TrainerRules
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Format:
     """
 
     write: Write
-    habits: Habits
+    trainer_rules: TrainerRules
     breaks: str = "any"
     audio: bool = False
     media_folder: str = "videos"
