@@ -85,8 +85,13 @@ class Finish:
 def one_caption(row: dict, column: str, summarizer: str) -> dict:
     """The columns of one clip without a model."""
     if summarizer == "attributes":
-        return {"summary_model": "attributes", "summary_caption": describe(row["attributes"])}
-    return {"summary_model": row.get("image_caption_model", "none"), "summary_caption": descriptions(row, column)[0]}
+        return answered("attributes", describe(row["attributes"]))
+    return answered(row.get("image_caption_model", "none"), descriptions(row, column)[0])
+
+
+def answered(model: str, caption: str) -> dict:
+    """The columns of an answer, before it is finished."""
+    return {"summary_model": model, "summary_caption": caption, "summary_answer": caption}
 
 
 def question(row: dict, texts: list[str], prompt: str, sampling: Sampling) -> list[Request]:
@@ -103,8 +108,7 @@ def summary_columns(row: dict, texts: list[str], answers: list[Answer], model: s
     (answer,) = answers
     caption = json.dumps(parse_json(answer.text), ensure_ascii=False) if as_json else " ".join(answer.text.split())
     return {
-        "summary_model": model,
-        "summary_caption": caption,
+        **answered(model, caption),
         # The words that an answer had which was cut at a sentence's end.
         **({"summary_cut_from": answer.shortened_from} if answer.shortened_from else {}),
     }

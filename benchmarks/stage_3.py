@@ -171,7 +171,8 @@ def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path, n_jobs
     """What caption_video_frame.py does between loading its model and its closing line."""
     import caption_video_frame as script
     from utils.captioning.chat import Sampling, ask
-    from utils.pipeline.process import RunOptions, Step, input_rows, process_rows
+    from utils.pipeline.process import RunOptions, Step, process_rows
+    from utils.pipeline.row_list import open_rows
     from utils.video.sampling import FrameSampling
 
     options = RunOptions(str(saved_path), str(clips), overwrite=True, n_jobs=n_jobs)
@@ -189,7 +190,7 @@ def ours(engine, args: argparse.Namespace, clips: Path, saved_path: Path, n_jobs
         columns=partial(script.caption_columns, model="benchmark", prompt=PROMPT),
     )  # fmt: skip
     step = Step("caption", read, {}, answers, patience=0, done_word="captioned")
-    process_rows(step, input_rows(options.video_folder, None), options)
+    process_rows(step, open_rows(options.video_folder, None), options)
     return engine.tokens
 
 

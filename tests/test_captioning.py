@@ -16,6 +16,7 @@ from conftest import ROOT, numbered_frame, write_video
 
 import caption_summary
 import caption_video_frame
+from caption_summary import Finish
 from caption_video_frame import caption_columns, questions, read_images
 from utils.captioning.answer_checks import CHECKS, checks_for, count_words
 from utils.captioning.chat import Answer, Request, Sampling, ask, strip_reasoning
@@ -269,24 +270,42 @@ def test_a_summary_follows_the_captions_of_a_run(captioned, model, tmp_path, run
 
 
 def test_what_stands_around_captions():
-    around = caption_summary.Around("sks", "A film:", "End.")
-    assert around(" A dog.\n") == "sks A film: A dog. End."
-    assert caption_summary.Around("sks")("sks, a dog.") == "sks, a dog."
-    assert caption_summary.Around("sks")("sksy dogs") == "sks sksy dogs"
-    assert caption_summary.Around()("A dog.") == "A dog." and caption_summary.Around().settings == {}
-    row = {"attributes": {"camera_motion": "pan left", "camera_pan": -30}}
-    columns = caption_summary.summary_columns(row, [], [Answer("A dog.")], "m", False, True, False, around)
-    assert columns["summary_caption"] == "sks A film: A dog. Camera motion: fast pan left. End."
+    words = {"trigger_word": "sks", "caption_prefix": "A film:", "caption_suffix": "End."}
+    assert Finish(**words)(" A dog.\n", None) == "sks A film: A dog. End."
+    assert Finish(trigger_word="sks")("sks, a dog.", None) == "sks, a dog."
+    assert Finish(trigger_word="sks")("sksy dogs", None) == "sks sksy dogs"
+    assert Finish()(" A dog. ", None) == " A dog. "
+    attributes = {"camera_motion": "pan left", "camera_pan": -30}
+    finish = Finish(append_attributes=True, **words)
+    assert finish("A dog.", attributes) == "sks A film: A dog. Camera motion: fast pan left. End."
+
+
+def test_captions_are_finished_anew_from_the_answers():
+    """Other words at the next run change the captions, not the answers."""
+    row = {"attributes": {"camera_motion": "static"}}
+    first = Finish(trigger_word="sks").row({"summary_caption": "A dog."}, row)
+    assert first == {"summary_caption": "sks A dog.", "summary_answer": "A dog."}
+    second = Finish(append_attributes=True).row(first, row)
+    assert second == {"summary_caption": "A dog. Camera motion: static.", "summary_answer": "A dog."}
+    assert Finish().row(second, row) == {"summary_caption": "A dog."}
+
+
+def test_captions_that_a_version_before_0_4_finished_stay_as_they_are():
+    before = {"trigger_word": "sks", "remove_quotes": False}
+    assert Finish(trigger_word="sks").settings(before) == {"trigger_word": "sks", "remove_quotes": False}
+    assert Finish(trigger_word="other", remove_quotes=True).settings(before) == {
+        "trigger_word": "other",
+        "remove_quotes": False,
+    }
+    row = {"summary_caption": "sks A film: a dog."}
+    assert Finish(trigger_word="sks", caption_prefix="A film:").row(row, {}, is_done=True) == row
 
 
 def test_quotes_are_removed_and_attributes_added():
-    columns = caption_summary.summary_columns
-    row = {"attributes": {"motion_score": 3, "camera_motion": "static"}}
-    text = 'A sign "says" “hi”, it\'s a 「dog」.'
-    assert columns(row, [], [Answer(text)], "m", True, True, False) == {
-        "summary_model": "m", "summary_caption": "A sign says hi, it's a dog. Camera motion: static. Motion score: 3.0.",
-    }  # fmt: skip
-    assert columns({"attributes": None}, [], [Answer(text)], "m", False, True, False)["summary_caption"] == text
+    attributes, text = {"motion_score": 3, "camera_motion": "static"}, 'A sign "says" “hi”, it\'s a 「dog」.'
+    both = Finish(remove_quotes=True, append_attributes=True)
+    assert both(text, attributes) == "A sign says hi, it's a dog. Camera motion: static. Motion score: 3.0."
+    assert Finish(append_attributes=True)(text, None) == text
 
 
 # What an answer must be

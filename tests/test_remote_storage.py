@@ -7,12 +7,14 @@ import logging
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import write_numbered
 
 from utils import storage, working_copies
 from utils.errors import UsageError, VideoError
 from utils.pipeline.result_file import ResultFile
+from utils.pipeline.row_list import Rows
 from utils.rows import read_rows, write_rows
 from utils.video.opening import open_video
 from utils.video.sampling import FrameSampling
@@ -200,11 +202,13 @@ def test_rows_written_before_a_kill_are_there_afterwards(bucket):
     first._lock.close()
     assert not storage.exists(url)
     second = result_file(url)
-    assert [row["video_path"] for row in second.load()[0]] == ["a"]
+    rows = Rows.of([{"video_path": "b"}, {"video_path": "a"}]).scan()
+    assert second.resume(rows, np.zeros(2, bool)).finished.tolist() == [False, True]
     assert content(url) == b'{"video_path": "a"}\n'
     second.add([{"video_path": "b"}])
+    second.finish_writing()
+    second.merge(rows)
     second.close()
-    second.merge(["b", "a"])
     assert [row["video_path"] for row in read_rows(url)] == ["b", "a"]
     assert working_copies.shown(second.path) == url
 
@@ -233,8 +237,7 @@ def test_parts_of_ranks_on_other_machines_are_merged(bucket):
     result_file(url).close()
     put(f"{bucket}/scores.part-1.jsonl", b'{"video_path": "b"}\n')
     results = result_file(url)
-    assert [row["video_path"] for row in results.load()[0]] == ["b"]
-    results.merge(["b"])
+    assert results.resume(Rows.of([{"video_path": "b"}]).scan(), np.zeros(1, bool)).finished.all()
     assert content(url) == b'{"video_path": "b"}\n' and not storage.exists(f"{bucket}/scores.part-1.jsonl")
 
 

@@ -135,7 +135,7 @@ def sync(path: Path) -> None:
         return
     fs, folder = filesystem(url), url.rpartition("/")[0]
     name = re.compile(
-        rf"{re.escape(path.name)}|{re.escape(path.stem)}\.(settings\.json|errors\.jsonl|(errors\.)?part-\d+\.jsonl)"
+        rf"{re.escape(path.name)}|{re.escape(path.stem)}\.(settings\.json|aside\.jsonl|errors\.jsonl|(errors\.)?part-\d+\.jsonl)"
     )
     try:
         listed = ask(folder, fs.ls, folder, detail=True)

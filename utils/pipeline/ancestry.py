@@ -186,7 +186,7 @@ def _check(path: Path, may_be_unfinished: bool, seen: set[Path]) -> None:
     if inputs is None and not may_be_unfinished:
         raise UsageError(f"{shown(path)} is not finished; run {again} again, which goes on with it")
     for name, before in inputs.items() if isinstance(inputs, dict) else ():
-        file = path.resolve().parent / str(name)
+        file = Path(os.path.abspath(path)).parent / str(name)
         if url := url_of(file):
             working_copy(url)
         now = fingerprint(file)

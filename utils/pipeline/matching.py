@@ -137,8 +137,8 @@ class MatchedResults:
         if not len(lines):
             return lines
         both = np.append(lines, others)
-        told = [self.keys[both], self.ancestry[both], *([self.names[both]] if len(self.names) else [])]
-        if len(self.sizes):
-            told.append(self.sizes[both])
-        _, last = np.unique(np.stack([part.astype(np.int64) for part in told])[:, ::-1], axis=1, return_index=True)
-        return lines[np.sort((len(both) - 1 - last)[(len(both) - 1 - last) < len(lines)])]
+        identity = [column[both] for column in (self.keys, self.ancestry, self.names, self.sizes) if len(column)]
+        columns = np.stack([column.astype(np.int64) for column in identity])
+        _, from_end = np.unique(columns[:, ::-1], axis=1, return_index=True)
+        last = np.sort(len(both) - 1 - from_end)
+        return lines[last[last < len(lines)]]
