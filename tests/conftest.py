@@ -107,7 +107,7 @@ def ended(monkeypatch, tmp_path, capsys):
     """
 
     def run(script: str, *flags) -> tuple[int, str]:
-        from utils.cli import SIGNALS, run
+        from utils.ending import SIGNALS, run
 
         monkeypatch.chdir(tmp_path)
         monkeypatch.setattr(sys, "argv", [script, *map(str, flags)])

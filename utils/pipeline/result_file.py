@@ -169,6 +169,8 @@ class ResultFile:
         """Bring what was added since, by all ranks, into the order of the input; where its rows stand now."""
         sync(self.path)
         before = len(self.matched)
+        if not self.path.exists() and not part_files(self.path):
+            write_rows(self.path, [])  # an empty result is a file, too
         if self.is_direct:
             self.matched.take(self.path, self.size_before)
         else:
@@ -204,7 +206,7 @@ class ResultFile:
         if len(gone):
             self.matched.lines.write(self.aside_path, written)
         parts = part_files(self.path)
-        if parts or not self.path.exists() or not np.array_equal(current, before):
+        if parts or not np.array_equal(current, before):
             if self.path.suffix.lower() in WRITERS:
                 write_rows(self.path, (json.loads(self.matched.lines[int(i)]) for i in current))
             else:
@@ -215,7 +217,7 @@ class ResultFile:
             self.matched.lines.write(self.aside_path, aside)
         if not len(aside) and self.aside_path.exists():
             remove(self.aside_path)
-        self.size_before = self.path.stat().st_size
+        self.size_before = self.path.stat().st_size if self.path.exists() else 0
 
     def _state(self, rows: Rows) -> ResumeState:
         """Where the rows stand, with the errors that are still theirs; on the first rank their file then has no others."""
