@@ -171,6 +171,11 @@ def begun_with(saved_path: str, overwrite: bool, setting: str, new: Any, old: An
     return before.get(setting, old if before and old is not None else new)
 
 
+def is_checked(path: str | os.PathLike) -> bool:
+    """Whether a file is a result file whose run has ended: its rows were checked, or made, by that."""
+    return isinstance(settings_of(path).get("inputs"), dict)
+
+
 def check_inputs(path: str | os.PathLike, may_be_unfinished: bool = False) -> None:
     """That a list is of today: its run has ended, and no file that it, or one of those, was made from has changed since.
 

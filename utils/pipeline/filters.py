@@ -6,7 +6,8 @@ rows are read of the clips alone that pass.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 
 import msgspec
@@ -15,14 +16,14 @@ from msgspec import Raw
 
 from utils.cli import Filter
 from utils.errors import UsageError
-from utils.pipeline.ancestry import PROVENANCE
+from utils.pipeline.ancestry import PROVENANCE, is_checked
 from utils.pipeline.clip_table import ClipTable
 from utils.pipeline.condition import connection, is_true_of, parse_condition
 from utils.pipeline.lines import LineReader, Lines
 from utils.pipeline.row_list import Rows, rows_in
 from utils.rows import is_unusual, parse_row, rows_of
-from utils.rows.columns import TEXT, check_row, row_decoder
-from utils.video_utils import relative_to
+from utils.rows.columns import SIZE, TEXT, check_row, is_of, row_decoder
+from utils.video_utils import prefix_inside, relative_to
 
 SLACK = 1e-3  # seconds by which a duration may miss its bound: timecodes are written to the millisecond
 KEPT = -1  # in place of a reason
@@ -51,6 +52,8 @@ class FilterResult:
         include: str | None = None,
     ):
         self.rows, self.filters, self.where = rows, list(filters), where
+        inside = prefix_inside(rows.folder)
+        self.inside = inside and f'"{inside}'.encode()
         self.files = list(dict.fromkeys([*(f.file for f in self.filters if f.file), *columns_from]))
         self.reasons = [reason for f in self.filters for reason in f.reasons()] + ["where", "excluded"]
         own = [f.column for f in self.filters if not f.file]
@@ -161,7 +164,8 @@ class FilterResult:
         """The rows of clips with those of their score files."""
         files = [rows_in(file) for file in self.files]
         sources = [(LineReader(rows.path), self.at[file]) for rows, file in zip(files, self.files)]
-        own, check = LineReader(self.rows.path), row_decoder({self.rows.column: str})
+        own, pixels = LineReader(self.rows.path), _Pixels()
+        check = None if is_checked(self.rows.name) else row_decoder({self.rows.column: str})
         for begin in range(0, len(numbers), BATCH):
             chosen = numbers[begin : begin + BATCH]
             lists = [reader.lines(at[chosen]) for reader, at in sources]
@@ -170,39 +174,52 @@ class FilterResult:
                 for other in others:
                     row |= _raw(other)
                 row.pop("made_from", None)  # of the scores; a clip's own says which shot it is of
-                try:
-                    if is_unusual(line):
-                        raise msgspec.ValidationError
-                    check(line)
-                except (msgspec.MsgspecError, RecursionError):
-                    where = f"{self.rows.name}: line {number + 1}"
-                    check_row(parse_row(line, where), where)
+                if check:
+                    self._check(line, check, number)
                 row |= _raw(line)
                 row.pop("stamp", None)
-                given = msgspec.json.decode(row[self.rows.column])
-                if self.rows.column != "video_path" or self.rows.relative(given) != given:
-                    row["video_path"] = Raw(json.dumps(self.rows.relative(given), ensure_ascii=False).encode())
+                row["video_path"] = self._relative(row[self.rows.column])
                 if "frame_size" in row:
-                    width, height = json.loads(bytes(row["frame_size"]))
-                    row["pixels"] = Raw(str(width * height).encode())
+                    row["pixels"] = pixels[bytes(row["frame_size"])]
                 yield row
+
+    def _check(self, line: bytes, decode: Callable[[bytes], tuple], number: int) -> None:
+        """Raises: `UsageError` where a line of the list is malformed."""
+        with suppress(msgspec.MsgspecError, RecursionError):
+            decode(line)
+            if not is_unusual(line):
+                return
+        where = f"{self.rows.name}: line {number + 1}"
+        check_row(parse_row(line, where), where)
+
+    def _relative(self, path: Raw) -> Raw:
+        """The JSON text of a path as score files name it. Most are left as they are, which a look at the bytes tells."""
+        text = bytes(path)
+        is_odd = b"//" in text or b"./" in text or b"\\" in text or text[1] in b"/." or text[-2] in b"/."
+        if is_odd or self.inside is None or (self.inside and text.startswith(self.inside)):
+            return Raw(json.dumps(self.rows.relative(msgspec.json.decode(text)), ensure_ascii=False).encode())
+        return path
 
     def dropped_lines(self) -> Iterator[bytes]:
         """The others, as lines: video_path, reason, value."""
         reasons, where = [json.dumps(reason, ensure_ascii=False) for reason in self.reasons], len(self.reasons) - 2
         reader, dropped = LineReader(self.rows.path), np.flatnonzero((self.code != KEPT) & self.is_clip)
+        path_alone = msgspec.defstruct("Path", [("path", Raw)], rename={"path": self.rows.column})
+        decode = msgspec.json.Decoder(path_alone).decode
         for begin in range(0, len(dropped), BATCH):
             part = dropped[begin : begin + BATCH]
             codes, values = self.code[part].tolist(), self.value[part].tolist()
             for number, line, code, value in zip(part.tolist(), reader.lines(part), codes, values):
-                path = json.dumps(
-                    self.rows.relative(msgspec.json.decode(_raw(line)[self.rows.column])), ensure_ascii=False
-                )
+                try:
+                    path = decode(line).path
+                except msgspec.MsgspecError:
+                    path = _raw(line)[self.rows.column]
                 if code >= where:
                     shown = json.dumps(self.where if code == where else self.marks[number], ensure_ascii=False)
                 else:
                     shown = "null" if code % 3 == 0 else f"{value:.0f}" if value % 1 == 0 else json.dumps(value)
-                yield f'{{"video_path": {path}, "reason": {reasons[code]}, "value": {shown}}}\n'.encode()
+                rest = f', "reason": {reasons[code]}, "value": {shown}}}\n'.encode()
+                yield b'{"video_path": %b%b' % (bytes(self._relative(path)), rest)
 
 
 class _Heads(dict[str, bytes]):
@@ -211,6 +228,15 @@ class _Heads(dict[str, bytes]):
     def __missing__(self, column: str) -> bytes:
         self[column] = f", {json.dumps(column, ensure_ascii=False)}: ".encode()
         return self[column]
+
+
+class _Pixels(dict[bytes, Raw]):
+    """The JSON text of width times height, by that of a frame_size; null of what is none."""
+
+    def __missing__(self, size: bytes) -> Raw:
+        sides = msgspec.json.decode(size)
+        self[size] = Raw(b"%d" % (sides[0] * sides[1]) if is_of(sides, SIZE.type) else b"null")
+        return self[size]
 
 
 def _raw(line: bytes) -> dict[str, Raw]:
