@@ -306,7 +306,7 @@ class ResultFile:
         owner = settings_of(self.path).get("file", self.path.name)
         if not isinstance(owner, str) or not owner or owner != os.path.basename(owner):
             raise UsageError(
-                f"{self.settings_path}: file is {owner!r:.60}, not the name of a result file; pass --overwrite, or remove it"
+                f"{self.settings_path}: file is {owner!r:.60}, not the name of a result file; remove that file, or choose another --saved_path"
             )
         if owner != self.path.name and self.path.with_name(owner).exists():
             raise UsageError(
