@@ -163,7 +163,7 @@ def test_the_columns_are_what_the_models_give(scored, clips, clip, predictor_fil
         assert row["clip_score"] == pytest.approx((seen @ text).mean(), abs=2e-4)
         assert row["semantic_consistency"] == pytest.approx(min(a @ b for a, b in zip(seen, seen[1:])), abs=2e-4)
         assert 0 < row["technical_score"] < 10
-        assert set(row) - {"video_path", "caption_made_from"} <= set(SCORE.columns)
+        assert set(row) - {"video_path", "caption_made_from", "made_from"} <= set(SCORE.columns)
         for column in ("clip_score", "semantic_consistency"):
             assert SCORE.columns[column].low <= row[column] <= SCORE.columns[column].high
 
@@ -364,8 +364,12 @@ def test_technical_score_alone_needs_no_torch_and_writes_what_it_did(clips, tmp_
     rows = read_rows(tmp_path / "technical_score.jsonl")
     parts = ["sharpness", "exposure", "contrast", "colourfulness", "brightness", "noise", "blockiness"]
     facts = ["bits_per_pixel", "frame_rate", "frame_rate_class"]
-    assert [list(row) for row in rows] == [["video_path", "sample_frame_idx", "technical_score", *parts, *facts]] * 4
+    assert [list(row) for row in rows] == [
+        ["video_path", "sample_frame_idx", "technical_score", *parts, *facts, "made_from"]
+    ] * 4
     settings = json.loads((tmp_path / "technical_score.settings.json").read_text())
+    assert settings.pop("script") == SCRIPT and list(settings.pop("inputs")) == [str(clips / "clips.jsonl")]
+    assert settings.pop("checked") > 0
     assert settings == {
         "file": "technical_score.jsonl", "metrics": "TechnicalScore", "method": "uniform", "count": 4, "version": 1,
     }  # fmt: skip

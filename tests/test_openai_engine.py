@@ -420,7 +420,9 @@ def test_a_summary_begun_by_an_earlier_version_goes_on_with_its_prompt_and_check
     run_main(caption_summary, *flags, "--summary_prompt", former, "--answer_checks", "cut", "empty", "refusal", "loop")
     settings = (tmp_path / "summary_caption.settings.json").read_text()
     before = len(server.requests)
-    (tmp_path / "summary_caption.settings.json").write_text(settings.replace('"max_words": null', '"max_words": 100'))
+    # The last two are no settings since 0.4.
+    older = '"max_words": 100, "remove_quotes": false, "append_attributes": false'
+    (tmp_path / "summary_caption.settings.json").write_text(settings.replace('"max_words": null', older))
     run_main(caption_summary, *flags)  # resumes, with nothing to do
     assert len(server.requests) == before
     run_main(caption_summary, *flags, "--overwrite")
@@ -441,7 +443,7 @@ def test_json_is_asked_for_by_its_schema_and_checked(server):
     assert json.loads(text) == whole and len(server.requests) == 2
     asked = server.requests[0]["response_format"]
     assert asked == {"type": "json_schema", "json_schema": {"name": "caption", "schema": schema, "strict": True}}
-    columns = caption_summary.summary_columns({}, [], [Answer(text)], "tiny", False, False, True)
+    columns = caption_summary.summary_columns({}, [], [Answer(text)], "tiny", True)
     assert json.loads(columns["summary_caption"]) == whole and "\n" not in columns["summary_caption"]
 
 

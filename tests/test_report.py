@@ -15,7 +15,9 @@ import pytest
 from conftest import ROOT, SCRIPT_VARIABLES, write_numbered
 from report_data import HOSTILE, make_dataset
 
+from utils.pipeline.ancestry import CLIP_COLUMNS, made_from
 from utils.report.dataset import matches
+from utils.report.thumbnails import FRAMES, WIDTH
 from utils.rows import read_rows, write_rows
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -434,7 +436,11 @@ def test_a_page_holds_no_other_file_than_the_thumbnails_that_it_has_made(count, 
         page = page_of(folder)
         assert base64.b64encode(b"a key of this").decode()[:-4] not in page and "secret" not in page, name
         assert "data:image/webp;base64" not in page and f"report_files/{name}" not in page, name
-    write_rows(
-        folder / "report_files" / "thumbnails.jsonl", [{"video_path": p, "thumbnail": "../../secret"} for p in paths]
-    )
+    rows = [
+        {"video_path": clip["video_path"], "thumbnail": "../../secret", "made_from": made_from(clip, CLIP_COLUMNS)}
+        for clip in read_rows(folder / "clips.jsonl")
+    ]
+    write_rows(folder / "report_files" / "thumbnails.jsonl", rows)
+    settings = {"file": "thumbnails.jsonl", "width": WIDTH, "frames": FRAMES}
+    (folder / "report_files" / "thumbnails.settings.json").write_text(json.dumps(settings))
     assert f"0 made + {count} errors" in report(folder)  # they are no thumbnails, so they are made anew
