@@ -6,6 +6,7 @@ anew.
 
 import os
 import re
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from utils.captioning.attributes import main_colours
 from utils.errors import RunError
+from utils.pipeline.ancestry import settings_of
 from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.pipeline.row_list import Rows
 from utils.rows import atomic_write
@@ -84,6 +86,8 @@ def make_thumbnails(dataset: str, rows: Rows, options: RunOptions) -> None:
         is_whole=lambda made: (path := path_of(folder, made[0].get("thumbnail"))) is not None and exists(path),
         done_word="made",
     )
+    if not settings_of(options.saved_path):  # they are soon made again
+        options = replace(options, overwrite=True)
     try:
         process_rows(step, rows, options)
     except RunError as error:  # a report without pictures is still one
