@@ -170,8 +170,11 @@ def test_what_is_no_video_becomes_an_error_row(videos, tmp_path, run_script):
         "text.mp4", "truncated.mp4",
     ]  # fmt: skip
     assert all(row["error"] == "VideoError" and row["video_path"] in row["message"] for row in errors)
+    flags = ("--video_folder", "in", "--saved_path", "scenes.jsonl", "--n_jobs", 2)
+    assert ", 0 due" in run_script("cutscene_detect.py", *flags).stdout  # none of them is taken for a mended one
 
 
+NOT_UTF8 = "\udcff\udcfe.mp4"
 ODD_NAMES = [
     "-leading.mp4",
     "a b.mp4",
@@ -180,7 +183,7 @@ ODD_NAMES = [
     "n%03d.mp4",
     "two\nlines.mp4",
     "影片 é.mp4",
-    "\udcff\udcfe.mp4",
+    NOT_UTF8,
 ]
 
 
@@ -194,7 +197,10 @@ def test_odd_names(ending, videos, tmp_path, run_script):
         rows = load(tmp_path / "scenes.jsonl")
     else:
         rows = [{**row, "timecode_list": json.loads(row["timecode_list"])} for row in load_csv(tmp_path / "scenes.csv")]
-    assert sorted(row["video_path"] for row in rows) == sorted(ODD_NAMES)
+    assert sorted(row["video_path"] for row in rows) == sorted(set(ODD_NAMES) - {NOT_UTF8})
+    (error,) = load(tmp_path / "scenes.errors.jsonl")
+    assert error["video_path"] == "\ufffd\ufffd.mp4"
+    assert "is not UTF-8" in error["message"] and "rename the file" in error["message"]
     assert all(starts(row) == ["00:00:00.000", "00:00:02.000"] for row in rows)
 
 
@@ -269,6 +275,8 @@ def test_every_detector_is_listed_with_its_threshold(capsys, monkeypatch):
 def test_the_settings_are_those_of_datasets_made_before(videos, tmp_path, run_script):
     run_script("cutscene_detect.py", "--video_folder", "in", "--detector", "content", "--cutscene_threshold", 30)
     settings = json.loads((tmp_path / "scenes.settings.json").read_text())
+    assert settings.pop("checked") > 0 and settings.pop("inputs") == {}
+    assert settings.pop("script") == "cutscene_detect.py"
     assert settings == {"file": "scenes.jsonl", "detector": "content", "threshold": 30.0, "transnetv2_model": None}
 
 

@@ -26,7 +26,7 @@ MESSAGES = re.findall(r"^\| `([^`]+)` \|", PAGE, re.M)
 def place(tmp_path_factory):
     """A folder with good and bad videos, lists, and a result."""
     folder = tmp_path_factory.mktemp("trouble")
-    for name in ("empty", "videos", "broken", "full"):
+    for name in ("empty", "videos", "broken", "full", "odd"):
         (folder / name).mkdir()
     write_video(folder / "videos" / "a.mp4", map(numbered_frame, range(48)), 24)
     (folder / "broken" / "text.mp4").write_text("no video")
@@ -34,11 +34,19 @@ def place(tmp_path_factory):
     whole = (folder / "whole.mp4").read_bytes()
     (folder / "broken" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
     (folder / "full" / "mine.txt").write_text("mine")
+    (folder / "odd" / "\udcff.mp4").write_text("no video")
     lists = {
         "gone.jsonl": '{"video_path": "gone.mp4"}\n',
         "other.csv": "path\na.mp4\n",
         "torn.jsonl": '{"video_path": \n',
         "scenes.jsonl": json.dumps({"video_path": "a.mp4", "timecode_list": [["00:00:00.000", "00:00:02.000"]]}) + "\n",
+        "meet.jsonl": "".join(
+            json.dumps({"video_path": name, "timecode_list": []}) + "\n" for name in ("x.mp4", "x.mkv", "x.mp4.mov")
+        ),
+        "kept.jsonl": '{"video_path": "a.mp4"}\n',
+        "kept.settings.json": json.dumps({"script": "filter_videos_by_motion_score.py", "inputs": {"gone.jsonl": "0"}}),
+        "begun.jsonl": '{"video_path": "a.mp4"}\n',
+        "begun.settings.json": json.dumps({"script": "filter_videos_by_motion_score.py", "inputs": None}),
         "captions.jsonl": json.dumps({"video_path": "a.mp4", "summary_caption": "A dog."}) + "\n",
         "frames.jsonl": json.dumps({"video_path": "a.mp4", "sampled_frame_caption": ["A dog."]}) + "\n",
     }
@@ -83,6 +91,10 @@ CAUSES = {
     "… cannot be read: Invalid data": f"{MOTION} broken",
     "… cannot be decoded past frame": "cutscene_detect.py --video_folder broken --saved_path shots.jsonl",
     "… cannot be opened": f"{MOTION} videos --video_metadata_path gone.jsonl",
+    "the name of … is not UTF-8": f"{MOTION} odd",
+    "… and … would give clips of the same name": "video_splitting.py --video_metadata_path meet.jsonl --video_folder videos --output_folder out --saved_path c.jsonl",
+    "… was made from … as it was before": f"{MOTION} videos --video_metadata_path kept.jsonl",
+    "… is not finished": f"{MOTION} videos --video_metadata_path begun.jsonl",
     "…: row 1 has no column": f"{MOTION} videos --video_metadata_path other.csv",
     "…: line … is not JSON": f"{MOTION} videos --video_metadata_path torn.jsonl",
     "…: there are no credentials": f"{MOTION} s3://bucket/videos",

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import subprocess
 from fractions import Fraction
@@ -580,22 +581,28 @@ def test_files_of_a_run_and_of_the_next(tmp_path, split):
     assert [row["video_path"] for row in load(clips)] == ["a-Scene-001.mp4"]
 
 
-def test_clips_that_no_longer_belong_do_not_stay(tmp_path, split):
+def test_clips_that_no_longer_belong_are_in_no_list_and_stay_until_they_may_go(tmp_path, split):
     """Of a source whose shots are all too short now, and of one that is named anew as a second one shares its stem."""
     make_folder(tmp_path / "in", {"short.mp4": 48, "a.mp4": 48, "a.mkv": 48})
     save_scenes(tmp_path / "scenes.jsonl", {"short.mp4": [(0, 2)], "a.mp4": [(0, 2)]})
     split()
     assert sorted(state(tmp_path / "out")) == ["a-Scene-001.mp4", "short-Scene-001.mp4"]
     save_scenes(tmp_path / "scenes.jsonl", {"short.mp4": [(0, 0.5)], "a.mp4": [(0, 2)], "a.mkv": [(0, 2)]})
-    split()
-    assert sorted(row["video_path"] for row in load(tmp_path / "clips.jsonl")) == [
-        "a.mkv-Scene-001.mp4",
-        "a.mp4-Scene-001.mp4",
-    ]
-    assert sorted(state(tmp_path / "out")) == ["a.mkv-Scene-001.mp4", "a.mp4-Scene-001.mp4"]
+    mine = write_numbered(tmp_path / "out" / "mine-Scene-001.mp4", 30)  # not written by the script
+    before = state(tmp_path / "out")
+    assert "2 clips of sources that are gone, or of shots that are cut otherwise now, stay" in split().stdout
+    listed = ["a.mkv-Scene-001.mp4", "a.mp4-Scene-001.mp4"]
+    assert sorted(row["video_path"] for row in load(tmp_path / "clips.jsonl")) == listed
+    after = state(tmp_path / "out")
+    assert before.items() <= after.items() and sorted(after.keys() - before.keys()) == listed
+    assert "2 clips" in split("--remove_orphans").stdout
+    assert state(tmp_path / "out") == {name: after[name] for name in [*listed, mine.name]}
+    assert sorted(row["video_path"] for row in load(tmp_path / "clips.jsonl")) == listed
 
 
-def test_a_source_that_is_no_longer_asked_for_keeps_its_clips_if_they_are_whole(tmp_path, split):
+def test_a_source_that_is_no_longer_asked_for_leaves_the_list_and_is_not_cut_again_if_its_clips_are_whole(
+    tmp_path, split
+):
     make_folder(tmp_path / "in", {"a.mp4": 96, "b.mp4": 96, "c.mp4": 48})
     halves = [(0, 2), (2, 4)]
     save_scenes(tmp_path / "scenes.jsonl", {"a.mp4": halves, "b.mp4": halves})
@@ -603,14 +610,23 @@ def test_a_source_that_is_no_longer_asked_for_keeps_its_clips_if_they_are_whole(
     rows = load(tmp_path / "clips.jsonl")
     (tmp_path / "clips.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))  # one of b's is lost
     save_scenes(tmp_path / "scenes.jsonl", {"c.mp4": [(0, 2)]})
-    split()
-    assert {row["source_path"] for row in load(tmp_path / "clips.jsonl")} == {"a.mp4", "c.mp4"}
-    assert sorted(state(tmp_path / "out"))[:2] == ["a-Scene-001.mp4", "a-Scene-002.mp4"]
+    before = state(tmp_path / "out")
+    assert "4 clips of sources that are gone" in split().stdout
+    assert {row["source_path"] for row in load(tmp_path / "clips.jsonl")} == {"c.mp4"}
+    after = state(tmp_path / "out")
+    assert before.items() <= after.items() and len(after) == 5
+    save_scenes(tmp_path / "scenes.jsonl", {"a.mp4": halves, "b.mp4": halves})
+    assert "1 of 2 done before, 1 due" in split().stdout
+    assert load(tmp_path / "clips.jsonl")[:3] == rows[:3] and len(load(tmp_path / "clips.jsonl")) == 4
+    again = state(tmp_path / "out")
+    assert [again[name] for name in before if name.startswith("a-")] == [
+        before[name] for name in before if name.startswith("a-")
+    ]
 
 
 def test_names_never_meet(tmp_path, split):
     """Whatever the sources are called, each clip is its own file and holds its own source."""
-    names = {".y.mp4": 28, "x.mp4": 30, "x.mkv": 36, "x.mp4.mov": 42, ".x.mp4": 48, "x-Scene-001.mp4": 54, "y.mp4": 60}
+    names = {".y.mp4": 28, "x.mp4": 30, "x.mkv": 36, "x.mov.mp4": 42, ".x.mp4": 48, "x-Scene-001.mp4": 54, "y.mp4": 60}
     make_folder(tmp_path / "in", names)
     save_scenes(tmp_path / "scenes.jsonl", {name: [(0, count / 24)] for name, count in names.items()})
     assert f"{len(names)} clips" in split().stdout
@@ -620,10 +636,25 @@ def test_names_never_meet(tmp_path, split):
         assert len(read_indices(tmp_path / "out" / row["video_path"])) == names[row["source_path"]]
 
 
+@pytest.mark.parametrize(
+    "names", [["x.mp4.mov", "x.mp4", "x.mkv"], ["../up.mp4", "up.mp4"], ["up.mp4", "y.mp4", "../up.mkv", "../up.mp4"]]
+)
+def test_names_that_would_meet_are_refused(tmp_path, split, names):
+    (tmp_path / "in").mkdir()
+    save_scenes(tmp_path / "scenes.jsonl", {name: [(0, 2)] for name in names})
+    said = split(code=2).stderr
+    one, other, name = re.search(
+        r"scenes.jsonl: (\S+) and (\S+) would give clips of the same name, (\S+); rename", said
+    ).groups()
+    assert {one, other} < set(names) or {one, other} == set(names)
+    assert name == ("x.mp4-Scene-001.mp4" if "x.mkv" in names else name)
+    assert not (tmp_path / "clips.jsonl").exists() and not state(tmp_path / "out")
+
+
 def test_names_stay_in_the_output_folder(tmp_path, split):
-    make_folder(tmp_path, {"up.mp4": 30, "in/up.mp4": 36, "away/up.mp4": 42})
+    make_folder(tmp_path, {"above.mp4": 30, "in/up.mp4": 36, "away/up.mp4": 42})
     away = str(tmp_path / "away" / "up.mp4")
-    save_scenes(tmp_path / "scenes.jsonl", {"../up.mp4": [(0, 1.25)], "up.mp4": [(0, 1.5)], away: [(0, 1.75)]})
+    save_scenes(tmp_path / "scenes.jsonl", {"../above.mp4": [(0, 1.25)], "up.mp4": [(0, 1.5)], away: [(0, 1.75)]})
     split()
     rows = load(tmp_path / "clips.jsonl")
     assert sorted(row["num_frames"] for row in rows) == [30, 36, 42]
@@ -631,6 +662,7 @@ def test_names_stay_in_the_output_folder(tmp_path, split):
     assert len(state(tmp_path)) == 3 + 3 + len(["scenes.jsonl", "clips.jsonl", "clips.settings.json"])
 
 
+NOT_UTF8 = "\udcff\udcfe.mp4"
 ODD_NAMES = [
     "a b.mp4",
     'it\'s "q".mp4',
@@ -638,7 +670,7 @@ ODD_NAMES = [
     "-leading.mp4",
     "n%03d.mp4",
     "影片 é.mp4",
-    "\udcff\udcfe.mp4",
+    NOT_UTF8,
     "concat:a|b.mp4",
     "$(x).mp4",
 ]
@@ -650,8 +682,12 @@ def test_odd_names(tmp_path, split):
         shutil.copy(tmp_path / "in" / "plain.mp4", tmp_path / "in" / name)
     save_scenes(tmp_path / "scenes.jsonl", {name: [(0, 1.25)] for name in ODD_NAMES})
     split()
-    assert [row["source_path"] for row in load(tmp_path / "clips.jsonl")] == ODD_NAMES
-    assert sorted(state(tmp_path / "out")) == sorted(name[:-4] + "-Scene-001.mp4" for name in ODD_NAMES)
+    fine = [name for name in ODD_NAMES if name != NOT_UTF8]
+    assert [row["source_path"] for row in load(tmp_path / "clips.jsonl")] == fine
+    assert sorted(state(tmp_path / "out")) == sorted(name[:-4] + "-Scene-001.mp4" for name in fine)
+    (error,) = load(tmp_path / "clips.errors.jsonl")
+    assert error["video_path"] == "\ufffd\ufffd.mp4"
+    assert "is not UTF-8" in error["message"] and "rename the file" in error["message"]
 
 
 def test_sources_that_fail_cost_their_own_row(tmp_path, split):
@@ -755,12 +791,15 @@ def test_the_output_folder_is_not_that_of_the_sources(tmp_path, run_script):
     assert sorted(state(tmp_path / "in")) == ["a-Scene-007.mp4", "a.mp4"]
 
 
-def test_overwriting_leaves_no_clip_of_the_settings_before(tmp_path, split):
+def test_overwriting_replaces_the_clips_of_what_is_cut_anew_and_counts_the_others(tmp_path, split):
     make_folder(tmp_path / "in", {"a.mp4": 96, "b.mp4": 48})
     save_scenes(tmp_path / "scenes.jsonl", {"a.mp4": [(0, 1.5), (1.5, 4)], "b.mp4": [(0, 2)]})
     split()
     assert len(state(tmp_path / "out")) == 3
-    split("--min_seconds", "2.2", "--overwrite")
+    done = split("--min_seconds", "2.2", "--overwrite")
+    assert "1 clips of sources that are gone, or of shots that are cut otherwise now, stay" in done.stdout
+    assert sorted(state(tmp_path / "out")) == ["a-Scene-001.mp4", "b-Scene-001.mp4"]
+    assert "1 clips" in split("--min_seconds", "2.2", "--remove_orphans").stdout
     assert (
         sorted(state(tmp_path / "out"))
         == ["a-Scene-001.mp4"]

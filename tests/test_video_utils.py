@@ -1,5 +1,7 @@
 """Which videos there are, and frames read by index."""
 
+import os
+
 import av
 import pytest
 from conftest import read_index, read_video, write_numbered
@@ -9,7 +11,7 @@ from utils.video.geometry import frame_to_array
 from utils.video.opening import open_video
 from utils.video.sampling import decode_needed, sample_frames
 from utils.video.timing import is_hidden, packet_times
-from utils.video_utils import get_video_path_list
+from utils.video_utils import content_digest, get_video_path_list
 
 
 def test_a_folder_is_searched_in_all_its_depth_and_in_natural_order(tmp_path, monkeypatch):
@@ -87,3 +89,9 @@ def test_hidden_frames_of_vp8_and_vp9_are_not_counted():
     assert told == [False, False, True, False]
     assert is_hidden(av.Packet(b"\x01"), "vp8") and not is_hidden(av.Packet(b"\x11"), "vp8")
     assert not is_hidden(av.Packet(hidden), "h264")
+
+
+def test_a_named_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(OSError):
+        content_digest(str(tmp_path / "pipe.mp4"))

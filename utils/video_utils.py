@@ -129,13 +129,18 @@ def file_size(path: str) -> int:
 @contextmanager
 def _open(path: str) -> Iterator[IO[bytes] | RemoteFile]:
     if not is_url(path):
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_at_once) as file:
             yield file
         return
     try:
         yield open_remote(path, by_ranges=True)
     except StorageError as error:
         raise VideoError(f"{path!r} cannot be read: {error.strerror}") from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    """An opener that does not wait for what writes into a named pipe, which cannot be read as a file then."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def present_in(folder: str | None) -> Callable[[str], bool]:

@@ -29,6 +29,9 @@ def clip_prefixes(paths: Iterable[str]) -> Callable[[str], str]:
     paths = list(paths)
     stems = Counter(hash(mirrored(path).with_suffix("")) for path in paths)
     shared = {stem for stem, count in stems.items() if count > 1}
+    # "x.mp4" beside "x.mkv" keeps its ending, and is then called as "x.mp4.mov" is without.
+    met = paths if shared else ()
+    kept = {hash(whole) for path in met if hash((whole := mirrored(path)).with_suffix("")) in shared}
 
     def prefix(path: str) -> str:
         whole = mirrored(path)
@@ -36,7 +39,8 @@ def clip_prefixes(paths: Iterable[str]) -> Callable[[str], str]:
 
     owners: dict[str, str] = {}
     for path in paths:
-        if mirrored(path).as_posix() != path or hash(mirrored(path).with_suffix("")) in shared:
+        whole = mirrored(path)
+        if whole.as_posix() != path or (stem := hash(whole.with_suffix(""))) in shared or stem in kept:
             owner = owners.setdefault(prefix(path), path)
             if owner != path:
                 raise UsageError(
