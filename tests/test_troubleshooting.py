@@ -50,13 +50,7 @@ def place(tmp_path_factory):
         "captions.jsonl": json.dumps({"video_path": "a.mp4", "summary_caption": "A dog."}) + "\n",
         "frames.jsonl": json.dumps({"video_path": "a.mp4", "sampled_frame_caption": ["A dog."]}) + "\n",
     }
-    names = [json.dumps({"video_path": path, "timecode_list": [[0, 2]]}) for path in ("a.mp4", "../a.mp4")]
-    lists["names.jsonl"] = "\n".join(names)
-    made = {"script": "filter_videos_by_motion_score.py", "inputs": {"scenes.jsonl": "another digest"}}
-    for name, settings in (("older", made), ("unfinished", made | {"inputs": None}), ("lost", None)):
-        lists[f"{name}.jsonl"] = '{"video_path": "a.mp4"}\n'
-        if settings:
-            lists[f"{name}.settings.json"] = json.dumps(settings)
+    lists["lost.jsonl"] = lists["gone.jsonl"]  # without settings
     for name, text in lists.items():
         (folder / name).write_text(text)
     run(folder, "compute_motion_score.py --video_folder videos --saved_path motion.jsonl")
@@ -99,10 +93,7 @@ CAUSES = {
     "…: line … is not JSON": f"{MOTION} videos --video_metadata_path torn.jsonl",
     "…: there are no credentials": f"{MOTION} s3://bucket/videos",
     "… was made with other settings": "compute_motion_score.py --video_folder videos --saved_path motion.jsonl --short_side 128",
-    "… was made from …": f"{MOTION} videos --video_metadata_path older.jsonl",
-    "… is not finished": f"{MOTION} videos --video_metadata_path unfinished.jsonl",
     "….settings.json, which says": "compute_motion_score.py --video_folder videos --saved_path lost.jsonl",
-    "… and … would give": "video_splitting.py --video_metadata_path names.jsonl --video_folder videos --output_folder out --saved_path c.jsonl",
     "…: cannot make this folder": "compute_motion_score.py --video_folder videos --saved_path /proc/new/m.jsonl",
     "stopped: all … rows of": f"{MOTION} videos --video_metadata_path gone.jsonl",
     "--export_folder … holds other files": "export_dataset.py --video_metadata_path captions.jsonl --video_folder videos --format musubi --export_folder full",
