@@ -13,6 +13,7 @@ from array import array
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, overload
 
@@ -78,20 +79,20 @@ class Rows(Sequence[dict]):
         wanted = {self.column: PATH.type} | {column: kind.type for column, kind in self.kinds.items()}
         wanted |= {c: COLUMNS[c].type if c in COLUMNS else Any for c in depends_on if c not in self.kinds}
         decode, digest, names = row_decoder(wanted), digest_of(depends_on), list(wanted)
-        at = [names.index(column) for column in depends_on]
+        ancestors = itemgetter(*map(names.index, [*depends_on, self.column, self.column]))  # of two or more it gives a tuple
         keys, ancestry, sizes = array("q"), array("I"), array("q")
-        lines = Lines()
+        lines, required, relative = Lines(), len(self.kinds), self.relative
         for number, line in enumerate(lines.take(self.file), 1):
             try:
                 values = (UNSET,) if self.change or is_unusual(line) else decode(line)
             except (msgspec.MsgspecError, RecursionError):
                 values = (UNSET,)
-            if UNSET in values[: len(self.kinds)]:
+            if UNSET in values[:required]:
                 row = self._checked(line, number, number + lines.blank)
                 values = tuple([row.get(name, UNSET) for name in names])
-            path = self.relative(values[0])
+            path = relative(values[0])
             keys.append(hash(path))
-            ancestry.append(digest([values[i] for i in at]))
+            ancestry.append(digest(ancestors(values)))
             if size_of:
                 sizes.append(size_of(path))
         self.lines = lines
