@@ -141,6 +141,11 @@ def take_ordinary_priority() -> None:
                 os.sched_setscheduler(int(thread), os.SCHED_OTHER, os.sched_param(0))
 
 
+def without_provenance(settings: dict) -> dict:
+    """Of a result file's settings, the choices: not which script made it, of which files, and when they were last checked."""
+    return {key: value for key, value in settings.items() if key not in ("script", "inputs", "checked")}
+
+
 def numbered_frame(index: int, width: int = 192, height: int = 108) -> np.ndarray:
     """uint8 (height, width): the bits of `index` as bright and dark blocks, over a wave that moves a pixel a frame."""
     bits = [1, *(index >> bit & 1 for bit in range(10)), 0]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, SCRIPT_VARIABLES, write_video
+from conftest import ROOT, SCRIPT_VARIABLES, without_provenance, write_video
 
 from utils.rows import read_rows
 
@@ -75,7 +75,8 @@ def test_it_measures_filters_and_resumes(project, clips):
     }  # fmt: skip
     assert rows["black00.mp4"]["sample_frame_idx"] == [0, 21, 42, 63]
     settings = json.loads((project / "black_share.settings.json").read_text())
-    assert settings == {"file": "black_share.jsonl", "method": "uniform", "count": 4, "version": 1}
+    assert without_provenance(settings) == {"file": "black_share.jsonl", "method": "uniform", "count": 4, "version": 1}
+    assert settings["script"] == SCRIPT and settings["inputs"] == {}  # a folder is no file
     assert "4 of 4 done before, 0 due" in run([sys.executable, SCRIPT, *flags], project)
     (project / "clips.jsonl").write_text(
         "".join(json.dumps({"video_path": name, "duration": 3.5}) + "\n" for name in rows)

@@ -404,7 +404,12 @@ def state(out: Path) -> dict[str, object]:
 
 def content(path: Path) -> object:
     if path.suffix == ".jsonl":
-        return sorted(json.dumps(row | ({"bytes": 0} if "bytes" in row else {})) for row in read_rows(path))
+        of_file = {"bytes": 0, "stamp": ""}  # what may differ though the frames are the same
+        return sorted(json.dumps(row | {k: v for k, v in of_file.items() if k in row}) for row in read_rows(path))
+    if path.name.endswith(".settings.json"):
+        settings = json.loads(path.read_text())
+        inputs = {Path(name).name: fingerprint for name, fingerprint in settings["inputs"].items()}
+        return settings | {"inputs": inputs, "checked": isinstance(settings["checked"], float)}
     if path.suffix == ".mp4" and not path.name.startswith("."):
         with av.open(str(path)) as container:
             frames = [(frame.pts, frame.to_ndarray().tobytes()) for frame in container.decode(video=0)]

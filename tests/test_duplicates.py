@@ -113,6 +113,17 @@ def test_a_clip_that_does_not_pass_keeps_no_other_out(tmp_path, run_script, clip
     assert {path: row["duplicate_rank"] for path, row in rows.items()} == {"coffee-grey.mp4": 0, "cat.mp4": 0}
 
 
+def test_a_result_without_an_ending_is_made_and_its_rerun_hashes_nothing_again(tmp_path, run_script, clips):
+    flags = ("--video_folder", clips, "--saved_path", "out/dups")
+    run_script("compute_duplicates.py", *flags)
+    rows = found(tmp_path / "out" / "dups")
+    assert len(rows) == len(PHOTOS) + len(CHANGES) + 3
+    assert rows["coffee.mp4"]["duplicate_group"] == rows["coffee-grey.mp4"]["duplicate_group"]
+    assert "bad.mp4" in (tmp_path / "out" / "dups.errors.jsonl").read_text()
+    assert ", 0 due" in run_script("compute_duplicates.py", *flags).stdout
+    assert found(tmp_path / "out" / "dups") == rows
+
+
 def test_a_rerun_hashes_nothing_again(tmp_path, run_script, clips):
     flags = ("--video_folder", clips, "--saved_path", "d.jsonl")
     run_script("compute_duplicates.py", *flags)

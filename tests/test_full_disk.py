@@ -57,7 +57,7 @@ WRITERS = {
     "rows.jsonl": lambda path: write_rows(path, ROWS),
     "rows.csv": lambda path: write_rows(path, ROWS),
     "rows.parquet": lambda path: write_rows(path, ROWS),
-    "lines.jsonl": lambda path: write_lines(path, ["{}\n"]),
+    "lines.jsonl": lambda path: write_lines(path, [b"{}\n"]),
     "page.html": lambda path: write_page(path, {}, Blocks()),
     "text.txt": lambda path: write_text(path, "text"),
     "list.json": lambda path: write_json(path, [1]),
@@ -86,7 +86,8 @@ def test_an_output_that_cannot_be_written_is_named(name, tmp_path):
 def run_limited(
     size: int, *command: object, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **variables
 ) -> subprocess.CompletedProcess:
-    environment = {k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES} | variables
+    no_bytecode = {"PYTHONDONTWRITEBYTECODE": "1"}  # of which Python would keep a half, for all that comes after
+    environment = {k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES} | no_bytecode | variables
     return subprocess.run(
         [sys.executable, *map(str, command)], env=environment, text=True, timeout=120, cwd=ROOT, stdout=stdout, stderr=stderr,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),

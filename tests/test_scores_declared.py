@@ -8,7 +8,7 @@ import subprocess
 
 import cv2
 import pytest
-from conftest import ROOT, write_video
+from conftest import ROOT, without_provenance, write_video
 from skimage import data
 
 from utils.cli import add_filter_arguments
@@ -59,17 +59,20 @@ def test_a_run_writes_the_columns_that_are_declared(run_script, tmp_path, script
             },
             **SCRIPTS[script].METRICS["TechnicalScore"].columns,
         }
-    assert set(row) == {"video_path", *declared}
+    assert set(row) == {"video_path", *declared, "made_from"}
+    assert re.fullmatch(rf"- [0-9a-f]{{16}} {(tmp_path / 'clips' / 'clip.mp4').stat().st_size}", row["made_from"])
     for name, column in declared.items():
         for value in row[name] if isinstance(row[name], list) else [row[name]]:
             assert isinstance(value, str) or column.low <= value <= column.high, f"{name} is {value}"
-    settings = (tmp_path / "score.settings.json").read_text()
+    settings = json.loads((tmp_path / "score.settings.json").read_text())
+    assert settings["script"] == script
     if script in KNOWN:
-        assert KNOWN[script] | {"file": "score.jsonl"} == json.loads(settings)
+        assert KNOWN[script] | {"file": "score.jsonl"} == without_provenance(settings)
 
 
 @pytest.mark.parametrize(
-    "preset", [path.stem for path in (ROOT / "presets").glob("*.sh") if path.stem not in ("choose", "thresholds")]
+    "preset",
+    [path.stem for path in (ROOT / "presets").glob("*.sh") if path.stem not in ("choose", "foreground", "thresholds")],
 )
 def test_the_presets_thresholds(preset):
     """Each preset's, and the column that QUALITY_SCORE names is one of its METRICS."""

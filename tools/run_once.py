@@ -4,7 +4,6 @@ whole, which the stage scripts start on every machine:
     PYTHONPATH=$PWD torchrun --nproc_per_node 1 -m tools.run_once python export_dataset.py --help
 """
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,15 +15,19 @@ def main() -> None:
     ranks = Ranks()
     if ranks.all_ended():
         child: subprocess.Popen | None = None
+        is_asked = False  # to end, maybe before `child` is known: it is running then
 
         def pass_on(*_) -> None:
-            if child is None:
-                os._exit(130)
-            child.terminate()
+            nonlocal is_asked
+            is_asked = True
+            if child is not None:
+                child.terminate()
 
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, pass_on)
         child = subprocess.Popen(sys.argv[1:])
+        if is_asked:
+            child.terminate()
         code = child.wait()
         if code:
             sys.exit(code if code > 0 else 128 - code)
