@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -205,7 +206,7 @@ class FilterResult:
         reasons, where = [json.dumps(reason, ensure_ascii=False) for reason in self.reasons], len(self.reasons) - 2
         reader, dropped = LineReader(self.rows.path), np.flatnonzero((self.code != KEPT) & self.is_clip)
         path_alone = msgspec.defstruct("Path", [("path", Raw)], rename={"path": self.rows.column})
-        decode = msgspec.json.Decoder(path_alone).decode
+        decode: Any = msgspec.json.Decoder(path_alone).decode
         for begin in range(0, len(dropped), BATCH):
             part = dropped[begin : begin + BATCH]
             codes, values = self.code[part].tolist(), self.value[part].tolist()

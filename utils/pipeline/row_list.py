@@ -79,7 +79,7 @@ class Rows(Sequence[dict]):
         wanted = {self.column: PATH.type} | {column: kind.type for column, kind in self.kinds.items()}
         wanted |= {c: COLUMNS[c].type if c in COLUMNS else Any for c in depends_on if c not in self.kinds}
         decode, digest, names = row_decoder(wanted), digest_of(depends_on), list(wanted)
-        ancestors = itemgetter(*map(names.index, [*depends_on, self.column, self.column]))  # of two or more it gives a tuple
+        ancestors = itemgetter(*map(names.index, [*depends_on, self.column, self.column]))
         keys, ancestry, sizes = array("q"), array("I"), array("q")
         lines, required, relative = Lines(), len(self.kinds), self.relative
         for number, line in enumerate(lines.take(self.file), 1):
