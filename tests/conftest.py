@@ -32,6 +32,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # The files that take longest, in this order: one of them, begun last, would run on alone beside an idle core.
 LONGEST = (
+    "histories",
     "crop_box",
     "contract",
     "docs_commands",
