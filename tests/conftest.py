@@ -28,7 +28,9 @@ SCRIPT_VARIABLES = (
 # Each script is a process of its own. Where bytecode is not kept, each compiles what it imports: 11 s of CPU for transformers, then 5.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background job: what the tests start is to answer it
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # of a shell's background job: what the tests start is to answer it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # The files that take longest, in this order: one of them, begun last, would run on alone beside an idle core.
 LONGEST = (

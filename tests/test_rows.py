@@ -168,7 +168,14 @@ def test_text_in_csv_stays_whole(tmp_path, text):
 
 
 def test_text_in_csv_stays_text(tmp_path):
-    row = {"video_path": "1", "made_from": "58609040", "frame_rate": "25", "summary_caption": "2020", "codec": "1e5"}
+    row = {
+        "video_path": "1",
+        "made_from": "58609040",
+        "frame_rate": "25",
+        "summary_caption": "2020",
+        "codec": "1e5",
+        "source_digest": "8045616291954398",
+    }
     write_rows(tmp_path / "rows.csv", [row])
     assert read_rows(tmp_path / "rows.csv") == [row]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from utils.errors import UsageError
 
-# Text even where it looks like a number; so is every `*path` and `*model`.
+# Text even where it looks like a number; so is every `*path`, `*model` and `*digest`.
 TEXT_COLUMNS = {
     "made_from",
     "stamp",
@@ -56,7 +56,7 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict]]:
 
 
 def _is_text(column: str) -> bool:
-    return column in TEXT_COLUMNS or column.endswith(("path", "model"))
+    return column in TEXT_COLUMNS or column.endswith(("path", "model", "digest"))
 
 
 def _value(cell: str) -> Any:
