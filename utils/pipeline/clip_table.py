@@ -23,7 +23,10 @@ BATCH = 20_000  # paths that are given to DuckDB at once
 MEAN = """CASE WHEN contains({0}, '"') OR contains({0}, 'null') THEN NULL
   WHEN {0}[1] = '[' THEN list_avg(try_cast({0} AS DOUBLE[])) ELSE try_cast({0} AS DOUBLE) END"""
 PIXELS = "try_cast({0} AS DOUBLE[])[1] * try_cast({0} AS DOUBLE[])[2]"
-PLAIN_PATH = r"""'"([^"\\]*/)?[^"\\/]*[^"\\/.][^"\\/]*"'"""  # most paths; Python decides about others
+# Most paths, by their JSON text c0; Python decides about others.
+IS_PATH = """starts_with(c0, '"') AND strlen(c0) > 2 AND NOT contains(c0, '\\') AND right(c0, 2) NOT IN ('/"', '."')"""
+# Whether one may be spelled in another way in score files. What only looks so (a./b) is looked at closely, too.
+IS_ODD = """contains(c0, '//') OR contains(c0, './') OR contains(c0, '\\') OR c0[2] IN ('/', '.') OR right(c0, 2) IN ('/"', '."')"""
 # The first part of a `made_from` as `ancestry.as_number` has it; -1 where a row has none.
 ORIGIN = """CASE WHEN {0} IS NULL THEN -1 WHEN {0}[2] = '-' THEN 0 ELSE coalesce(try_cast('0x' || {0}[2:9] AS BIGINT), 1) END"""
 
@@ -65,11 +68,12 @@ class ClipTable:
         lacking = [column for column, has in self.has.items() if not has.all() and column not in columns]
         wanted = [*columns, *lacking]
         self._read(rows_in(file), wanted, dict.fromkeys(columns, SCORES))
-        last = ""  # of several rows of a clip
-        if self._number("SELECT count(*) - count(DISTINCT key) FROM read"):
-            last = "QUALIFY row_number() OVER (PARTITION BY number ORDER BY row DESC) = 1"
         picked = ", ".join(["number", "row", "origin", *_values(wanted)])
-        found = self.db.execute(f"SELECT {picked} FROM clips JOIN read USING (key) {last}").fetchnumpy()
+        found = self.db.execute(f"SELECT {picked} FROM clips JOIN read USING (key)").fetchnumpy()
+        if len(found["number"]) and np.bincount(found["number"]).max() > 1:  # of several rows of a clip the last counts
+            order = np.argsort(found["row"], kind="stable")[::-1]
+            last = order[np.unique(found["number"][order], return_index=True)[1]]
+            found = {column: values[last] for column, values in found.items()}
         number = found["number"]
         is_of_clip = np.ones(len(number), bool)
         if not self._is_made_from_list(file):
@@ -140,12 +144,12 @@ class ClipTable:
             for i, (column, origin) in enumerate(zip(columns, sources))
         )
         picked = "".join(f", {v}" for v in _values(columns))
-        is_sure = [f"coalesce(regexp_full_match(c0, {PLAIN_PATH}), false)"]
+        is_sure = [f"coalesce({IS_PATH}, false)"]
         in_range = "abs({0}) <= 1e15 OR isnan({0})" if required else "{0} BETWEEN 0 AND 1e15"
         is_sure += [f"coalesce({in_range.format(v)}, false)" for v in _values(columns)]
         self.db.execute(
             f"CREATE OR REPLACE TABLE read AS SELECT row, hash(c0) AS key, {ORIGIN.format('c1')} AS origin, "
-            f"CASE WHEN {_may_be_odd(rows.folder)} THEN c0 END AS odd, {' AND '.join(is_sure)} AS is_sure{picked} "
+            f"CASE WHEN {'false' if required else _may_be_odd(rows.folder)} THEN c0 END AS odd, {' AND '.join(is_sure)} AS is_sure{picked} "
             f"FROM (SELECT *{values} FROM (SELECT row_number() OVER () - 1 AS row, {texts} FROM {source}))"
         )
         if self._number("SELECT count(*) FROM read WHERE NOT is_sure"):  # Python says what is wrong, or that nothing is
@@ -191,5 +195,4 @@ def _may_be_odd(folder: str | None) -> str:
     inside = prefix_inside(folder)
     if inside is None:
         return "true"
-    odd = r"""regexp_matches(c0, '\\|^"/|//|(^"|/)\.\.?(/|"$)|/"$')"""
-    return f"({odd} OR starts_with(c0, {text(json.dumps(inside, ensure_ascii=False)[:-1])}))" if inside else odd
+    return f"{IS_ODD} OR starts_with(c0, {text(json.dumps(inside, ensure_ascii=False)[:-1])})" if inside else IS_ODD

@@ -30,7 +30,7 @@ SLACK = 1e-3  # seconds by which a duration may miss its bound: timecodes are wr
 KEPT = -1  # in place of a reason
 BATCH = 20_000  # clips whose rows are read at once
 FIRST_ROWS = 1000  # of a file, that are asked for its columns
-AS_RAW = msgspec.json.Decoder(dict[str, Raw]).decode
+AS_RAW = msgspec.json.Decoder(list[dict[str, Raw]]).decode
 
 
 class FilterResult:
@@ -135,7 +135,7 @@ class FilterResult:
         columns: dict[str, None] = {}
         for rows in [*map(rows_in, self.files), self.rows]:
             for line in islice(Lines().take(rows.file), first_rows):
-                columns |= dict.fromkeys(_raw(line))
+                columns |= dict.fromkeys(_raw([line])[0])
         found = [column for column in columns if column not in PROVENANCE]
         return [*found, *(["pixels"] if "frame_size" in columns and "pixels" not in columns else [])]
 
@@ -157,9 +157,9 @@ class FilterResult:
     def kept_lines(self) -> Iterator[bytes]:
         """The rows that pass, as lines: a clip's own columns and those of its score files; on a clash its own value
         stays. `pixels`: of a frame."""
-        heads = _Heads()
+        templates = _Templates()
         for row in self._merged(self.passing):
-            yield b"{%b}\n" % b"".join([part for column, value in row.items() for part in (heads[column], value)])[2:]
+            yield templates[tuple(row)] % tuple(row.values())
 
     def _merged(self, numbers: np.ndarray) -> Iterator[dict[str, Raw]]:
         """The rows of clips with those of their score files."""
@@ -172,12 +172,13 @@ class FilterResult:
             lists = [reader.lines(at[chosen]) for reader, at in sources]
             for number, line, *others in zip(chosen, own.lines(chosen), *lists):
                 row: dict[str, Raw] = {}
-                for other in others:
-                    row |= _raw(other)
+                *scores, clip = _raw([*others, line])
+                for score in scores:
+                    row |= score
                 row.pop("made_from", None)  # of the scores; a clip's own says which shot it is of
                 if check:
                     self._check(line, check, number)
-                row |= _raw(line)
+                row |= clip
                 row.pop("stamp", None)
                 row["video_path"] = self._relative(row[self.rows.column])
                 if "frame_size" in row:
@@ -214,21 +215,25 @@ class FilterResult:
                 try:
                     path = decode(line).path
                 except msgspec.MsgspecError:
-                    path = _raw(line)[self.rows.column]
+                    path = _raw([line])[0][self.rows.column]
                 if code >= where:
                     shown = json.dumps(self.where if code == where else self.marks[number], ensure_ascii=False)
                 else:
-                    shown = "null" if code % 3 == 0 else f"{value:.0f}" if value % 1 == 0 else json.dumps(value)
+                    is_whole, is_nan = value % 1 == 0, value != value
+                    shown = (
+                        "null" if code % 3 == 0 else f"{value:.0f}" if is_whole else "NaN" if is_nan else f"{value!r}"
+                    )
                 rest = f', "reason": {reasons[code]}, "value": {shown}}}\n'.encode()
                 yield b'{"video_path": %b%b' % (bytes(self._relative(path)), rest)
 
 
-class _Heads(dict[str, bytes]):
-    """What stands before the value of each column in a line."""
+class _Templates(dict[tuple[str, ...], bytes]):
+    """A line with places for the values, by its columns: most rows have the same."""
 
-    def __missing__(self, column: str) -> bytes:
-        self[column] = f", {json.dumps(column, ensure_ascii=False)}: ".encode()
-        return self[column]
+    def __missing__(self, columns: tuple[str, ...]) -> bytes:
+        names = [json.dumps(column, ensure_ascii=False).replace("%", "%%") for column in columns]
+        self[columns] = b"{" + ", ".join(f"{name}: %b" for name in names).encode() + b"}\n"
+        return self[columns]
 
 
 class _Pixels(dict[bytes, Raw]):
@@ -240,13 +245,13 @@ class _Pixels(dict[bytes, Raw]):
         return self[size]
 
 
-def _raw(line: bytes) -> dict[str, Raw]:
-    """A row whose values are the bytes that they are written as; none of an empty line."""
+def _raw(lines: list[bytes]) -> list[dict[str, Raw]]:
+    """Rows whose values are the bytes that they are written as; none of an empty line."""
     try:
-        return AS_RAW(line) if line else {}
+        return AS_RAW(b"[%b]" % b",".join([line or b"{}" for line in lines]))
     except msgspec.MsgspecError:  # NaN, or a mark at the beginning
-        row = parse_row(line, "")
-        return {column: Raw(json.dumps(value, ensure_ascii=False).encode()) for column, value in row.items()}
+        rows = [parse_row(line or b"{}", "") for line in lines]
+        return [{c: Raw(json.dumps(value, ensure_ascii=False).encode()) for c, value in row.items()} for row in rows]
 
 
 def passing_rows(rows: Rows, filters: Sequence[Filter]) -> np.ndarray | None:
