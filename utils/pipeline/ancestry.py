@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from json.encoder import encode_basestring
 from pathlib import Path
@@ -36,7 +37,8 @@ STAGES = {"cutscene_detect.py": "stage_1_video_cut.sh", "video_splitting.py": "s
           "caption_video_frame.py": "stage_3_video_caption.sh", "caption_summary.py": "stage_3_video_caption.sh"}  # fmt: skip
 
 
-def digest_of(columns: Sequence[str]) -> Callable[[Sequence[Any]], int]:
+@lru_cache
+def digest_of(columns: tuple[str, ...]) -> Callable[[Sequence[Any]], int]:
     """`rows.digest` of a row's values of `columns`, UNSET where it lacks one, as a number; 0 where it lacks all. It is taken of every row at
     every run, so it is written for speed.
     """
@@ -66,7 +68,7 @@ def as_number(ancestry: str | None) -> int:
 
 def made_from(row: dict, columns: Sequence[str], stamp: str = "") -> str:
     """The `made_from` of a result of `row`; "" where nothing is known."""
-    number = digest_of(columns)([row.get(column, UNSET) for column in columns])
+    number = digest_of(tuple(columns))([row.get(column, UNSET) for column in columns])
     return " ".join(filter(None, [f"{number:08x}" if number else "-" if stamp else "", stamp]))
 
 
@@ -115,6 +117,12 @@ def fingerprint(path: Path) -> str | None:
     """16 hex digits over a file's bytes, None where there is none."""
     if not path.is_file():
         return None
+    found = path.stat()
+    return _fingerprint(path, found.st_size, found.st_mtime_ns, found.st_ino)
+
+
+@lru_cache  # a filter asks for that of its list once for each score file
+def _fingerprint(path: Path, *version: int) -> str:
     with open(path, "rb") as file:
         sha = sha256()
         while piece := file.read(1 << 22):

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from utils.pipeline.ancestry import as_number
 from utils.pipeline.lines import Lines
 from utils.pipeline.row_list import Rows
-from utils.rows import WRITERS, check_has, is_unusual, parse_row, rows_of
+from utils.rows import WRITERS, check_has, parse_row, rows_of
 from utils.rows.columns import KEYS, PATH, check_row, row_decoder
 
 NO_STAMP, LOOK = -3, -4  # in place of a size: rows until 0.3 have no stamp; the content must be looked at
@@ -56,7 +56,7 @@ class MatchedResults:
         has_own, needs_sizes = self.key != "video_path", len(self.rows.sizes) > 0
         for number, line in enumerate(self.lines.take(file, begin), 1):
             try:
-                values = (UNSET,) if is_unusual(line) else decode(line)
+                values = decode(line)
             except (msgspec.MsgspecError, RecursionError):
                 values = (UNSET,)
             if values[0] is UNSET or (has_own and values[1] is UNSET):

@@ -22,7 +22,7 @@ import numpy as np
 from msgspec import UNSET
 
 from utils.errors import UsageError
-from utils.pipeline.ancestry import check_inputs, digest_of
+from utils.pipeline.ancestry import check_inputs, digest_of, is_checked
 from utils.pipeline.lines import PIECE, Lines, end_of_lines
 from utils.rows import READERS, check_encoding, check_has, dumps, is_unusual, parse_row, part_files, rows_of
 from utils.rows.columns import COLUMNS, PATH, Kind, check_row, row_decoder
@@ -78,13 +78,16 @@ class Rows(Sequence[dict]):
         """
         wanted = {self.column: PATH.type} | {column: kind.type for column, kind in self.kinds.items()}
         wanted |= {c: COLUMNS[c].type if c in COLUMNS else Any for c in depends_on if c not in self.kinds}
-        decode, digest, names = row_decoder(wanted), digest_of(depends_on), list(wanted)
+        decode, digest, names = row_decoder(wanted), digest_of(tuple(depends_on)), list(wanted)
         ancestors = itemgetter(*map(names.index, [*depends_on, self.column, self.column]))
         keys, ancestry, sizes = array("q"), array("I"), array("q")
         lines, required, relative = Lines(), len(self.kinds), self.relative
+        is_plain = (
+            not self.change and self.temporary is None and is_checked(self.name)
+        )  # whoever made it has looked at every line
         for number, line in enumerate(lines.take(self.file), 1):
             try:
-                values = (UNSET,) if self.change or is_unusual(line) else decode(line)
+                values = decode(line) if is_plain or not (self.change or is_unusual(line)) else (UNSET,)
             except (msgspec.MsgspecError, RecursionError):
                 values = (UNSET,)
             if UNSET in values[:required]:
