@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from utils.cli import Filter
 from utils.errors import Failure, RunError, UsageError
 from utils.pipeline import process
-from utils.pipeline.ancestry import CLIP_COLUMNS, check_inputs
+from utils.pipeline.ancestry import CLIP_COLUMNS, check_inputs, is_checked
 from utils.pipeline.filters import passing_rows
 from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.pipeline.row_list import Lookup, open_rows
@@ -169,6 +169,18 @@ def test_a_malformed_row_ends_the_run_before_any_work(tmp_path):
     (tmp_path / "list.jsonl").write_text('{"video_path": "a.mp4"}\n\n{"video_path": 7}\n')
     printed = run(tmp_path)
     assert "line 3" in printed and "not a path" in printed and not (tmp_path / "scores.jsonl").exists()
+
+
+def test_a_list_that_was_edited_after_its_run_is_checked_again(tmp_path):
+    write_rows(tmp_path / "list.jsonl", [{"video_path": "a.mp4"}])
+    run(tmp_path)
+    assert is_checked(tmp_path / "scores.jsonl")
+    with open(tmp_path / "scores.jsonl", "a") as file:
+        file.write('{"video_path": "b.mp4", "x": "\\ud800"}\n')
+    os.utime(tmp_path / "scores.jsonl", (2e9, 2e9))
+    assert not is_checked(tmp_path / "scores.jsonl")
+    with pytest.raises(UsageError, match=r"line 2: 'x' holds .* half of a character"):
+        open_rows(None, str(tmp_path / "scores.jsonl")).scan()
 
 
 def test_rows_are_looked_up_by_path(tmp_path):

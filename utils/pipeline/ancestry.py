@@ -180,8 +180,11 @@ def begun_with(saved_path: str, overwrite: bool, setting: str, new: Any, old: An
 
 
 def is_checked(path: str | os.PathLike) -> bool:
-    """Whether a file is a result file whose run has ended: its rows were checked, or made, by that."""
-    return isinstance(settings_of(path).get("inputs"), dict)
+    """Whether a file is a result file that nobody has edited since its run ended: its rows were checked, or made, by that."""
+    if not isinstance(settings_of(path).get("inputs"), dict):
+        return False
+    file = local_path(path)
+    return file.stat().st_mtime_ns <= file.with_suffix(".settings.json").stat().st_mtime_ns
 
 
 def check_inputs(path: str | os.PathLike, may_be_unfinished: bool = False) -> None:

@@ -82,9 +82,8 @@ class Rows(Sequence[dict]):
         ancestors = itemgetter(*map(names.index, [*depends_on, self.column, self.column]))
         keys, ancestry, sizes = array("q"), array("I"), array("q")
         lines, required, relative = Lines(), len(self.kinds), self.relative
-        is_plain = (
-            not self.change and self.temporary is None and is_checked(self.name)
-        )  # whoever made it has looked at every line
+        # Whoever made the list has looked at every line for what a decoder skips.
+        is_plain = not self.change and self.temporary is None and is_checked(self.name)
         for number, line in enumerate(lines.take(self.file), 1):
             try:
                 values = decode(line) if is_plain or not (self.change or is_unusual(line)) else (UNSET,)
