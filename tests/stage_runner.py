@@ -6,11 +6,10 @@ arguments, environment and standard streams to a server that has imported all sc
 meets it at work. What the server cannot do (-m torch.distributed.run, -m tools.run_once), the client does with a real Python.
 
 In the child a video is read in the same process, not in a worker, which takes a third of a second to start: a stand-in for
-pebble's pool; and the boxes of text in a frame are remembered. Kills of real workers and ranks are rules of their own in test_histories.py, with `Stages.run(real=True)`.
+worker processes; and the boxes of text in a frame are remembered. Kills of real workers and ranks are rules of their own in test_histories.py, with `Stages.run(real=True)`.
 """
 
 import array
-import concurrent.futures
 import contextlib
 import hashlib
 import importlib
@@ -30,6 +29,8 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+
+from utils.pipeline import workers
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = tuple(
@@ -162,29 +163,11 @@ def _is_at_work(process: psutil.Process) -> bool:
 # The server: everything below runs in its process, and in its children.
 
 
-class PoolInThisProcess:
-    """What the engine uses of `pebble.ProcessPool`, without processes."""
+class WorkerInThisProcess(workers.Worker):
+    """Does its tasks without a process."""
 
-    active = True
-
-    def __init__(self, *_, **__) -> None:
-        pass
-
-    def schedule(self, function, args=(), kwargs=None, timeout=None) -> concurrent.futures.Future:
-        future: concurrent.futures.Future = concurrent.futures.Future()
-        try:
-            future.set_result(function(*args, **(kwargs or {})))
-        except Exception as error:  # noqa: BLE001 (as in a worker)
-            future.set_exception(error)
-        return future
-
-    def close(self) -> None:
-        pass
-
-    stop = close
-
-    def join(self, timeout=None) -> None:
-        pass
+    def result(self, task, seconds):
+        return workers.call(self.function, task)
 
 
 def remember_boxes(detector: type, folder: Path) -> None:
@@ -213,13 +196,12 @@ def serve(address: str) -> None:
     import cv2
     import duckdb  # noqa: F401 (what scripts import only where they need it)
     import onnxruntime  # noqa: F401
-    import pebble
 
     for name in SCRIPTS:
         with contextlib.suppress(ImportError):  # which the child that shall run it reports
             importlib.import_module(name)
     cv2.setNumThreads(1)
-    pebble.ProcessPool = PoolInThisProcess
+    workers.Worker = WorkerInThisProcess
     remember_boxes(importlib.import_module("compute_text_score").RapidTextDetector, Path(address).parent)
     forkserver.ensure_running = lambda: None
     gc.collect()

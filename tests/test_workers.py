@@ -1,14 +1,16 @@
 """Readers that hang, crash, are killed or fail as nobody foresaw cost their own row."""
 
+import contextlib
 import errno
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import av
-import pebble
 import psutil
 import pytest
 from conftest import ROOT
@@ -55,7 +57,6 @@ def test_a_hang_or_a_crash_costs_one_row():
 
 
 def test_workers_killed_while_idle_or_at_work_cost_at_most_their_rows():
-    """One that dies while it holds what all workers share breaks pebble's pool; another takes over."""
     got, killed = [], 0
     for task, result in work(behave, [f"t{i}" for i in range(2000)], 2, lambda task: 60):
         got.append(task)
@@ -106,33 +107,46 @@ def test_a_full_disk_ends_the_run():
         outcomes(["a", "full disk"])
 
 
-@pytest.mark.parametrize("breaks", ["before it has a task", "with its first task", "between two tasks"])
-def test_a_pool_that_breaks_while_no_task_runs_loses_none(breaks, monkeypatch):
-    """A worker that is killed while it waits for a task may hold what all workers share."""
-    pools = []
+def test_workers_that_are_killed_with_a_message_half_read_or_half_written_keep_nobody_waiting():
+    """Each task and each result is larger than a pipe holds, so that most kills come in the midst of one."""
+    large, got, failed = "x" * 3_000_000, [], 0
+    killer = threading.Thread(target=kill_workers, args=(lambda: len(got) >= 60,), daemon=True)
+    killer.start()
+    for (number, _), result in work(swap, [(i, large) for i in range(60)], 3, lambda task: 60):
+        got.append(number)
+        failed += isinstance(result, Failure)
+        assert isinstance(result, Failure) or result == (large, number)
+    assert sorted(got) == list(range(60)) and failed
 
-    class Pool(pebble.ProcessPool):
-        def __init__(self, **options):
-            super().__init__(**options)
-            pools.append(self)
-            if len(pools) == 1 and breaks == "before it has a task":
-                self.stop()
 
-        def schedule(self, *arguments, **options):
-            if len(pools) == 1 and breaks == "with its first task":
-                self.stop()
-                raise RuntimeError("Unexpected error within the Pool")
-            return super().schedule(*arguments, **options)
+def swap(pair: tuple) -> tuple:
+    time.sleep(0.01)
+    return pair[::-1]
 
-    monkeypatch.setattr(pebble, "ProcessPool", Pool)
-    got = {}
-    tasks = [f"t{i}" for i in range(20)]
-    for task, result in filter(None, work(behave, iter(tasks), 1, lambda task: 60, patience=0.01)):
-        got[task] = result
-        if len(got) == 4 and breaks == "between two tasks":  # all that were in flight
-            pools[0].stop()
-            pools[0].join()
-    assert got == {task: task.upper() for task in tasks} and len(pools) == 2
+
+def kill_workers(is_done) -> None:
+    draw = random.Random(0)
+    while not is_done():
+        time.sleep(draw.uniform(0, 0.2))
+        servers = [p for p in psutil.Process().children() if "forkserver" in " ".join(p.cmdline())]
+        for worker in draw.sample(found := [w for server in servers for w in server.children()], min(1, len(found))):
+            with contextlib.suppress(psutil.Error):
+                worker.kill()
+
+
+class EndsItsProcess:
+    """Where it is read."""
+
+    def __reduce__(self):
+        return os._exit, (1,)
+
+    def __call__(self, task):
+        return task
+
+
+def test_processes_that_cannot_start_end_the_run():
+    with pytest.raises(RunError, match="end as soon as they start"):
+        list(work(EndsItsProcess(), ["a"], 1, lambda task: 60))
 
 
 def test_no_task_means_no_work():

@@ -1,27 +1,29 @@
 """Worker processes that read videos. They can be killed, because codecs hang and crash: such a video costs its own row,
 nothing more.
+
+Each worker has a pipe and a thread of its own in this process and shares nothing with the others, so that one that is killed, at
+whatever moment, can leave no lock held and no message half read that the others wait for.
 """
 
-import concurrent.futures
 import errno
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.context
 import multiprocessing.util
 import os
+import queue
 import signal
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
 import cv2
-import pebble
 
 from utils.errors import Failure, RunError, UsageError, VideoError
 from utils.storage import is_url
@@ -29,7 +31,8 @@ from utils.video_utils import file_size
 
 PROJECT = Path(__file__).resolve().parents[2]
 LONGEST_TMPDIR = 70  # bytes: a Unix socket's path ends at 107, of which multiprocessing takes 32
-BROKEN_POOLS = 3  # in a row, without a result between them, that a run bears
+STARTS = 3  # of a process that ends before it takes a task
+SECONDS_TO_END = 5  # for the news of how a process ended
 TRACEBACK_LINES = 12  # of an unexpected exception, kept in its error row
 
 
@@ -51,51 +54,101 @@ def work(
     """
     tasks = iter(tasks)
     context = _worker_context(shared_import if n_jobs > 1 else None)
-
-    def new_pool() -> pebble.ProcessPool:
-        return pebble.ProcessPool(max_workers=n_jobs, initializer=_start_worker, context=context)
-
-    pool, broken_in_a_row = new_pool(), 0
-    running: dict[concurrent.futures.Future, Any] = {}
-    waiting: list[Any] = []  # what a pool that broke had not done
-    all_taken = False
+    waiting, done = queue.SimpleQueue[Any](), queue.SimpleQueue[tuple[Any, Any]]()
+    workers = [Worker(function, context) for _ in range(n_jobs)]
+    threads = [threading.Thread(target=worker.serve, args=(waiting, done), daemon=True) for worker in workers]
+    for thread in threads:
+        thread.start()
+    in_flight = 0
     try:
         while True:
-            while len(running) < 4 * n_jobs and pool.active:
-                task = waiting.pop() if waiting else next(tasks, running)
-                if task is running:
-                    all_taken = True
-                    break
-                try:
-                    running[pool.schedule(function, args=(task,), timeout=seconds_allowed(task))] = task
-                except RuntimeError:  # pebble: "Unexpected error within the Pool"
-                    waiting.append(task)
-                    break
-            if all_taken and not running and not waiting:
-                break  # else a pool that broke with nothing to do has left the others in `tasks`
-            done, _ = concurrent.futures.wait(
-                running if pool.active else (), patience, return_when=concurrent.futures.FIRST_COMPLETED
-            )
-            is_broken = not pool.active or any(isinstance(future.exception(), BrokenProcessPool) for future in done)
-            if not done and not is_broken:
+            for task in islice(tasks, 4 * n_jobs - in_flight):
+                waiting.put((task, seconds_allowed(task)))
+                in_flight += 1
+            if not in_flight:
+                break
+            try:
+                task, result = done.get(timeout=patience)
+            except queue.Empty:
                 yield None
-            for future in done:
-                if not isinstance(future.exception(), BrokenProcessPool):
-                    task, broken_in_a_row = running.pop(future), 0
-                    yield task, _outcome(future, seconds_allowed(task))
-            if is_broken:  # a worker was killed while it held what all workers share
-                broken_in_a_row += 1
-                if broken_in_a_row > BROKEN_POOLS:
-                    raise RunError("the worker processes end as soon as they start; is there enough memory?")
-                pool.stop()
-                pool.join()
-                waiting += running.values()
-                running.clear()
-                pool = new_pool()
-        pool.close()
+                continue
+            in_flight -= 1
+            if isinstance(result, BaseException):
+                raise result
+            yield task, result
     finally:
-        pool.stop()
-        pool.join()
+        for worker in workers:
+            worker.stop()
+        for _ in threads:
+            waiting.put(None)
+        for thread in threads:
+            thread.join()
+
+
+class Worker:
+    """A process that calls `function` for one task after the other, and is started anew where it ended."""
+
+    def __init__(self, function: Callable[[Any], Any], context: multiprocessing.context.BaseContext):
+        self.function, self.context = function, context
+        self.process: Any = None
+        self.is_stopped = False
+
+    def serve(self, waiting: "queue.SimpleQueue[Any]", done: "queue.SimpleQueue[tuple[Any, Any]]") -> None:
+        """In a thread: take (task, seconds) until there is None, and give (task, result, `Failure`, or what ends the run)."""
+        while (item := waiting.get()) is not None and not self.is_stopped:
+            task, seconds = item
+            try:
+                result = self.result(task, seconds)
+            except BaseException as error:
+                result = error
+            done.put((task, result))
+
+    def result(self, task: Any, seconds: float) -> Any:
+        if self.process is None or not self.process.is_alive():
+            self._start()
+        is_over_time = threading.Event()
+
+        def end() -> None:
+            is_over_time.set()
+            self.process.kill()
+
+        limit = threading.Timer(seconds, end)
+        limit.daemon = True
+        limit.start()
+        try:
+            self.connection.send(task)
+            return self.connection.recv()
+        except (EOFError, OSError):  # it has ended
+            if is_over_time.is_set():
+                return Failure("TimeLimit", f"took more than {seconds:g} seconds; --timeout_seconds allows more")
+            self.process.join(SECONDS_TO_END)
+            return Failure("ProcessDied", f"the process that read it ended with {_end_of(self.process.exitcode)}")
+        finally:
+            limit.cancel()
+
+    def _start(self) -> None:
+        """Raises: `RunError` where processes end before they take a task, `OSError` where there can be none."""
+        for _ in range(STARTS):
+            self.connection, its_end = self.context.Pipe()
+            self.process = self.context.Process(target=_serve, args=(its_end, self.function), daemon=True)
+            with its_end, START:
+                self.process.start()
+            if self.is_stopped:
+                self.process.kill()
+            try:
+                self.connection.recv()
+                return
+            except (EOFError, OSError):
+                self.connection.close()
+        raise RunError("the worker processes end as soon as they start; is there enough memory?")
+
+    def stop(self) -> None:
+        self.is_stopped = True
+        if self.process is not None and self.process.pid:
+            self.process.kill()
+
+
+START = threading.Lock()  # multiprocessing starts one process at a time
 
 
 def _worker_context(shared_import: str | None) -> multiprocessing.context.BaseContext:
@@ -109,7 +162,7 @@ def _worker_context(shared_import: str | None) -> multiprocessing.context.BaseCo
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["__main__", "utils.video.opening", "utils.pipeline.fork_server", *filter(None, [shared_import])]
+        ["__main__", "utils.video.opening", *filter(None, [shared_import])]
     )
     if len(os.fsencode(tempfile.gettempdir())) > LONGEST_TMPDIR:
         before, tempfile.tempdir = tempfile.tempdir, "/tmp"
@@ -128,28 +181,35 @@ def _worker_context(shared_import: str | None) -> multiprocessing.context.BaseCo
     return context
 
 
-def _outcome(future: concurrent.futures.Future, seconds: float) -> Any:
+def _serve(connection: multiprocessing.connection.Connection, function: Callable[[Any], Any]) -> None:
+    """In a worker."""
+    _start_worker()
+    connection.send("ready")
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        connection.send(call(function, task))
+
+
+def call(function: Callable[[Any], Any], task: Any) -> Any:
+    """What a task gives, its `Failure`, or the exception that ends the run."""
     try:
-        return future.result()
+        return function(task)
     except VideoError as error:
         return Failure("VideoError", str(error))
-    except concurrent.futures.TimeoutError:
-        return Failure("TimeLimit", f"took more than {seconds:g} seconds; --timeout_seconds allows more")
-    except pebble.ProcessExpired as error:
-        ended = (
-            f"signal {-error.exitcode} ({signal.strsignal(-error.exitcode)})"
-            if error.exitcode < 0
-            else f"exit code {error.exitcode}"
-        )
-        return Failure("ProcessDied", f"the process that read it ended with {ended}")
-    except (UsageError, RunError):
-        raise
+    except (UsageError, RunError) as error:
+        return error
     except Exception as error:  # one video of a new kind must not end a run of a million
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):  # of no input
-            raise
-        # pebble gives the worker's traceback as the cause.
-        lines = "".join(traceback.format_exception(error.__cause__ or error)).strip(' \n"').splitlines()
+            return error
+        lines = "".join(traceback.format_exception(error)).strip().splitlines()
         return Failure(type(error).__name__, "\n".join([str(error), *lines[-TRACEBACK_LINES:]]), unexpected=True)
+
+
+def _end_of(code: int | None) -> str:
+    return f"signal {-code} ({signal.strsignal(-code)})" if code and code < 0 else f"exit code {code}"
 
 
 def _start_worker() -> None:
