@@ -8,7 +8,6 @@ whatever moment, can leave no lock held and no message half read that the others
 import errno
 import multiprocessing
 import multiprocessing.connection
-import multiprocessing.context
 import multiprocessing.util
 import os
 import queue
@@ -54,7 +53,7 @@ def work(
     """
     tasks = iter(tasks)
     context = _worker_context(shared_import if n_jobs > 1 else None)
-    waiting, done = queue.SimpleQueue[Any](), queue.SimpleQueue[tuple[Any, Any]]()
+    waiting, done = queue.SimpleQueue(), queue.SimpleQueue()
     workers = [Worker(function, context) for _ in range(n_jobs)]
     threads = [threading.Thread(target=worker.serve, args=(waiting, done), daemon=True) for worker in workers]
     for thread in threads:
@@ -88,18 +87,18 @@ def work(
 class Worker:
     """A process that calls `function` for one task after the other, and is started anew where it ended."""
 
-    def __init__(self, function: Callable[[Any], Any], context: multiprocessing.context.BaseContext):
+    def __init__(self, function: Callable[[Any], Any], context: Any):
         self.function, self.context = function, context
         self.process: Any = None
         self.is_stopped = False
 
-    def serve(self, waiting: "queue.SimpleQueue[Any]", done: "queue.SimpleQueue[tuple[Any, Any]]") -> None:
+    def serve(self, waiting: queue.SimpleQueue, done: queue.SimpleQueue) -> None:
         """In a thread: take (task, seconds) until there is None, and give (task, result, `Failure`, or what ends the run)."""
         while (item := waiting.get()) is not None and not self.is_stopped:
             task, seconds = item
             try:
                 result = self.result(task, seconds)
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 (`work` raises it)
                 result = error
             done.put((task, result))
 
@@ -151,7 +150,7 @@ class Worker:
 START = threading.Lock()  # multiprocessing starts one process at a time
 
 
-def _worker_context(shared_import: str | None) -> multiprocessing.context.BaseContext:
+def _worker_context(shared_import: str | None) -> Any:
     """Processes forked from a server that has imported what reads videos, or, without fork, freshly started.
 
     The server is started in the project's folder: until Python 3.14 it imports what it preloads from the working
@@ -161,9 +160,7 @@ def _worker_context(shared_import: str | None) -> multiprocessing.context.BaseCo
     if not hasattr(os, "fork"):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["__main__", "utils.video.opening", *filter(None, [shared_import])]
-    )
+    context.set_forkserver_preload(["__main__", "utils.video.opening", *filter(None, [shared_import])])
     if len(os.fsencode(tempfile.gettempdir())) > LONGEST_TMPDIR:
         before, tempfile.tempdir = tempfile.tempdir, "/tmp"
         multiprocessing.util.get_temp_dir()  # remembered: the sockets' folder
@@ -201,7 +198,7 @@ def call(function: Callable[[Any], Any], task: Any) -> Any:
         return Failure("VideoError", str(error))
     except (UsageError, RunError) as error:
         return error
-    except Exception as error:  # one video of a new kind must not end a run of a million
+    except Exception as error:  # noqa: BLE001 (one video of a new kind must not end a run of a million)
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):  # of no input
             return error
         lines = "".join(traceback.format_exception(error)).strip().splitlines()
