@@ -99,9 +99,11 @@ def unchanged_sizes(folder: str | None, since: float) -> Callable[[str], int]:
 
         return size_behind_url
 
+    root = locate("", folder)
+
     def size(path: str) -> int:
         try:
-            found = os.stat(locate(path, folder))
+            found = os.stat(os.path.join(root, path))
         except (OSError, ValueError):
             return GONE
         # Also the time of a rename, or of a copy that keeps the time of its content.
@@ -169,6 +171,15 @@ def last_checked(path: str | os.PathLike) -> float:
     found = settings_of(path).get("checked")
     # One in the future is of a clock that was set back since: then nothing is known of times.
     return found if isinstance(found, (int, float)) and found <= time.time() + CLOCK_SECONDS else 0.0
+
+
+def is_made_of(path: str, inputs: Mapping[str, str]) -> bool:
+    """Whether a result file, finished or not, holds results of these inputs and of nothing else, so that none of them has to be held against
+    its row.
+    """
+    settings, file = settings_of(path), local_path(path)
+    is_alone = not part_files(file) and not file.with_suffix(".aside.jsonl").exists()
+    return is_alone and inputs in (settings.get("inputs"), settings.get("at_work_on"))
 
 
 def begun_with(saved_path: str, overwrite: bool, setting: str, new: Any, old: Any = None) -> Any:

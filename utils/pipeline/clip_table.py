@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from utils.errors import UsageError
-from utils.pipeline.ancestry import CLIP_COLUMNS, check_inputs, fingerprint, settings_of
+from utils.pipeline.ancestry import CLIP_COLUMNS, check_inputs, fingerprint, is_checked, settings_of
 from utils.pipeline.condition import name, text
 from utils.pipeline.row_list import Rows, rows_in
 from utils.rows import rows_of
@@ -33,7 +33,8 @@ ORIGIN = """CASE WHEN {0} IS NULL THEN -1 WHEN {0}[2] = '-' THEN 0 ELSE coalesce
 
 class ClipTable:
     """The clips of a list by their numbers. `is_first`: false for a row that repeats a path; `own`: the values of columns that are the
-    list's own, or of the last score file that has them where the list lacks them, and `has`, where they are known.
+    list's own, or of the last score file that has them where the list lacks them, and `has`, where they are known. `renamed`: the paths, by
+    number, that may be spelled in another way in score files, as they are there.
 
     Tables in DuckDB: `clips` (number, key: a hash of the path's JSON text); `read`, a file's rows while it is read (see `_read`).
 
@@ -67,7 +68,8 @@ class ClipTable:
         check_inputs(file, may_be_unfinished=True)
         lacking = [column for column, has in self.has.items() if not has.all() and column not in columns]
         wanted = [*columns, *lacking]
-        self._read(rows_in(file), wanted, dict.fromkeys(columns, SCORES))
+        is_from_list = self._is_made_from_list(file)
+        self._read(rows_in(file), wanted, dict.fromkeys(columns, SCORES), with_origin=not is_from_list)
         picked = ", ".join(["number", "row", "origin", *_values(wanted)])
         found = self.db.execute(f"SELECT {picked} FROM clips JOIN read USING (key)").fetchnumpy()
         if len(found["number"]) and np.bincount(found["number"]).max() > 1:  # of several rows of a clip the last counts
@@ -76,7 +78,7 @@ class ClipTable:
             found = {column: values[last] for column, values in found.items()}
         number = found["number"]
         is_of_clip = np.ones(len(number), bool)
-        if not self._is_made_from_list(file):
+        if not is_from_list:
             is_of_clip = (found["origin"] < 0) | (found["origin"] == self._ancestry()[number])
         number = number[is_of_clip]
         at = np.full(len(self.is_first), -1, np.int32)
@@ -111,7 +113,13 @@ class ClipTable:
             self.rows.scan(CLIP_COLUMNS, quiet=True)
         return self.rows.ancestry
 
-    def _read(self, rows: Rows, columns: Sequence[str], required: Mapping[str, Kind] | None = None) -> None:
+    def _read(
+        self,
+        rows: Rows,
+        columns: Sequence[str],
+        required: Mapping[str, Kind] | None = None,
+        with_origin: bool = False,
+    ) -> None:
         """Make the table `read` of a file's rows: row, counted from 0; key; odd, the path's JSON text where it may not be the path that
         score files name; origin; v0, v1, … the values of `columns`, NULL where there is none.
 
@@ -120,7 +128,7 @@ class ClipTable:
         import duckdb
 
         try:
-            self._make_read(rows, columns, required)
+            self._make_read(rows, columns, required, with_origin)
             return
         except duckdb.Error as error:
             reason = str(error).splitlines()[0]
@@ -129,13 +137,15 @@ class ClipTable:
             rows_of(rows.path if rows.temporary else rows.name, tuple(known), known), rows.name, column=rows.column
         )
         try:  # what Python has read and written again
-            self._make_read(copy, columns, required)
+            self._make_read(copy, columns, required, with_origin)
         except duckdb.Error:
             raise UsageError(f"{rows.name} cannot be read: {reason}") from None
 
-    def _make_read(self, rows: Rows, columns: Sequence[str], required: Mapping[str, Kind] | None) -> None:
+    def _make_read(
+        self, rows: Rows, columns: Sequence[str], required: Mapping[str, Kind] | None, with_origin: bool
+    ) -> None:
         sources = ["frame_size" if column == "pixels" else column for column in columns]
-        names = list(dict.fromkeys([rows.column, "made_from", *sources]))
+        names = list(dict.fromkeys([rows.column, *(["made_from"] if with_origin else []), *sources]))
         texts = ", ".join(f"{name(column)}::VARCHAR AS c{i}" for i, column in enumerate(names))
         kinds = ", ".join(f"{text(column)}: 'JSON'" for column in names)
         source = f"read_json({text(str(rows.path))}, format='newline_delimited', records=true, maximum_object_size=67108864, columns={{{kinds}}})"
@@ -144,11 +154,12 @@ class ClipTable:
             for i, (column, origin) in enumerate(zip(columns, sources))
         )
         picked = "".join(f", {v}" for v in _values(columns))
-        is_sure = [f"coalesce({IS_PATH}, false)"]
+        # Paths that a script has written were looked at then.
+        is_sure = ["c0 IS NOT NULL" if is_checked(rows.name) else f"coalesce({IS_PATH}, false)"]
         in_range = "abs({0}) <= 1e15 OR isnan({0})" if required else "{0} BETWEEN 0 AND 1e15"
         is_sure += [f"coalesce({in_range.format(v)}, false)" for v in _values(columns)]
         self.db.execute(
-            f"CREATE OR REPLACE TABLE read AS SELECT row, hash(c0) AS key, {ORIGIN.format('c1')} AS origin, "
+            f"CREATE OR REPLACE TABLE read AS SELECT row, hash(c0) AS key, {ORIGIN.format('c1') if with_origin else -1} AS origin, "
             f"CASE WHEN {'false' if required else _may_be_odd(rows.folder)} THEN c0 END AS odd, {' AND '.join(is_sure)} AS is_sure{picked} "
             f"FROM (SELECT *{values} FROM (SELECT row_number() OVER () - 1 AS row, {texts} FROM {source}))"
         )
@@ -160,8 +171,9 @@ class ClipTable:
     def _rename(self) -> None:
         """Give paths that are spelled in another way than in score files the keys that they have there."""
         odd = self.db.execute("SELECT row, odd FROM read WHERE odd IS NOT NULL").fetchall()
+        self.renamed = {number: self.rows.relative(json.loads(path)) for number, path in odd}
         if odd:
-            self._load("renamed", ((number, self.rows.relative(json.loads(path))) for number, path in odd))
+            self._load("renamed", self.renamed.items())
             self.db.execute(
                 "UPDATE clips SET key = hash(to_json(path)::VARCHAR) FROM renamed WHERE clips.number = renamed.number"
             )

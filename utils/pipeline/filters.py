@@ -6,9 +6,8 @@ rows are read of the clips alone that pass.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -20,11 +19,11 @@ from utils.errors import UsageError
 from utils.pipeline.ancestry import PROVENANCE, is_checked
 from utils.pipeline.clip_table import ClipTable
 from utils.pipeline.condition import connection, is_true_of, parse_condition
-from utils.pipeline.lines import LineReader, Lines
+from utils.pipeline.lines import Lines
 from utils.pipeline.row_list import Rows, rows_in
-from utils.rows import is_unusual, parse_row, rows_of
-from utils.rows.columns import SIZE, TEXT, check_row, is_of, row_decoder
-from utils.video_utils import prefix_inside, relative_to
+from utils.rows import checked_row, parse_row, rows_of
+from utils.rows.columns import SIZE, TEXT, Decoder, is_of, is_unusual
+from utils.video_utils import relative_to
 
 SLACK = 1e-3  # seconds by which a duration may miss its bound: timecodes are written to the millisecond
 KEPT = -1  # in place of a reason
@@ -53,14 +52,12 @@ class FilterResult:
         include: str | None = None,
     ):
         self.rows, self.filters, self.where = rows, list(filters), where
-        inside = prefix_inside(rows.folder)
-        self.inside = inside and f'"{inside}'.encode()
         self.files = list(dict.fromkeys([*(f.file for f in self.filters if f.file), *columns_from]))
         self.reasons = [reason for f in self.filters for reason in f.reasons()] + ["where", "excluded"]
         own = [f.column for f in self.filters if not f.file]
         with connection() as db:
             clips = ClipTable(db, rows, own)
-            self.is_clip = clips.is_first
+            self.is_clip, self.renamed = clips.is_first, clips.renamed
             self.code = np.full(len(self.is_clip), KEPT, np.int16)
             self.value = np.full(len(self.is_clip), np.nan)
             self.at: dict[
@@ -88,6 +85,11 @@ class FilterResult:
             for marks, mark in ((include, "star"), (exclude, "drop")):
                 if marks:
                     self._mark(clips, marks, mark)
+
+    @cached_property
+    def lines(self) -> Lines:
+        """Of the list."""
+        return Lines.of(self.rows.file)
 
     @property
     def count(self) -> int:
@@ -134,7 +136,7 @@ class FilterResult:
         """The columns that the files have, in their first rows or in all."""
         columns: dict[str, None] = {}
         for rows in [*map(rows_in, self.files), self.rows]:
-            for line in islice(Lines().take(rows.file), first_rows):
+            for line in Lines.first(rows.file, first_rows):
                 columns |= dict.fromkeys(_raw([line])[0])
         found = [column for column in columns if column not in PROVENANCE]
         return [*found, *(["pixels"] if "frame_size" in columns and "pixels" not in columns else [])]
@@ -164,54 +166,42 @@ class FilterResult:
     def _merged(self, numbers: np.ndarray) -> Iterator[dict[str, Raw]]:
         """The rows of clips with those of their score files."""
         files = [rows_in(file) for file in self.files]
-        sources = [(LineReader(rows.path), self.at[file]) for rows, file in zip(files, self.files)]
-        own, pixels = LineReader(self.rows.path), _Pixels()
-        check = None if is_checked(self.rows.name) else row_decoder({self.rows.column: str})
+        sources = [(Lines.of(rows.file), self.at[file]) for rows, file in zip(files, self.files)]
+        own, pixels = self.lines, _Pixels()
+        check = None if is_checked(self.rows.name) else Decoder({self.rows.column: str}, is_close=is_unusual)
         for begin in range(0, len(numbers), BATCH):
             chosen = numbers[begin : begin + BATCH]
-            lists = [reader.lines(at[chosen]) for reader, at in sources]
-            for number, line, *others in zip(chosen, own.lines(chosen), *lists):
+            lists = [lines.read(at[chosen]) for lines, at in sources]
+            for number, line, *others in zip(chosen.tolist(), own.read(chosen), *lists):
                 row: dict[str, Raw] = {}
                 *scores, clip = _raw([*others, line])
                 for score in scores:
                     row |= score
                 row.pop("made_from", None)  # of the scores; a clip's own says which shot it is of
-                if check:
-                    self._check(line, check, number)
+                if check and not check.row(line):
+                    checked_row(line, f"{self.rows.name}: line {number + 1}", {})
                 row |= clip
                 row.pop("stamp", None)
-                row["video_path"] = self._relative(row[self.rows.column])
+                row["video_path"] = self._path(number, row[self.rows.column])
                 if "frame_size" in row:
                     row["pixels"] = pixels[bytes(row["frame_size"])]
                 yield row
 
-    def _check(self, line: bytes, decode: Callable[[bytes], tuple], number: int) -> None:
-        """Raises: `UsageError` where a line of the list is malformed."""
-        with suppress(msgspec.MsgspecError, RecursionError):
-            decode(line)
-            if not is_unusual(line):
-                return
-        where = f"{self.rows.name}: line {number + 1}"
-        check_row(parse_row(line, where), where)
-
-    def _relative(self, path: Raw) -> Raw:
-        """The JSON text of a path as score files name it. Most are left as they are, which a look at the bytes tells."""
-        text = bytes(path)
-        is_odd = b"//" in text or b"./" in text or b"\\" in text or text[1] in b"/." or text[-2] in b"/."
-        if is_odd or self.inside is None or (self.inside and text.startswith(self.inside)):
-            return Raw(json.dumps(self.rows.relative(msgspec.json.decode(text)), ensure_ascii=False).encode())
-        return path
+    def _path(self, number: int, path: Raw) -> Raw:
+        """The JSON text of a clip's path as score files have it."""
+        renamed = self.renamed.get(number) if self.renamed else None
+        return path if renamed is None else Raw(json.dumps(renamed, ensure_ascii=False).encode())
 
     def dropped_lines(self) -> Iterator[bytes]:
         """The others, as lines: video_path, reason, value."""
         reasons, where = [json.dumps(reason, ensure_ascii=False) for reason in self.reasons], len(self.reasons) - 2
-        reader, dropped = LineReader(self.rows.path), np.flatnonzero((self.code != KEPT) & self.is_clip)
+        dropped = np.flatnonzero((self.code != KEPT) & self.is_clip)
         path_alone = msgspec.defstruct("Path", [("path", Raw)], rename={"path": self.rows.column})
         decode: Any = msgspec.json.Decoder(path_alone).decode
         for begin in range(0, len(dropped), BATCH):
             part = dropped[begin : begin + BATCH]
             codes, values = self.code[part].tolist(), self.value[part].tolist()
-            for number, line, code, value in zip(part.tolist(), reader.lines(part), codes, values):
+            for number, line, code, value in zip(part.tolist(), self.lines.read(part), codes, values):
                 try:
                     path = decode(line).path
                 except msgspec.MsgspecError:
@@ -224,7 +214,7 @@ class FilterResult:
                         "null" if code % 3 == 0 else f"{value:.0f}" if is_whole else "NaN" if is_nan else f"{value!r}"
                     )
                 rest = f', "reason": {reasons[code]}, "value": {shown}}}\n'.encode()
-                yield b'{"video_path": %b%b' % (bytes(self._relative(path)), rest)
+                yield b'{"video_path": %b%b' % (bytes(self._path(number, path)), rest)
 
 
 class _Templates(dict[tuple[str, ...], bytes]):

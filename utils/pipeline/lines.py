@@ -1,16 +1,21 @@
-"""Lines of files by their numbers. Of each, memory holds where it begins: eight bytes."""
+"""Lines of files by their numbers. Of each, memory holds where it begins and how long it is: twelve bytes."""
 
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, overload
+from typing import BinaryIO
 
 import numpy as np
 
 from utils.rows import atomic_write, is_torn
+from utils.rows.columns import Decoder
 
-PIECE = 1 << 24  # bytes that are copied at once
+PIECE = 1 << 21  # bytes that are looked at at once
+GAP = 1 << 12  # bytes between two lines that are read with them
+BATCH = 4_000  # lines that are in memory at once
 
 
 def end_of_lines(file: BinaryIO) -> int:
@@ -26,110 +31,121 @@ def end_of_lines(file: BinaryIO) -> int:
     return size - len(line) if line and is_torn(line) else size
 
 
-class Lines(Sequence[bytes]):
-    """The lines of files, one file after the other; blank lines are none."""
+def as_numpy(values: array) -> np.ndarray:
+    return np.frombuffer(values, values.typecode) if values else np.zeros(0, values.typecode)
+
+
+class Lines:
+    """The lines of files, one file after the other; blank lines are none, and neither is a last one that a kill tore."""
 
     def __init__(self) -> None:
         self.files: list[BinaryIO] = []
-        self.ends: list[int] = []
-        self.starts = np.zeros(0, np.int64)
-        self.blank = 0  # lines that were none
         self.firsts = [0]  # the number of each file's first line, then how many lines there are
+        self.begins, self.lengths = np.zeros(0, np.int64), np.zeros(0, np.int32)
 
-    def take(self, file: BinaryIO, begin: int = 0) -> Iterator[bytes]:
-        """Take in the lines of a file, from an offset on, and give each as it is read; a torn last line is none."""
-        starts, end = array("q"), end_of_lines(file)
-        file.seek(begin)
-        for line in file:
-            if begin >= end:
-                break
-            if not line.isspace():
-                starts.append(begin)
-                yield line
-            else:
-                self.blank += 1
-            begin += len(line)
-        self.files.append(file)
-        self.ends.append(end)  # a file that grows meanwhile is taken in again from there
-        self.starts = np.concatenate([self.starts, np.frombuffer(starts, np.int64)]) if starts else self.starts
-        self.firsts.append(len(self.starts))
+    @classmethod
+    def of(cls, file: BinaryIO) -> "Lines":
+        """Those of a whole file."""
+        lines = cls()
+        deque(lines.take(file), 0)
+        return lines
+
+    @classmethod
+    def first(cls, file: BinaryIO, count: int | None) -> Iterator[bytes]:
+        """The first of a file, or all, without a look at the others."""
+        pieces = cls().take(file)
+        lines = (piece[start:stop] for piece, *places in pieces for start, stop in zip(*places))
+        return islice(lines, count)
 
     def __len__(self) -> int:
         return self.firsts[-1]
 
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[bytes]: ...
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        return b"".join(self._between(index, index))
+    def take(self, file: BinaryIO, begin: int = 0) -> Iterator[tuple[bytes, np.ndarray, np.ndarray]]:
+        """Take in the lines of a file, from an offset on. Gives pieces of it while they are read: bytes, where each line begins in them, and
+        where the next does."""
+        begins, lengths = [self.begins], [self.lengths]
+        at, end, size = begin, end_of_lines(file), PIECE
+        while at < end:
+            piece = os.pread(file.fileno(), min(size, end - at), at)
+            whole = len(piece) if at + len(piece) >= end else piece.rfind(b"\n") + 1
+            if not whole:  # a line that is longer than a piece
+                size *= 2
+                continue
+            piece, size = piece[:whole], PIECE
+            starts, stops = self._lines_in(piece)
+            begins.append(at + starts)
+            lengths.append((stops - starts).astype(np.int32))
+            yield piece, starts, stops
+            at += whole
+        self.files.append(file)
+        self.begins, self.lengths = np.concatenate(begins), np.concatenate(lengths)
+        self.firsts.append(len(self.begins))
 
-    def _between(self, first: int, last: int) -> Iterator[bytes]:
-        """The bytes from one line to another of the same file."""
-        number = int(np.searchsorted(self.firsts, first, "right")) - 1
-        file, at = self.files[number].fileno(), int(self.starts[first])
-        is_end = last + 1 == self.firsts[number + 1]
-        end = self.ends[number] if is_end else int(self.starts[last + 1])
-        while at < end and (piece := os.pread(file, min(end - at, PIECE), at)):
-            yield piece
-            at += len(piece)
+    @staticmethod
+    def _lines_in(piece: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """Where each line begins, and where the next does."""
+        read = np.frombuffer(piece, np.uint8)
+        stops = np.flatnonzero(read == ord("\n")) + 1
+        if not len(stops) or stops[-1] < len(read):
+            stops = np.append(stops, len(read))
+        starts = np.append(0, stops[:-1])
+        is_blank = read[starts] <= ord(" ")
+        for place in np.flatnonzero(is_blank):
+            is_blank[place] = not piece[starts[place] : stops[place]].strip()
+        return starts[~is_blank], stops[~is_blank]
 
-    def write(self, path: Path, order: np.ndarray) -> None:
-        """Write the lines with these numbers, in this order; neighbours that stay neighbours go as one piece."""
-        begins_file = np.zeros(len(self) + 1, bool)
-        begins_file[self.firsts] = True
-        is_first = begins_file[order]
-        is_first[:1] = True
-        is_first[1:] |= np.diff(order) != 1
-        begins = np.flatnonzero(is_first)
-        with atomic_write(path) as temporary, open(temporary, "wb") as out:
-            for begin, end in zip(begins, np.append(begins[1:], len(order)), strict=False):
-                out.writelines(self._between(int(order[begin]), int(order[end - 1])))
+    def decode(
+        self, file: BinaryIO, decoder: Decoder, judge: Callable[[bytes, int], dict], begin: int = 0
+    ) -> Iterator[list]:
+        """Take in the lines of a file and give their rows, many at a time; `judge(line, number)` gives, or refuses, a row that the
+        decoder does not take at once, from its line in the file.
+        """
+        line_number = 1
+        for piece, starts, stops in self.take(file, begin):
+            rows = decoder.rows(piece)
+            if rows is None or len(rows) != len(starts):
+                rows, at, number = [], 0, line_number
+                for start, stop in zip(starts.tolist(), stops.tolist()):
+                    number, at, line = number + piece.count(b"\n", at, start), start, piece[start:stop]
+                    rows.append(decoder.row(line) or decoder.of(judge(line, number)))
+            line_number += piece.count(b"\n")
+            yield rows
 
-
-class LineReader:
-    """Lines of one file by their numbers, many at a time: neighbours by one read."""
-
-    GAP = 1 << 15  # bytes between two lines that are read with them
-
-    def __init__(self, path: Path):
-        self.file = open(path, "rb")
-        starts, blank, at, begins = [np.zeros(0, np.int64)], [], 0, True
-        while piece := self.file.read(PIECE >> 2):
-            read = np.frombuffer(piece, np.uint8)
-            found = np.flatnonzero(read == ord("\n")) + 1
-            found = np.concatenate([np.zeros(int(begins), np.int64), found[found < len(read)]])
-            starts.append(found + at)
-            blank += [found[read[found] <= ord(" ")] + at]
-            at, begins = at + len(piece), read[-1] == ord("\n")
-        self.starts = np.concatenate(starts)
-        self.stops = np.append(self.starts[1:], at)
-        is_none = [start for start in np.concatenate(blank or [self.starts[:0]]).tolist() if self._is_blank(start)]
-        if is_none:
-            kept = ~np.isin(self.starts, is_none)
-            self.starts, self.stops = self.starts[kept], self.stops[kept]
-
-    def _is_blank(self, start: int) -> bool:
-        self.file.seek(start)
-        return not self.file.readline().strip()
-
-    def lines(self, numbers: np.ndarray) -> list[bytes]:
-        """The lines with these numbers, b"" for a negative one."""
+    def read(self, numbers: np.ndarray) -> list[bytes]:
+        """The lines with these numbers, b"" for a negative one; neighbours by one read."""
         found = [b""] * len(numbers)
         order = np.argsort(numbers, kind="stable")
         order = order[np.searchsorted(numbers[order], 0) :]
-        starts, stops = self.starts[numbers[order]], self.stops[numbers[order]]
-        ends = np.flatnonzero(starts[1:] - stops[:-1] > self.GAP) + 1
-        for first, last in zip([0, *ends.tolist()], [*ends.tolist(), len(order)]):
-            if first == last:
-                continue
-            begin = int(starts[first])
-            piece = os.pread(self.file.fileno(), int(stops[last - 1]) - begin, begin)
-            places = zip(
-                order[first:last].tolist(), (starts[first:last] - begin).tolist(), (stops[first:last] - begin).tolist()
-            )
-            for place, start, stop in places:
-                found[place] = piece[start:stop]
+        lines = numbers[order]
+        for file, first, last in zip(self.files, self.firsts, self.firsts[1:]):
+            begin, end = np.searchsorted(lines, [first, last]).tolist()
+            if begin < end:
+                self._read(file, lines[begin:end], order[begin:end], found)
         return found
+
+    def _read(self, file: BinaryIO, lines: np.ndarray, places: np.ndarray, found: list[bytes]) -> None:
+        begins = self.begins[lines]
+        ends = begins + self.lengths[lines]
+        cuts = [0, *(np.flatnonzero(begins[1:] - ends[:-1] > GAP) + 1).tolist(), len(lines)]
+        for first, last in zip(cuts, cuts[1:]):
+            begin, end = int(begins[first]), int(ends[last - 1])
+            piece = os.pread(file.fileno(), end - begin, begin)
+            part = slice(first, last)
+            spans = zip(places[part].tolist(), (begins[part] - begin).tolist(), (ends[part] - begin).tolist())
+            for place, start, stop in spans:
+                found[place] = piece[start:stop]
+
+    def __getitem__(self, number: int) -> bytes:
+        return self.read(np.array([range(len(self))[number]]))[0]
+
+    def in_batches(self, numbers: np.ndarray) -> Iterator[bytes]:
+        """The lines with these numbers, in this order."""
+        for begin in range(0, len(numbers), BATCH):
+            yield from self.read(numbers[begin : begin + BATCH])
+
+    def write(self, path: Path, order: np.ndarray) -> None:
+        """Write the lines with these numbers, in this order."""
+        with atomic_write(path) as temporary, open(temporary, "wb") as out:
+            lines = self.in_batches(order)
+            while batch := b"".join(islice(lines, BATCH)):
+                out.write(batch)

@@ -5,15 +5,14 @@ from array import array
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from utils.pipeline.ancestry import as_number
-from utils.pipeline.lines import Lines
+from utils.pipeline.lines import Lines, as_numpy
 from utils.pipeline.row_list import Rows
-from utils.rows import WRITERS, check_has, parse_row, rows_of
-from utils.rows.columns import KEYS, PATH, check_row, row_decoder
+from utils.rows import WRITERS, checked_row, rows_of
+from utils.rows.columns import PATH, Decoder
 
 NO_STAMP, LOOK = -3, -4  # in place of a size: rows until 0.3 have no stamp; the content must be looked at
 
@@ -49,43 +48,28 @@ class MatchedResults:
             file = Rows.of(rows_of(path, (self.key, "video_path"), resumed=True)).file
         else:
             file = open(path, "rb")
-        wanted = {"video_path": PATH.type, self.key: PATH.type, "made_from": str}
-        wanted |= {self.content_column: str} if self.content_column else {}
-        decode, names = row_decoder(wanted), list(wanted)
-        keys, own, sizes, ancestry = array("q"), array("q"), array("q"), array("I")
-        has_own, needs_sizes = self.key != "video_path", len(self.rows.sizes) > 0
-        for number, line in enumerate(self.lines.take(file, begin), 1):
-            try:
-                values = decode(line)
-            except (msgspec.MsgspecError, RecursionError):
-                values = (UNSET,)
-            if values[0] is UNSET or (has_own and values[1] is UNSET):
-                values = self._checked(line, f"{path}: line {number}", names)
-            made = values[names.index("made_from")]
-            ancestor, _, stamp = made.partition(" ") if made is not UNSET else ("", "", "")
-            keys.append(hash(values[1] if has_own else values[0]))
-            ancestry.append(as_number(ancestor))
-            if has_own:
-                own.append(hash(values[0]))
-            if needs_sizes:
-                size = stamp.partition(" ")[2]
-                has_content = self.content_column and values[-1] is not UNSET
-                sizes.append(
-                    int(size) if size.isdecimal() and not aside else LOOK if stamp or has_content else NO_STAMP
-                )
-        found = np.frombuffer(keys, np.int64) if keys else np.zeros(0, np.int64)
-        self.keys = np.append(self.keys, found)
-        self.row = np.append(self.row, self.numbers(found))
-        self.names = np.append(self.names, np.array(own, np.int64))
-        self.sizes = np.append(self.sizes, np.array(sizes, np.int64))
-        self.ancestry = np.append(self.ancestry, np.array(ancestry, np.uint32))
+        kinds, content = {self.key: PATH, "video_path": PATH}, self.content_column or "made_from"
+        decoder = Decoder({column: PATH.type for column in kinds} | {"made_from": str, content: str}, len(kinds))
+        values_of = decoder.values_of([self.key, "video_path", "made_from", content])
+        keys, names, sizes, ancestry = array("q"), array("q"), array("q"), array("I")
+        has_names, needs_sizes = self.key != "video_path", len(self.rows.sizes) > 0
 
-    def _checked(self, line: bytes, where: str, names: list[str]) -> tuple:
-        """The values of a row that a decoder did not take at once."""
-        row = parse_row(line, where)
-        check_row(row, where, KEYS)
-        check_has(row, (self.key, "video_path"), where)
-        return tuple([row.get(name, UNSET) for name in names])
+        def judge(line: bytes, number: int) -> dict:
+            return checked_row(line, f"{path}: line {number}", kinds)
+
+        for rows in self.lines.decode(file, decoder, judge, begin):
+            values = list(map(values_of, rows))
+            keys.extend([hash(key) for key, _, _, _ in values])
+            ancestry.extend([as_number(made.partition(" ")[0]) if made is not UNSET else 0 for _, _, made, _ in values])
+            if has_names:
+                names.extend([hash(name) for _, name, _, _ in values])
+            if needs_sizes:
+                has_content = bool(self.content_column)
+                sizes.extend([_size(made, has_content and c is not UNSET, aside) for _, _, made, c in values])
+        self.keys = np.append(self.keys, as_numpy(keys))
+        self.row = np.append(self.row, self.numbers(as_numpy(keys)))
+        self.names, self.sizes = np.append(self.names, as_numpy(names)), np.append(self.sizes, as_numpy(sizes))
+        self.ancestry = np.append(self.ancestry, as_numpy(ancestry))
 
     def current(
         self,
@@ -97,7 +81,7 @@ class MatchedResults:
         """The lines that are results of the input as it is now, in its order, from line `first` on."""
         known = np.flatnonzero(self.row[first:] >= 0) + first
         of = self.row[known]
-        known = known[(self.ancestry[known] == self.rows.ancestry[of]) & ~is_filtered[of]]
+        known = known[self.rows.have(self.ancestry[known], of) & ~is_filtered[of]]
         if is_of_file and len(self.rows.sizes):
             known = known[self._of_files(known, is_of_file)]
         known = self.in_order(known)
@@ -105,7 +89,7 @@ class MatchedResults:
             return known
         begins = np.flatnonzero(np.append(True, np.diff(self.row[known]) != 0))
         groups = np.split(known, begins[1:])
-        whole = [group for group in groups if is_whole([json.loads(self.lines[int(i)]) for i in group])]
+        whole = [group for group in groups if is_whole([json.loads(line) for line in self.lines.read(group)])]
         return np.concatenate(whole) if whole else np.zeros(0, np.int64)
 
     def _of_files(self, known: np.ndarray, is_of_file: Callable[[str, str], bool]) -> np.ndarray:
@@ -113,8 +97,9 @@ class MatchedResults:
         the content.
         """
         fits = (self.sizes[known] == NO_STAMP) | (self.sizes[known] == self.rows.sizes[self.row[known]])
-        for place in np.flatnonzero(~fits):
-            result = json.loads(self.lines[int(known[place])])
+        unsure = np.flatnonzero(~fits)
+        for place, line in zip(unsure, self.lines.in_batches(known[unsure])):
+            result = json.loads(line)
             stamp = result.get("made_from", "").partition(" ")[2] or result.get(self.content_column or "", "")
             fits[place] = is_of_file(stamp, result["video_path"])
         return fits
@@ -142,3 +127,10 @@ class MatchedResults:
         _, from_end = np.unique(columns[:, ::-1], axis=1, return_index=True)
         last = np.sort(len(both) - 1 - from_end)
         return lines[last[last < len(lines)]]
+
+
+def _size(made_from: str | UnsetType, has_content: bool, aside: bool) -> int:
+    """The size that is in a stamp, where that need not be held against the content first."""
+    _, _, stamp = made_from.partition(" ") if made_from is not UNSET else ("", "", "")
+    size = stamp.partition(" ")[2]
+    return int(size) if size.isdecimal() and not aside else LOOK if stamp or has_content else NO_STAMP

@@ -20,6 +20,7 @@ from utils.pipeline.ancestry import (
     CLIP_COLUMNS,
     inputs_of,
     is_file_of,
+    is_made_of,
     last_checked,
     made_from,
     stamp_of,
@@ -33,6 +34,7 @@ from utils.pipeline.row_list import Rows
 from utils.pipeline.workers import seconds_for_file, work
 from utils.rows import refuse_overwriting
 from utils.video_utils import locate
+from utils.working_copies import local_path
 
 FIRST_ROWS, LAST_ROWS, LARGEST_SHARE = 20, 200, 0.1  # when unexpected errors are the rule: see `UnexpectedErrors`
 
@@ -134,13 +136,17 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
     refuse_overwriting({"--saved_path": options.saved_path}, {"--video_metadata_path": options.video_metadata_path})
     rows = rows if isinstance(rows, Rows) else Rows.of(rows)
     sizes = unchanged_sizes(options.video_folder, last_checked(options.saved_path)) if step.opens_video else None
-    rows.scan(step.depends_on, sizes)
     ranks = ranks or Ranks()
+    inputs: dict[str, str] = {}
+    depends_on: Sequence[str] | None = step.depends_on
+    if ranks.rank == 0:
+        inputs = inputs_of(local_path(options.saved_path), [options.video_metadata_path, *step.inputs])
+        depends_on = None if is_made_of(options.saved_path, inputs) else step.depends_on
+    rows.scan(depends_on, sizes)
     results = ResultFile(
         options.saved_path, step.settings, key=step.key, overwrite=options.overwrite, retry_errors=options.retry_errors,
         saved_freq=options.saved_freq, rank=ranks.rank, world=ranks.world,
     )  # fmt: skip
-    inputs = inputs_of(results.path, [options.video_metadata_path, *step.inputs]) if ranks.rank == 0 else {}
     is_filtered = ~rows.is_first
     if step.passing is not None:
         is_filtered = np.ones(len(rows), bool)
@@ -149,7 +155,7 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
     is_of_file = partial(_is_of_file, video_folder=options.video_folder) if step.opens_video else None
 
     def resume() -> ResumeState:
-        return results.resume(rows, is_filtered, step.is_whole, is_of_file, step.content_column)
+        return results.resume(rows, is_filtered, step.is_whole, is_of_file, step.content_column, inputs)
 
     state = resume() if ranks.rank == 0 else None
     ranks.agree_on([rows.digest()] if ranks.world > 1 else [])
@@ -164,8 +170,8 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
         print(f"{step.name}: {done:,} of {int(rows.is_first.sum()):,} done before, {due:,} due")
 
     # Shard first, then skip finished rows: the other order would write rows twice.
-    chunks = ranks.share(range(len(rows)))
-    tasks = (rows[number] for chunk in chunks for number in chunk if is_due[number])
+    chunks = map(np.asarray, ranks.share(range(len(rows))))
+    tasks = (row for chunk in chunks for row in rows.read(chunk[is_due[chunk]]))
     try:
         _do(step, tasks, due, results, options, ranks)
     finally:
@@ -174,7 +180,7 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
         state = results.merge(rows)
         if step.finish:
             results.rewrite(rows, step.finish)
-        results.finish(inputs)
+        results.finish()
         print(_closing_line(step, rows, is_filtered, state, options.saved_path))
         if state.errors and not state.finished.any():
             reasons = [str(error.get("message")).partition("\n")[0] for error in state.errors[:3]]

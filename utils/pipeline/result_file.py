@@ -24,7 +24,7 @@ from utils.rows import WRITERS, part_files, rows_of, sweep, write_rows
 from utils.working_copies import local_path, remove, sync, working_copy
 
 # Settings that are no choices: where clips are stored, which versions before 0.3 wrote down; what the file is made from, and by what.
-NO_CHOICES = {"output_folder", "inputs", "script", "checked"}
+NO_CHOICES = {"output_folder", "inputs", "script", "checked", "at_work_on"}
 
 
 def errors_of(path: str) -> str:
@@ -137,12 +137,14 @@ class ResultFile:
         is_whole: Callable[[list[dict]], bool] | None = None,
         is_of_file: Callable[[str, str], bool] | None = None,
         content_column: str | None = None,
+        inputs: Mapping[str, str] | None = None,
     ) -> ResumeState:
         """Find the results of `rows` as they are now, bring them into the order of the input, and put the others aside. Ranks but
         the first only look, once that is done.
 
         `is_whole(results of one row)` may refuse them. `is_of_file(stamp, video_path)`, where results are read from videos: whether
-        the file is still that; `content_column` holds its content where a stamp is missing.
+        the file is still that; `content_column` holds its content where a stamp is missing. `inputs`: which files the results are made from
+        (`ancestry.inputs_of`).
         """
         self._keep_lock()
         sync(self.path)
@@ -158,11 +160,15 @@ class ResultFile:
             self.matched.take(file)
         self.in_file = np.arange(len(self.aside), len(self.matched))
         self.is_filtered, self.is_of_file = is_filtered, is_of_file
-        had_results = self.matched.row[self.in_file]
+        had_results = np.zeros(len(rows), bool)
+        had_results[self.matched.row[self.in_file][self.matched.row[self.in_file] >= 0]] = True
         self._arrange(self.matched.current(is_filtered, is_of_file, is_whole))
+        self.inputs = dict(inputs or {})
+        if self.rank == 0:
+            write_settings(self.path, {**self.settings, "at_work_on": self.inputs}, None)
+            self._take_lock()  # of the file that is there now
         state = self._state(rows)
-        had_results = had_results[had_results >= 0]
-        state.outdated = len(np.unique(had_results[~(state.finished | is_filtered)[had_results]]))
+        state.outdated = int((had_results & ~(state.finished | is_filtered)).sum())
         return state
 
     def merge(self, rows: Rows) -> ResumeState:
@@ -184,12 +190,11 @@ class ResultFile:
 
     def rewrite(self, rows: Rows, change: Callable[[dict, dict], dict]) -> None:
         """Replace each result by `change(result, row)`, where that changes any."""
-        numbers = self.matched.row[self.in_file].tolist()
 
         def changed() -> Iterator[tuple[dict, dict]]:
-            for line, number in zip(self.in_file.tolist(), numbers):
-                before = json.loads(self.matched.lines[line])
-                yield before, change(before, rows[number])
+            lines, inputs = self.matched.lines.in_batches(self.in_file), rows.read(self.matched.row[self.in_file])
+            for before, row in zip(map(json.loads, lines), inputs):
+                yield before, change(before, row)
 
         if any(before != after for before, after in changed()):
             write_rows(self.path, (after for _, after in changed()))
@@ -198,9 +203,12 @@ class ResultFile:
         """Make the file hold the lines `current`, and put aside what it held beside them: on the first rank, for all. In an order in which a kill
         leaves a line twice, never lost.
         """
-        gone, before = np.setdiff1d(self.in_file, current), self.in_file
-        aside = self.matched.without_repeats(np.setdiff1d(np.append(self.aside, gone), current), current)
-        written, self.aside, self.in_file = np.append(self.aside, gone), aside, current
+        is_current, before = np.zeros(len(self.matched), bool), self.in_file
+        is_current[current] = True
+        gone = before[~is_current[before]]
+        written = np.append(self.aside, gone)
+        aside = self.matched.without_repeats(np.sort(written[~is_current[written]]), current)
+        self.aside, self.in_file = aside, current
         if self.rank:
             return
         if len(gone):
@@ -208,7 +216,7 @@ class ResultFile:
         parts = part_files(self.path)
         if parts or not np.array_equal(current, before):
             if self.path.suffix.lower() in WRITERS:
-                write_rows(self.path, (json.loads(self.matched.lines[int(i)]) for i in current))
+                write_rows(self.path, map(json.loads, self.matched.lines.in_batches(current)))
             else:
                 self.matched.lines.write(self.path, current)
             for part in parts:
@@ -231,7 +239,7 @@ class ResultFile:
                 continue
             ancestry, _, stamp = str(error.get("made_from") or "").partition(" ")
             is_same_file = not stamp or self.is_of_file is None or self.is_of_file(stamp, error["video_path"])
-            if as_number(ancestry) == rows.ancestry[number] and is_same_file:
+            if is_same_file and rows.have(np.array([as_number(ancestry)]), np.array([number])).all():
                 found[number] = error
         errors = [found[number] for number in sorted(found)]
         failed[list(found)] = True
@@ -265,9 +273,9 @@ class ResultFile:
         self.rows.close()
         self.errors.close()
 
-    def finish(self, inputs: Mapping[str, str]) -> None:
-        """Write down that the run has ended, and what the file is made from (`ancestry.inputs_of`)."""
-        write_settings(self.path, self.settings, inputs, self.began)
+    def finish(self) -> None:
+        """Write down that the run has ended, and what the file is made from."""
+        write_settings(self.path, self.settings, self.inputs, self.began)
 
     def close(self) -> None:
         """Write what waits, and let other runs at the file."""

@@ -12,20 +12,16 @@ import tempfile
 from array import array
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, overload
 
-import msgspec
 import numpy as np
-from msgspec import UNSET
 
 from utils.errors import UsageError
 from utils.pipeline.ancestry import check_inputs, digest_of, is_checked
-from utils.pipeline.lines import PIECE, Lines, end_of_lines
-from utils.rows import READERS, check_encoding, check_has, dumps, is_unusual, parse_row, part_files, rows_of
-from utils.rows.columns import COLUMNS, PATH, Kind, check_row, row_decoder
+from utils.pipeline.lines import PIECE, Lines, as_numpy, end_of_lines
+from utils.rows import READERS, check_encoding, checked_row, dumps, parse_row, part_files, rows_of
+from utils.rows.columns import COLUMNS, PATH, Decoder, Kind, is_unusual
 from utils.storage import exists, is_folder
 from utils.video_utils import get_video_path_list, is_clip, locate, relative_to
 from utils.working_copies import shown, working_copy
@@ -70,49 +66,38 @@ class Rows(Sequence[dict]):
         return found
 
     def scan(
-        self, depends_on: Sequence[str] = (), size_of: Callable[[str], int] | None = None, quiet: bool = False
+        self, depends_on: Sequence[str] | None = (), size_of: Callable[[str], int] | None = None, quiet: bool = False
     ) -> "Rows":
-        """Look at all rows once: check them, and take the numbers of each; `quiet`: nothing is reported.
+        """Look at all rows once: check them, and take the numbers of each, without ancestry where `depends_on` is None; `quiet`: nothing is
+        reported.
 
         Raises: `UsageError` for a malformed row.
         """
         wanted = {self.column: PATH.type} | {column: kind.type for column, kind in self.kinds.items()}
-        wanted |= {c: COLUMNS[c].type if c in COLUMNS else Any for c in depends_on if c not in self.kinds}
-        decode, digest, names = row_decoder(wanted), digest_of(tuple(depends_on)), list(wanted)
-        ancestors = itemgetter(*map(names.index, [*depends_on, self.column, self.column]))
-        keys, ancestry, sizes = array("q"), array("I"), array("q")
-        lines, required, relative = Lines(), len(self.kinds), self.relative
+        wanted |= {c: COLUMNS[c].type if c in COLUMNS else Any for c in depends_on or () if c not in self.kinds}
         # Whoever made the list has looked at every line for what a decoder skips.
-        is_plain = not self.change and self.temporary is None and is_checked(self.name)
-        for number, line in enumerate(lines.take(self.file), 1):
-            try:
-                values = decode(line) if is_plain or not (self.change or is_unusual(line)) else (UNSET,)
-            except (msgspec.MsgspecError, RecursionError):
-                values = (UNSET,)
-            if UNSET in values[:required]:
-                row = self._checked(line, number, number + lines.blank)
-                values = tuple([row.get(name, UNSET) for name in names])
-            path = relative(values[0])
-            keys.append(hash(path))
-            ancestry.append(digest(ancestors(values)))
+        is_plain = self.temporary is None and is_checked(self.name)
+        is_close = (lambda line: True) if self.change else None if is_plain else is_unusual
+        decoder = Decoder(wanted, len(self.kinds), is_close)
+        ancestors, digest = decoder.values_of(depends_on or ()), digest_of(tuple(depends_on or ()))
+        keys, ancestry, sizes = array("q"), array("I"), array("q")
+        self.lines, relative = Lines(), self.relative
+        for rows in self.lines.decode(self.file, decoder, self._judge):
+            paths = [relative(row.c0) for row in rows]
+            keys.extend(map(hash, paths))
+            if depends_on is not None:
+                ancestry.extend(map(digest, map(ancestors, rows)))
             if size_of:
-                sizes.append(size_of(path))
-        self.lines = lines
+                sizes.extend(map(size_of, paths))
         if not quiet:
             self._report_torn_line()
-        self.keys = np.frombuffer(keys, np.int64) if keys else np.zeros(0, np.int64)
-        self.ancestry = np.frombuffer(ancestry, np.uint32) if ancestry else np.zeros(0, np.uint32)
-        self.sizes = np.frombuffer(sizes, np.int64) if sizes else np.zeros(0, np.int64)
+        self.keys, self.ancestry, self.sizes = as_numpy(keys), as_numpy(ancestry), as_numpy(sizes)
         self._find_repeats(quiet)
         return self
 
-    def _checked(self, line: bytes, number: int, line_number: int) -> dict:
-        """A row that a decoder did not take at once. Raises: `UsageError` where it is malformed."""
-        where = f"{self.name}: line {line_number}"
-        row = parse_row(line, where)
-        check_row(row, where, self.kinds)
-        check_has(row, list(self.kinds), f"{self.name}: row {number}")
-        return self._changed(row)
+    def _judge(self, line: bytes, number: int) -> dict:
+        """A row that the decoder did not take at once, from its line in the file. Raises: `UsageError` where it is malformed."""
+        return self._changed(checked_row(line, f"{self.name}: line {number}", self.kinds))
 
     def _changed(self, row: dict) -> dict:
         row = {**row, "video_path": self.relative(row[self.column])}
@@ -125,7 +110,7 @@ class Rows(Sequence[dict]):
             return
         self.file.seek(end)
         if not len(self.lines) and not self.is_ours:
-            self._checked(self.file.read(), 1, 1)
+            self._judge(self.file.read(), 1)
         print(f"{shown(self.name)}: line {len(self.lines) + 1}, the last, is incomplete and ignored", file=sys.stderr)
 
     def _find_repeats(self, quiet: bool) -> None:
@@ -141,8 +126,7 @@ class Rows(Sequence[dict]):
 
     def head(self, count: int) -> list[dict]:
         """The first rows, without a look at the others."""
-        first = islice(Lines().take(self.file), count)
-        return [self._checked(line, number, number) for number, line in enumerate(first, 1)]
+        return [self._judge(line, number) for number, line in enumerate(Lines.first(self.file, count), 1)]
 
     def __len__(self) -> int:
         return len(self._checked_lines())
@@ -158,16 +142,25 @@ class Rows(Sequence[dict]):
     def __getitem__(self, index: slice) -> list[dict]: ...
     def __getitem__(self, index):
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        line = self._checked_lines()[index]
+            return list(self.read(np.arange(*index.indices(len(self)))))
+        return self._row(self._checked_lines()[index])
+
+    def read(self, numbers: np.ndarray) -> Iterator[dict]:
+        """The rows with these numbers, many read at a time."""
+        return map(self._row, self._checked_lines().in_batches(numbers))
+
+    def _row(self, line: bytes) -> dict:
         is_plain = b"\\u" not in line and not line.startswith(BOM_UTF8)
         return self._changed(json.loads(line) if is_plain else parse_row(line, self.name))
 
     def __iter__(self) -> Iterator[dict]:
         """The rows in order, without those that repeat a path."""
-        for number in range(len(self)):
-            if self.is_first[number]:
-                yield self[number]
+        len(self)
+        return self.read(np.flatnonzero(self.is_first))
+
+    def have(self, ancestry: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Whether each of the rows has the ancestry that a result says; true of all where that was not looked at."""
+        return self.ancestry[numbers] == ancestry if len(self.ancestry) else np.ones(len(numbers), bool)
 
     def digest(self) -> str:
         """Of all that the rows hold, the same on every rank."""

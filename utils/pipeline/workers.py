@@ -53,7 +53,8 @@ def work(
     """
     tasks = iter(tasks)
     context = _worker_context(shared_import if n_jobs > 1 else None)
-    waiting, done = queue.SimpleQueue(), queue.SimpleQueue()
+    waiting: queue.SimpleQueue = queue.SimpleQueue()
+    done: queue.SimpleQueue = queue.SimpleQueue()
     workers = [Worker(function, context) for _ in range(n_jobs)]
     threads = [threading.Thread(target=worker.serve, args=(waiting, done), daemon=True) for worker in workers]
     for thread in threads:

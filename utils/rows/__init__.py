@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from utils.errors import UsageError
-from utils.rows.columns import DEEPEST, KEYS, Kind, check_row, row_check
+from utils.rows.columns import KEYS, Kind, check_row, row_check
 from utils.rows.csv_files import read_csv, write_csv
 from utils.rows.parquet import read_parquet, write_parquet
 from utils.working_copies import local_path, naming, shown, upload, url_of, working_copy
@@ -132,11 +132,12 @@ def parse_row(line: bytes, where: str) -> dict:
     return row
 
 
-def is_unusual(line: bytes) -> bool:
-    """Whether a line may hold what a compiled decoder does not look at, in columns that it skips: halves of characters, deep
-    nesting.
-    """
-    return b"\\u" in line or line.count(b"[") > DEEPEST or line.count(b"{") > DEEPEST
+def checked_row(line: bytes, where: str, kinds: Mapping[str, Kind]) -> dict:
+    """A line of JSON as a row, which has the columns `kinds`, and holds what they and COLUMNS want. Raises: `UsageError`, headed by `where`."""
+    row = parse_row(line, where)
+    check_row(row, where, kinds)
+    check_has(row, list(kinds), where)
+    return row
 
 
 def check_encoding(path: str | os.PathLike) -> None:
