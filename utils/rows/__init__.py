@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from utils.errors import UsageError
 from utils.rows.columns import KEYS, Kind, check_row, row_check
@@ -28,9 +29,12 @@ from utils.working_copies import local_path, naming, shown, upload, url_of, work
 NOT_UTF8, SURROGATE = re.compile("[\udc80-\udcff]"), re.compile("[\ud800-\udfff]")
 
 
-def dumps(row: dict) -> str:
+def dumps(row: Any) -> str:
     """A row as one line of JSON, readable."""
-    return json.dumps(row, ensure_ascii=False)
+    return encode(row)
+
+
+encode = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes an encoder at each call
 
 
 def digest(row: Mapping, columns: Sequence[str]) -> str | None:

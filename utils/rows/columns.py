@@ -112,6 +112,7 @@ ATTRIBUTES = Kind(
     )
     | None,
 )
+NESTED = {list, dict}
 COLUMNS = {**MEASURED, "attributes": ATTRIBUTES}
 KEYS = dict.fromkeys(("video_path", "source_path"), PATH)  # where a script needs them: rows are found by them
 
@@ -175,8 +176,10 @@ def row_check(kinds: Mapping[str, Kind]) -> Callable[[dict], bool]:
     struct = _struct({name: kind.type for name, kind in kinds.items()})
 
     def fits(row: dict) -> bool:
-        is_nested = any(value.__class__ in (list, dict) and column not in COLUMNS for column, value in row.items())
-        return not is_nested and is_of(row, struct)
+        for column, value in row.items():
+            if value.__class__ in NESTED and column not in COLUMNS:
+                return False
+        return is_of(row, struct)
 
     return fits
 

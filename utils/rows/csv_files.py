@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from utils.errors import UsageError
 
 # Text even where it looks like a number; so is every `*path`, `*model` and `*digest`.
@@ -62,6 +64,10 @@ def _is_text(column: str) -> bool:
 def _value(cell: str) -> Any:
     if cell[0] not in '-0123456789[{"tfn':
         return cell
+    try:
+        return msgspec.json.decode(cell)
+    except msgspec.DecodeError:  # text, or what only Python takes for a number
+        pass
     try:
         return json.loads(cell)
     except ValueError:

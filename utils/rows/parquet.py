@@ -6,7 +6,7 @@ text and says so. A row without a column has a null there, and a null is read as
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,18 +26,28 @@ def read_parquet(path: Path) -> Iterator[tuple[str, dict]]:
 
     try:
         file = parquet.ParquetFile(path)
-        as_json = {field.name for field in file.schema_arrow if (field.metadata or {}).items() >= IS_JSON.items()}
+        readers = {field.name: _reader(field) for field in file.schema_arrow}
         number = 0
         for batch in file.iter_batches(BATCH):
             for row in batch.to_pylist():
                 number += 1
-                there = {column: value for column, value in row.items() if value is not None}
-                yield (
-                    f"{path}: row {number}",
-                    {c: json.loads(v) if c in as_json else _plain(v) for c, v in there.items()},
-                )
+                there = ((column, readers[column], value) for column, value in row.items() if value is not None)
+                yield f"{path}: row {number}", {column: read(value) if read else value for column, read, value in there}
     except pyarrow.ArrowException as error:
         raise UsageError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}") from None
+
+
+def _reader(field: "pyarrow.Field") -> Callable[[Any], Any] | None:
+    """What makes of a column's values what JSON has; None where they are that."""
+    import pyarrow
+
+    if (field.metadata or {}).items() >= IS_JSON.items():
+        return json.loads
+    kind, types = field.type, pyarrow.types
+    if types.is_list(kind):
+        kind = kind.value_type
+    plain = (types.is_string, types.is_integer, types.is_floating, types.is_boolean)
+    return None if any(is_one(kind) for is_one in plain) else _plain
 
 
 def _plain(value: Any) -> Any:
