@@ -30,7 +30,8 @@ from utils.video_utils import file_size
 
 PROJECT = Path(__file__).resolve().parents[2]
 LONGEST_TMPDIR = 70  # bytes: a Unix socket's path ends at 107, of which multiprocessing takes 32
-STARTS = 3  # of a process that ends before it takes a task
+STARTS = 3  # of a process that ends, or hangs, before it takes a task
+SECONDS_TO_START = 60  # on a busy machine imports take several
 SECONDS_TO_END = 5  # for the news of how a process ended
 TRACEBACK_LINES = 12  # of an unexpected exception, kept in its error row
 
@@ -127,7 +128,7 @@ class Worker:
             limit.cancel()
 
     def _start(self) -> None:
-        """Raises: `RunError` where processes end before they take a task, `OSError` where there can be none."""
+        """Raises: `RunError` where processes end, or hang, before they take a task, `OSError` where there can be none."""
         for _ in range(STARTS):
             self.connection, its_end = self.context.Pipe()
             self.process = self.context.Process(target=_serve, args=(its_end, self.function), daemon=True)
@@ -136,10 +137,13 @@ class Worker:
             if self.is_stopped:
                 self.process.kill()
             try:
-                self.connection.recv()
-                return
+                if self.connection.poll(SECONDS_TO_START):
+                    self.connection.recv()
+                    return
             except (EOFError, OSError):
-                self.connection.close()
+                pass
+            self.process.kill()
+            self.connection.close()
         raise RunError("the worker processes end as soon as they start; is there enough memory?")
 
     def stop(self) -> None:
