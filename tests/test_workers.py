@@ -110,13 +110,13 @@ def test_a_full_disk_ends_the_run():
 def test_workers_that_are_killed_with_a_message_half_read_or_half_written_keep_nobody_waiting():
     """Each task and each result is larger than a pipe holds, so that most kills come in the midst of one."""
     large, got, failed = "x" * 3_000_000, [], 0
-    killer = threading.Thread(target=kill_workers, args=(lambda: len(got) >= 60,), daemon=True)
+    killer = threading.Thread(target=kill_workers, args=(got, 100), daemon=True)
     killer.start()
-    for (number, _), result in work(swap, [(i, large) for i in range(60)], 3, lambda task: 60):
+    for (number, _), result in work(swap, [(i, large) for i in range(100)], 3, lambda task: 60):
         got.append(number)
         failed += isinstance(result, Failure)
         assert isinstance(result, Failure) or result == (large, number)
-    assert sorted(got) == list(range(60)) and failed
+    assert sorted(got) == list(range(100)) and failed
 
 
 def swap(pair: tuple) -> tuple:
@@ -124,10 +124,14 @@ def swap(pair: tuple) -> tuple:
     return pair[::-1]
 
 
-def kill_workers(is_done) -> None:
-    draw = random.Random(0)
-    while not is_done():
-        time.sleep(draw.uniform(0, 0.2))
+def kill_workers(got: list, count: int) -> None:
+    """One at a time, at work or starting, until there are `count` results."""
+    draw, before = random.Random(0), 0
+    while len(got) < count:
+        time.sleep(draw.uniform(0, 0.03))
+        if len(got) == before:
+            continue
+        before = len(got)
         servers = [p for p in psutil.Process().children() if "forkserver" in " ".join(p.cmdline())]
         for worker in draw.sample(found := [w for server in servers for w in server.children()], min(1, len(found))):
             with contextlib.suppress(psutil.Error):

@@ -30,7 +30,9 @@ from utils.video_utils import file_size
 
 PROJECT = Path(__file__).resolve().parents[2]
 LONGEST_TMPDIR = 70  # bytes: a Unix socket's path ends at 107, of which multiprocessing takes 32
-STARTS = 3  # of a process that ends, or hangs, before it takes a task
+FAILED_STARTS = (
+    10  # of processes that end, or hang, before they take a task, without a result between them, that a run bears
+)
 SECONDS_TO_START = 60  # on a busy machine imports take several
 SECONDS_TO_END = 5  # for the news of how a process ended
 TRACEBACK_LINES = 12  # of an unexpected exception, kept in its error row
@@ -56,7 +58,8 @@ def work(
     context = _worker_context(shared_import if n_jobs > 1 else None)
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     done: queue.SimpleQueue = queue.SimpleQueue()
-    workers = [Worker(function, context) for _ in range(n_jobs)]
+    failed_starts: list[int] = []
+    workers = [Worker(function, context, failed_starts) for _ in range(n_jobs)]
     threads = [threading.Thread(target=worker.serve, args=(waiting, done), daemon=True) for worker in workers]
     for thread in threads:
         thread.start()
@@ -87,10 +90,10 @@ def work(
 
 
 class Worker:
-    """A process that calls `function` for one task after the other, and is started anew where it ended."""
+    """A process that calls `function` for one task after the other, and is started anew where it ended. `failed_starts` is shared by all."""
 
-    def __init__(self, function: Callable[[Any], Any], context: Any):
-        self.function, self.context = function, context
+    def __init__(self, function: Callable[[Any], Any], context: Any, failed_starts: list[int]):
+        self.function, self.context, self.failed_starts = function, context, failed_starts
         self.process: Any = None
         self.is_stopped = False
 
@@ -118,7 +121,9 @@ class Worker:
         limit.start()
         try:
             self.connection.send(task)
-            return self.connection.recv()
+            result = self.connection.recv()
+            self.failed_starts.clear()
+            return result
         except (EOFError, OSError):  # it has ended
             if is_over_time.is_set():
                 return Failure("TimeLimit", f"took more than {seconds:g} seconds; --timeout_seconds allows more")
@@ -129,7 +134,7 @@ class Worker:
 
     def _start(self) -> None:
         """Raises: `RunError` where processes end, or hang, before they take a task, `OSError` where there can be none."""
-        for _ in range(STARTS):
+        while len(self.failed_starts) < FAILED_STARTS and not self.is_stopped:
             self.connection, its_end = self.context.Pipe()
             self.process = self.context.Process(target=_serve, args=(its_end, self.function), daemon=True)
             with its_end, START:
@@ -144,6 +149,7 @@ class Worker:
                 pass
             self.process.kill()
             self.connection.close()
+            self.failed_starts.append(self.process.pid)
         raise RunError("the worker processes end as soon as they start; is there enough memory?")
 
     def stop(self) -> None:
