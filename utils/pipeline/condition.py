@@ -1,7 +1,7 @@
 """The embedded analytical engine, DuckDB, for what handles a table as a whole; imported only where it is needed.
 
-Everything that opens a connection is here. A condition that a user writes runs in a connection of its own, which can
-read nothing but the one table given to it.
+Everything that opens a connection is here. A condition that a user writes runs in a connection of its own, which from then on can read
+nothing but its one table.
 """
 
 import fcntl
@@ -157,7 +157,6 @@ def is_true_of(
     """
     with connection() as db:
         (folder,) = db.execute("SELECT current_setting('temp_directory')").fetchone() or ("",)
-        table_file = Path(folder, "condition.db")
         with open(Path(folder, "facts.jsonl"), "wb") as out:
             for values in facts:
                 there = [b'"c%d": %b' % (i, bytes(value)) for i, value in enumerate(values) if value is not None]
@@ -169,26 +168,20 @@ def is_true_of(
             f"maximum_object_size=67108864, columns={{{kinds}}})"
         )
         number = next(n for n in ("row", *(f"row{i}" for i in range(9))) if n not in [c.lower() for c in used])
-        types = {column: _typed(db, i, column) for i, column in enumerate(used)}
-        typed = [f"row AS {number}", *(f"{value} AS {name(column)}" for column, value in types.items() if value)]
-        db.execute(f"ATTACH {text(str(table_file))} AS given")
-        db.execute(f"CREATE TABLE given.facts AS SELECT {', '.join(typed)} FROM texts")
-        db.execute("DETACH given")
-        passing(table_file, condition, columns, number, [column for column, value in types.items() if not value])
-        db.execute(f"ATTACH {text(str(table_file))} AS given (READ_ONLY)")
+        typed = [f"row AS {number}", *(f"{_typed(db, i, column)} AS {name(column)}" for i, column in enumerate(used))]
+        db.execute(f"CREATE VIEW facts AS SELECT {', '.join(typed)} FROM texts")  # where NULL fits every type
         is_true = np.zeros(count, bool)
-        is_true[db.execute("SELECT idx FROM given.passing").fetchnumpy()["idx"]] = True
-        db.execute("DETACH given")
+        is_true[passing(db, condition, columns, number)] = True
         return is_true
 
 
 def _typed(db: "DuckDBPyConnection", i: int, column: str) -> str:
     """SQL: a column's values as a condition sees them: numbers, texts, true or false, lists of numbers (of scores, their mean), else
-    JSON. NaN is unknown, as a missing value is. "" where no row has one: such a column has no type.
+    JSON. NaN is unknown, as a missing value is.
     """
     c = f"c{i}"
     if db.execute(f"SELECT count({c}) FROM texts").fetchone() == (0,):
-        return ""
+        return "NULL"
     mean = f"CASE WHEN {c}[1] = '[' THEN list_avg(try_cast({c} AS DOUBLE[])) ELSE try_cast({c} AS DOUBLE) END"
     as_types = {
         f"CASE WHEN isnan({mean}) THEN NULL ELSE {mean} END": f"{mean} IS NOT NULL AND ({c}[1] <> '[' OR {column.endswith('score')})",
@@ -202,26 +195,19 @@ def _typed(db: "DuckDBPyConnection", i: int, column: str) -> str:
     return f"CASE WHEN {c} IS NULL THEN NULL ELSE {value} END"
 
 
-def passing(
-    table_file: Path, condition: str, columns: Sequence[str], number: str = "idx", unknown: Sequence[str] = ()
-) -> None:
-    """Evaluate a condition on the table `facts` of a database file and keep the `idx`, there called `number`, of the rows that pass in `passing`.
-
-    The connection reads no other file, loads no extension, and its settings are locked.
+def passing(db: "DuckDBPyConnection", condition: str, columns: Sequence[str], number: str) -> np.ndarray:
+    """The values of the column `number` of the rows of `facts` for which a condition is true. From then on the connection reads no file,
+    loads no extension, and its settings are locked.
 
     Raises: `UsageError` where types do not fit.
     """
     import duckdb
 
-    settings: dict[str, Any] = {
-        "enable_external_access": False, "autoinstall_known_extensions": False, "autoload_known_extensions": False,
-        "allow_community_extensions": False, "memory_limit": MEMORY, "lock_configuration": True,
-    }  # fmt: skip
-    nothing = "".join(f", NULL AS {name(column)}" for column in unknown)
-    source = f"(SELECT *{nothing} FROM facts)"
-    with duckdb.connect(str(table_file), config=settings) as db:
-        try:
-            db.execute(f"CREATE TABLE passing AS SELECT {number} AS idx FROM {source} WHERE (\n{condition}\n)")
-        except duckdb.Error as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UsageError(f"--where {condition!r}: {reason}; the columns are {', '.join(columns)}") from None
+    for setting in ("enable_external_access", "autoload_known_extensions", "allow_community_extensions"):
+        db.execute(f"SET {setting} = false")
+    db.execute("SET lock_configuration = true")
+    try:
+        return db.execute(f"SELECT {number} AS number FROM facts WHERE (\n{condition}\n)").fetchnumpy()["number"]
+    except duckdb.Error as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(f"--where {condition!r}: {reason}; the columns are {', '.join(columns)}") from None
