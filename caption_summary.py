@@ -32,9 +32,9 @@ from utils.cli import about, add_flags, at_least, from_flags, row_parser, run, t
 from utils.errors import UsageError
 from utils.pipeline.ancestry import CLIP_COLUMNS, begun_with, settings_of
 from utils.pipeline.process import RunOptions, Step, Stream, prefetch, process_rows
-from utils.pipeline.ranks import Ranks
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import OnDemand
+from utils.workers.ranks import Ranks
 
 QUOTES = re.compile('["“”„«»「」『』]')
 

@@ -30,12 +30,12 @@ from utils.captioning.prompts import prompt_text
 from utils.cli import about, add_flags, add_sampling_arguments, at_least, from_flags, row_parser, run
 from utils.pipeline.ancestry import CAPTION_ANCESTORS, MEASURED
 from utils.pipeline.process import RunOptions, Step, Stream, prefetch, process_rows
-from utils.pipeline.ranks import Ranks
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import OnDemand
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
 from utils.video_utils import locate
+from utils.workers.ranks import Ranks
 
 DEFAULT_MODEL = "llava-v1.6-vicuna-7b"
 # Passed on with MEASURED, but not part of what makes a caption outdated, so datasets captioned before 0.3 still resume.

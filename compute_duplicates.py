@@ -26,7 +26,6 @@ from utils.errors import UsageError
 from utils.models.embeddings import embedded_paths, read_embeddings
 from utils.pipeline.filters import passing_rows
 from utils.pipeline.process import RunOptions, process_rows
-from utils.pipeline.ranks import Ranks
 from utils.pipeline.result_file import errors_of, write_whole
 from utils.pipeline.row_list import open_rows, with_columns
 from utils.pipeline.score import Column, Score
@@ -38,6 +37,7 @@ from utils.video.opening import decode, open_video, time_base_of
 from utils.video.sampling import sample_frames
 from utils.video.timing import packet_times
 from utils.video_utils import locate, relative_to_folder
+from utils.workers.ranks import Ranks
 from utils.working_copies import local_path
 
 LOOKED_AT = 256  # pixels of a frame's sides, whatever its shape: hashes are of squares

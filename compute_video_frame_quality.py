@@ -35,7 +35,6 @@ from utils.errors import UsageError, VideoError
 from utils.models.embeddings import COLUMN, embedded_paths, encoded, move_embeddings
 from utils.models.image_transform import ImageTransform
 from utils.pipeline.process import RunOptions, in_batches, process_rows
-from utils.pipeline.ranks import Ranks
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.rows import digest
@@ -45,6 +44,7 @@ from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
 from utils.video.timing import encoding_facts
 from utils.video_utils import locate
+from utils.workers.ranks import Ranks
 from utils.working_copies import local_path
 
 

@@ -42,9 +42,9 @@ from utils.cutting.unfinished import sweep_unfinished
 from utils.errors import UsageError
 from utils.pipeline.ancestry import begun_with, last_checked, unchanged_sizes
 from utils.pipeline.process import RunOptions, Step, process_rows
-from utils.pipeline.ranks import Ranks
 from utils.pipeline.row_list import open_rows, rows_in
 from utils.storage import is_url
+from utils.workers.ranks import Ranks
 from utils.working_copies import local_path, remove
 
 

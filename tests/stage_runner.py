@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from utils.pipeline import workers
+from utils.workers import processes as workers
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = tuple(

@@ -15,6 +15,7 @@ LAYERS = (
     "utils.working_copies",
     "utils.ending utils.rows utils.video",
     "utils.cli utils.video_utils",
+    "utils.workers",
     "utils.pipeline",
     "utils.models",
     "utils.cutting utils.scoring utils.captioning",

@@ -9,9 +9,9 @@ from conftest import write_numbered
 
 from tools.summary import summarize
 from utils.errors import UsageError
-from utils.pipeline.progress import Progress
 from utils.report.funnel import Failures, FunnelStep, funnel
 from utils.rows import write_rows
+from utils.workers.progress import Progress
 
 SCENES = [
     {
@@ -129,7 +129,7 @@ def test_progress_as_json(tmp_path, run_script):
 
 
 def test_a_log_gets_a_line_a_minute_also_while_a_row_takes_longer(capfd, monkeypatch):
-    monkeypatch.setattr("utils.pipeline.progress.LINE_SECONDS", 0.05)
+    monkeypatch.setattr("utils.workers.progress.LINE_SECONDS", 0.05)
     with Progress(10, "text", rank=1, world=2) as progress:
         progress.add(failed=True)
         time.sleep(0.4)

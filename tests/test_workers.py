@@ -17,8 +17,8 @@ from conftest import ROOT
 
 from utils.errors import Failure, OutputError, RunError, VideoError
 from utils.pipeline.process import UnexpectedErrors
-from utils.pipeline.workers import work
 from utils.video.opening import writing
+from utils.workers.processes import work
 
 
 def behave(task: str) -> str:
@@ -159,7 +159,7 @@ def test_no_task_means_no_work():
 
 SHARED_IMPORT = """
 import sys
-from utils.pipeline.workers import work
+from utils.workers.processes import work
 
 def has(module):
     return module in sys.modules

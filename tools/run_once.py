@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 
-from utils.pipeline.ranks import Ranks
+from utils.workers.ranks import Ranks
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from utils.captioning.prompts import checked_utf8, text_of
 from utils.cli import about, at_least, flag, option_settings
 from utils.models.weights import snapshot
 from utils.pipeline.ancestry import begun_with
-from utils.pipeline.ranks import Ranks
+from utils.workers.ranks import Ranks
 
 # Flags that the engines in this process share.
 dtype_flag = partial(

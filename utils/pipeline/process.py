@@ -26,14 +26,14 @@ from utils.pipeline.ancestry import (
     stamp_of,
     unchanged_sizes,
 )
-from utils.pipeline.progress import Progress
-from utils.pipeline.ranks import Ranks
-from utils.pipeline.ray_launcher import rows_by_ray
 from utils.pipeline.result_file import ResultFile, ResumeState
 from utils.pipeline.row_list import Rows
-from utils.pipeline.workers import seconds_for_file, work
 from utils.rows import refuse_overwriting
 from utils.video_utils import locate
+from utils.workers.processes import seconds_for_file, work
+from utils.workers.progress import Progress
+from utils.workers.ranks import Ranks
+from utils.workers.ray_launcher import rows_by_ray
 from utils.working_copies import local_path
 
 FIRST_ROWS, LAST_ROWS, LARGEST_SHARE = 20, 200, 0.1  # when unexpected errors are the rule: see `UnexpectedErrors`

@@ -23,7 +23,7 @@ from utils.captioning.model_table import hub_id, known_model
 from utils.captioning.server import SERVERS, EngineServer
 from utils.cli import about, at_least, flag, json_object
 from utils.errors import Failure, RunError, UsageError
-from utils.pipeline.ranks import Ranks
+from utils.workers.ranks import Ranks
 from utils.working_copies import local_path
 
 if TYPE_CHECKING:

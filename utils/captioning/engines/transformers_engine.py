@@ -15,7 +15,7 @@ from utils.captioning.model_table import hub_id
 from utils.cli import at_least, flag
 from utils.errors import Failure, UsageError
 from utils.models.weights import has_tokenizer
-from utils.pipeline.ranks import Ranks
+from utils.workers.ranks import Ranks
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from utils.captioning.model_table import hub_id
 from utils.cli import about, at_least, between, flag, json_object
 from utils.errors import Failure, RunError, UsageError
 from utils.models.weights import has_tokenizer
-from utils.pipeline.ranks import Ranks
-from utils.pipeline.workers import end_with_starter
+from utils.workers.processes import end_with_starter
+from utils.workers.ranks import Ranks
 
 # vLLM's processes import the script that started them, and so this module. They would outlive a killed parent and keep
 # the GPU's memory.

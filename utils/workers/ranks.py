@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from utils.errors import RunError
-from utils.pipeline.workers import end_with_starter
+from utils.workers.processes import end_with_starter
 
 # Rows that a rank takes at a time: few, so that ranks finish together; many, so that the counter is not contended.
 CHUNK = 16

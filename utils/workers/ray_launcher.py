@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from utils.errors import RunError, UsageError
-from utils.pipeline.workers import work
+from utils.workers.processes import work
 
 ROWS_A_TASK = 16  # at most, while there are no more than MOST_TASKS
 MOST_TASKS = 20_000  # Ray's driver keeps an entry for each
