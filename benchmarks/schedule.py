@@ -21,7 +21,7 @@ from datetime import timedelta
 import numpy as np
 
 from benchmarks.measure import table
-from utils.pipeline import ranks as claiming
+from utils.workers import ranks as claiming
 
 CHUNKS = (1, 4, 16, 64, 256, 1024)
 CLIPS_PER_RANK = (8, 32, 128, 1024)
