@@ -19,7 +19,7 @@ from utils.errors import UsageError
 from utils.pipeline.ancestry import PROVENANCE, is_checked
 from utils.pipeline.clip_table import ClipTable
 from utils.pipeline.condition import connection, is_true_of, parse_condition
-from utils.pipeline.lines import Lines
+from utils.pipeline.lines import Lines, read_spans
 from utils.pipeline.row_list import Rows, rows_in
 from utils.rows import checked_row, parse_row, rows_of
 from utils.rows.columns import SIZE, TEXT, Decoder, is_of, is_unusual
@@ -165,14 +165,16 @@ class FilterResult:
 
     def _merged(self, numbers: np.ndarray) -> Iterator[dict[str, Raw]]:
         """The rows of clips with those of their score files."""
-        files = [rows_in(file) for file in self.files]
-        sources = [(Lines.of(rows.file), self.at[file]) for rows, file in zip(files, self.files)]
-        own, pixels = self.lines, _Pixels()
+        spans = [(self.rows.file, self.lines.begins[numbers], self.lines.lengths[numbers])]
+        for rows in map(rows_in, self.files):
+            lines, at = Lines.of(rows.file), self.at[rows.name][numbers]
+            spans.append((rows.file, lines.begins[at], np.where(at >= 0, lines.lengths[at], 0)))
+        pixels = _Pixels()
         check = None if is_checked(self.rows.name) else Decoder({self.rows.column: str}, is_close=is_unusual)
         for begin in range(0, len(numbers), BATCH):
-            chosen = numbers[begin : begin + BATCH]
-            lists = [lines.read(at[chosen]) for lines, at in sources]
-            for number, line, *others in zip(chosen.tolist(), own.read(chosen), *lists):
+            part = slice(begin, begin + BATCH)
+            lists = [read_spans(file, begins[part], lengths[part]) for file, begins, lengths in spans]
+            for number, line, *others in zip(numbers[part].tolist(), *lists):
                 row: dict[str, Raw] = {}
                 *scores, clip = _raw([*others, line])
                 for score in scores:

@@ -35,6 +35,24 @@ def as_numpy(values: array) -> np.ndarray:
     return np.frombuffer(values, values.typecode) if values else np.zeros(0, values.typecode)
 
 
+def read_spans(file: BinaryIO, begins: np.ndarray, lengths: np.ndarray) -> list[bytes]:
+    """Spans of a file's bytes, neighbours by one read; b"" where a length is 0."""
+    found = [b""] * len(begins)
+    order = np.argsort(begins, kind="stable")
+    order = order[lengths[order] > 0]
+    begins, ends = begins[order], begins[order] + lengths[order]
+    cuts = [0, *(np.flatnonzero(begins[1:] - ends[:-1] > GAP) + 1).tolist(), len(order)]
+    for first, last in zip(cuts, cuts[1:]):
+        if first < last:
+            begin = int(begins[first])
+            piece = os.pread(file.fileno(), int(ends[last - 1]) - begin, begin)
+            part = slice(first, last)
+            spans = zip(order[part].tolist(), (begins[part] - begin).tolist(), (ends[part] - begin).tolist())
+            for place, start, stop in spans:
+                found[place] = piece[start:stop]
+    return found
+
+
 class Lines:
     """The lines of files, one file after the other; blank lines are none, and neither is a last one that a kill tore."""
 
@@ -112,28 +130,16 @@ class Lines:
             yield rows
 
     def read(self, numbers: np.ndarray) -> list[bytes]:
-        """The lines with these numbers, b"" for a negative one; neighbours by one read."""
+        """The lines with these numbers."""
+        if len(self.files) == 1:
+            return read_spans(self.files[0], self.begins[numbers], self.lengths[numbers])
         found = [b""] * len(numbers)
-        order = np.argsort(numbers, kind="stable")
-        order = order[np.searchsorted(numbers[order], 0) :]
-        lines = numbers[order]
         for file, first, last in zip(self.files, self.firsts, self.firsts[1:]):
-            begin, end = np.searchsorted(lines, [first, last]).tolist()
-            if begin < end:
-                self._read(file, lines[begin:end], order[begin:end], found)
+            places = np.flatnonzero((numbers >= first) & (numbers < last))
+            lines = read_spans(file, self.begins[numbers[places]], self.lengths[numbers[places]])
+            for place, line in zip(places.tolist(), lines):
+                found[place] = line
         return found
-
-    def _read(self, file: BinaryIO, lines: np.ndarray, places: np.ndarray, found: list[bytes]) -> None:
-        begins = self.begins[lines]
-        ends = begins + self.lengths[lines]
-        cuts = [0, *(np.flatnonzero(begins[1:] - ends[:-1] > GAP) + 1).tolist(), len(lines)]
-        for first, last in zip(cuts, cuts[1:]):
-            begin, end = int(begins[first]), int(ends[last - 1])
-            piece = os.pread(file.fileno(), end - begin, begin)
-            part = slice(first, last)
-            spans = zip(places[part].tolist(), (begins[part] - begin).tolist(), (ends[part] - begin).tolist())
-            for place, start, stop in spans:
-                found[place] = piece[start:stop]
 
     def __getitem__(self, number: int) -> bytes:
         return self.read(np.array([range(len(self))[number]]))[0]

@@ -24,21 +24,12 @@ class MatchedResults:
 
     def __init__(self, rows: Rows, key: str, content_column: str | None):
         self.rows, self.key, self.content_column = rows, key, content_column
-        self.order = np.argsort(rows.keys, kind="stable")
-        self.sorted = rows.keys[self.order]
         self.lines = Lines()
         self.keys = self.names = self.sizes = np.zeros(0, np.int64)
         self.row, self.ancestry = np.zeros(0, np.int32), np.zeros(0, np.uint32)
 
     def __len__(self) -> int:
         return len(self.row)
-
-    def numbers(self, keys: np.ndarray) -> np.ndarray:
-        """The number of the input row that has each key, -1 where none has."""
-        if not len(self.sorted):
-            return np.full(len(keys), -1, np.int32)
-        place = np.searchsorted(self.sorted, keys).clip(max=len(self.sorted) - 1)
-        return np.where(self.sorted[place] == keys, self.order[place], -1).astype(np.int32)
 
     def take(self, path: Path, begin: int = 0, aside: bool = False) -> None:
         """Take in the rows of a file, from an offset on; `aside`: their stamps have not been checked for long. Raises: `UsageError` for a
@@ -66,10 +57,9 @@ class MatchedResults:
             if needs_sizes:
                 has_content = bool(self.content_column)
                 sizes.extend([_size(made, has_content and c is not UNSET, aside) for _, _, made, c in values])
-        self.keys = np.append(self.keys, as_numpy(keys))
-        self.row = np.append(self.row, self.numbers(as_numpy(keys)))
-        self.names, self.sizes = np.append(self.names, as_numpy(names)), np.append(self.sizes, as_numpy(sizes))
-        self.ancestry = np.append(self.ancestry, as_numpy(ancestry))
+        self.row = joined(self.row, self.rows.numbers(as_numpy(keys)))
+        self.keys, self.ancestry = joined(self.keys, as_numpy(keys)), joined(self.ancestry, as_numpy(ancestry))
+        self.names, self.sizes = joined(self.names, as_numpy(names)), joined(self.sizes, as_numpy(sizes))
 
     def current(
         self,
@@ -127,6 +117,10 @@ class MatchedResults:
         _, from_end = np.unique(columns[:, ::-1], axis=1, return_index=True)
         last = np.sort(len(both) - 1 - from_end)
         return lines[last[last < len(lines)]]
+
+
+def joined(before: np.ndarray, more: np.ndarray) -> np.ndarray:
+    return np.append(before, more) if len(before) else more
 
 
 def _size(made_from: str | UnsetType, has_content: bool, aside: bool) -> int:

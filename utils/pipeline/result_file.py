@@ -234,7 +234,7 @@ class ResultFile:
         found = {}
         before = self._load_errors()
         for error in before:
-            number = int(self.matched.numbers(np.array([hash(error["video_path"])]))[0])
+            number = int(rows.numbers(np.array([hash(error["video_path"])]))[0])
             if number < 0 or finished[number] or self.is_filtered[number]:
                 continue
             ancestry, _, stamp = str(error.get("made_from") or "").partition(" ")

@@ -32,7 +32,7 @@ class Rows(Sequence[dict]):
 
     `kinds`: columns that every row must have, and what they hold. `is_ours`: a run of a script has written the file. `change(row)`: what else each row is given, or checked for, when it
     is read. After `scan`, by number: `keys`, a hash of the path; `ancestry`, of what the row holds (`ancestry.digest_of`);
-    `sizes`, of its video, where that has not changed (`ancestry.unchanged_sizes`); `is_first`, false where the path was there before.
+    `order`, by key; `sizes`, of its video, where that has not changed (`ancestry.unchanged_sizes`); `is_first`, false where the path was there before.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Rows(Sequence[dict]):
         self.change: Callable[[dict], dict] | None = None
         self.temporary: Any = None
         self.lines = Lines()
-        self.keys = self.ancestry = self.sizes = np.zeros(0, np.int64)
+        self.keys = self.ancestry = self.sizes = self.order = np.zeros(0, np.int64)
         self.is_first = np.zeros(0, bool)
 
     @classmethod
@@ -115,10 +115,10 @@ class Rows(Sequence[dict]):
 
     def _find_repeats(self, quiet: bool) -> None:
         self.is_first = np.ones(len(self.keys), bool)
-        order = np.argsort(self.keys, kind="stable")
-        repeats = np.flatnonzero(np.diff(self.keys[order]) == 0) + 1
-        for place in repeats:  # two paths may have one hash
-            number, before = int(order[place]), int(order[place - 1])
+        self.order = np.argsort(self.keys, kind="stable").astype(np.int32)
+        keys = self.keys[self.order]
+        for place in np.flatnonzero(keys[1:] == keys[:-1]) + 1:  # two paths may have one hash
+            number, before = int(self.order[place]), int(self.order[place - 1])
             self.is_first[number] = self[number]["video_path"] != self[before]["video_path"]
         count = int((~self.is_first).sum())
         if count and not quiet:
@@ -161,6 +161,14 @@ class Rows(Sequence[dict]):
     def have(self, ancestry: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Whether each of the rows has the ancestry that a result says; true of all where that was not looked at."""
         return self.ancestry[numbers] == ancestry if len(self.ancestry) else np.ones(len(numbers), bool)
+
+    def numbers(self, keys: np.ndarray, last: bool = False) -> np.ndarray:
+        """The number of the first row, or the last, that has each key, -1 where none has."""
+        if not len(self.keys):
+            return np.full(len(keys), -1, np.int32)
+        places = np.searchsorted(self.keys, keys, "right" if last else "left", sorter=self.order) - last
+        found = self.order[places.clip(max=len(self.order) - 1)]
+        return np.where(self.keys[found] == keys, found, np.int32(-1))
 
     def digest(self) -> str:
         """Of all that the rows hold, the same on every rank."""
@@ -224,19 +232,12 @@ class Lookup:
         """Raises: `UsageError` for a file that is missing, or a malformed row."""
         check_inputs(path, may_be_unfinished=True)
         self.rows = rows_in(path, folder=video_folder, kinds=kinds).scan()
-        self.order = np.argsort(self.rows.keys, kind="stable")
-        self.sorted = self.rows.keys[self.order]
 
     def __call__(self, video_path: str) -> dict:
         """The row of a path, empty where there is none."""
-        key = hash(video_path)
-        for place in range(int(np.searchsorted(self.sorted, key, "right")) - 1, -1, -1):
-            if self.sorted[place] != key:
-                break
-            row = self.rows[int(self.order[place])]
-            if row["video_path"] == video_path:
-                return row
-        return {}
+        number = int(self.rows.numbers(np.array([hash(video_path)]), last=True)[0])
+        row = self.rows[number] if number >= 0 else {}
+        return row if row.get("video_path") == video_path else {}  # two paths may have one hash
 
 
 def with_columns(rows: Iterable[dict], files: Iterable[str], video_folder: str | None) -> list[dict]:
