@@ -6,7 +6,7 @@ arguments, environment and standard streams to a server that has imported all sc
 meets it at work. What the server cannot do (-m torch.distributed.run, -m tools.run_once), the client does with a real Python.
 
 In the child a video is read in the same process, not in a worker, which takes a third of a second to start: a stand-in for
-worker processes; and the boxes of text in a frame are remembered. Kills of real workers and ranks are rules of their own in test_histories.py, with `Stages.run(real=True)`.
+worker processes. What a network, or a look at all frames, finds is remembered by the content of the frame or file. Kills of real workers and ranks are rules of their own in test_histories.py, with `Stages.run(real=True)`.
 """
 
 import array
@@ -23,19 +23,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
 
 from utils.pipeline import workers
+from utils.video_utils import locate
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = tuple(
     path.stem for path in sorted(ROOT.glob("*.py")) if path.stem != "easyocr_detection_patched"
 )  # that one imports torch
+LATE = (
+    "av.subtitles.stream",
+    "duckdb",
+    "encodings.utf_8_sig",
+    "multiprocessing.synchronize",
+    "numpy.ma",
+    "onnxruntime",
+)  # imported where needed
 STAGES = ("stage_1_video_cut.sh", "stage_2_filter_data.sh", "stage_3_video_caption.sh")
 WAIT_SECONDS = 120  # for a stage to end
 NOT_INHERITED = (  # by a stage from the environment of the tests: what its scripts take for choices
@@ -172,21 +185,68 @@ class WorkerInThisProcess(workers.Worker):
 
 def remember_boxes(detector: type, folder: Path) -> None:
     """Keep what a text detector finds in a frame in `folder`, for the other children: the network is what costs most, and the same few
-    clips are scored again and again.
+    clips are scored again and again. It is loaded for the first frame that is not known.
     """
-    find = detector.__call__
+    begin, find = detector.__init__, detector.__call__
+
+    def begun(self, *given, **named):
+        self.begin = partial(begin, self, *given, **named)
+        with mock.patch("onnxruntime.InferenceSession"):
+            self.begin()
 
     def found(self, frame: np.ndarray):
-        key = hashlib.sha256(repr((frame.shape, sorted(self.settings.items()))).encode() + frame.tobytes()).hexdigest()
-        path = folder / f"{key}.pickle"
-        if not path.exists():
-            boxes = find(self, frame)
-            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as out:
-                pickle.dump(boxes, out)
-            os.replace(out.name, path)
-        return pickle.loads(path.read_bytes())
+        def boxes():
+            self.begin()
+            return find(self, frame)
 
-    detector.__call__ = found
+        key = repr((frame.shape, sorted(self.settings.items()))).encode() + frame.tobytes()
+        return remembered(folder, key, boxes)
+
+    detector.__init__, detector.__call__ = begun, found
+
+
+def remember_columns(script: ModuleType, name: str, folder: Path) -> None:
+    """Keep what a script's function finds in a video, by the content of the file: `name(row, video_folder=…, choices)`. Of the row, only
+    which columns it has can matter.
+    """
+    find = getattr(script, name)
+
+    def found(row: dict, video_folder: str | None, **choices):
+        columns = partial(find, row, video_folder=video_folder, **choices)
+        path = Path(locate(row["video_path"], video_folder))
+        if not path.is_file():
+            return columns()
+        return remembered(folder, repr((name, sorted(row), choices)).encode() + path.read_bytes(), columns)
+
+    setattr(script, name, found)
+
+
+def remembered(folder: Path, key: bytes, find: Callable[[], Any]) -> Any:
+    """What `find` gives, or gave under this key. What it raises is not kept."""
+    path = folder / f"{hashlib.sha256(key).hexdigest()}.pickle"
+    if not path.exists():
+        made = find()
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as out:
+            pickle.dump(made, out)
+        os.replace(out.name, path)
+    return pickle.loads(path.read_bytes())
+
+
+def warm_up() -> None:
+    """Import what scripts import only where they need it, and let each make its flags once, which compiles their expressions: a child would
+    do both anew.
+    """
+    for name in (*SCRIPTS, *LATE):
+        with contextlib.suppress(ImportError):  # which the child that shall run it reports
+            importlib.import_module(name)
+    before = sys.argv
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        for name in SCRIPTS:
+            sys.argv = [f"{name}.py", "--help"]
+            if name in sys.modules:
+                with contextlib.suppress(SystemExit):
+                    sys.modules[name].main()
+    sys.argv = before
 
 
 def serve(address: str) -> None:
@@ -194,15 +254,18 @@ def serve(address: str) -> None:
     from multiprocessing import forkserver
 
     import cv2
-    import duckdb  # noqa: F401 (what scripts import only where they need it)
-    import onnxruntime  # noqa: F401
 
-    for name in SCRIPTS:
-        with contextlib.suppress(ImportError):  # which the child that shall run it reports
-            importlib.import_module(name)
+    warm_up()
     cv2.setNumThreads(1)
     workers.Worker = WorkerInThisProcess
-    remember_boxes(importlib.import_module("compute_text_score").RapidTextDetector, Path(address).parent)
+    folder = Path(address).parent
+    remember_boxes(importlib.import_module("compute_text_score").RapidTextDetector, folder)
+    for script, name in (
+        ("cutscene_detect", "detect_shots"),
+        ("compute_video_frame_quality", "read_clip"),
+        ("compute_motion_score", "motion_columns"),
+    ):
+        remember_columns(importlib.import_module(script), name, folder)
     forkserver.ensure_running = lambda: None
     gc.collect()
     gc.freeze()
