@@ -56,19 +56,23 @@ NOT_INHERITED = (  # by a stage from the environment of the tests: what its scri
     "OUTPUT_FOLDER", "VIDEO_METADATA_PATH", "DATASET_FOLDER", "FORMAT", "MODEL", "DETECTOR", "WHERE", "EXCLUDE", "INCLUDE", "TRIGGER_WORD",
 )  # fmt: skip
 
+# Of the modules in C alone: `os` and `socket` take longer to import than all else that it does.
 CLIENT = """#!{python} -IS
-import array, os, socket, sys
+import _socket, posix, sys
 words = sys.argv[1:]
-if not words or os.path.dirname(words[0]) != {root!r}:
-    os.execv({full_python!r}, [{full_python!r}, *words])
-with socket.socket(socket.AF_UNIX) as server:
-    server.connect({address!r})
-    said = [os.getcwd(), str(os.getpgrp()), str(len(words)), *words, *(f"{{k}}={{v}}" for k, v in os.environ.items())]
-    streams = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
-    server.sendmsg([b"streams"], streams)
-    server.sendall("\\0".join(said).encode(errors="surrogateescape"))
-    server.shutdown(socket.SHUT_WR)
-    code = int(server.recv(16) or b"137")
+if not words or words[0].rpartition("/")[0] != {root!r}:
+    posix.execv({full_python!r}, [{full_python!r}, *words])
+server = _socket.socket(_socket.AF_UNIX)
+server.connect({address!r})
+said = [posix.getcwdb(), b"%d" % posix.getpgid(0), b"%d" % len(words)]
+said += [word.encode(errors="surrogateescape") for word in words] + [b"%s=%s" % one for one in posix.environ.items()]
+streams = b"".join(stream.to_bytes(4, sys.byteorder) for stream in (0, 1, 2))
+server.sendmsg([b"streams"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+said = b"\\0".join(said)
+while said:
+    said = said[server.send(said):]
+server.shutdown(_socket.SHUT_WR)
+code = int(server.recv(16) or b"137")
 sys.exit(code)
 """
 
