@@ -1,15 +1,20 @@
-"""Run the stage scripts without paying for Python's start at every command: for tests that run hundreds of stages.
+"""Run scripts, and the stages that are made of them, without paying for Python's start at every command: for tests that run hundreds.
 
-The real `sh stage_N.sh` runs, with PYTHON set to a client of a few lines (`python`, written into a folder). The client hands its
-arguments, environment and standard streams to a server that has imported all scripts; the server forks, and the child runs the script's
-`main` as the command line would: the same flags, messages and exit codes, in the process group of the stage, so that a SIGKILL of the group
-meets it at work. What the server cannot do (-m torch.distributed.run, -m tools.run_once), the client does with a real Python.
+A client of a few lines (`Scripts.python`, written into a folder) takes the place of Python: it hands its arguments, environment and
+standard streams to a server that has imported all scripts; the server forks, and the child runs the script's `main` as the command line
+would: the same flags, messages and exit codes, in the process group of the client, so that a SIGKILL of the group meets it at work. What
+the server cannot do (-m torch.distributed.run, -m tools.run_once), the client does with a real Python.
 
-In the child a video is read in the same process, not in a worker, which takes a third of a second to start: a stand-in for
-worker processes. What a network, or a look at all frames, finds is remembered by the content of the frame or file. Kills of real workers and ranks are rules of their own in test_histories.py, with `Stages.run(real=True)`.
+In the child a video is read in the same process, not in a worker, which takes a third of a second to start: a stand-in for worker
+processes. What such a process is there for (videos that hang or crash, limits of time, kills) is tested with a real Python.
+
+`Stages` runs the real `sh stage_N.sh` with it, hundreds of times on the same few clips: what a network, or a look at all frames, finds
+is remembered by the content of the frame or file. Kills of real workers and ranks are rules of their own in test_histories.py, with
+`Stages.run(real=True)`.
 """
 
 import array
+import atexit
 import contextlib
 import hashlib
 import importlib
@@ -22,6 +27,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -85,12 +91,13 @@ class Ran:
     printed: str
 
 
-class Stages:
-    """The server, and what runs stages by it. `close()` ends it."""
+class Scripts:
+    """The server; `python` is the client that takes Python's place for the project's scripts. `close()` ends it."""
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="stages-"))
-        self.client = self.folder / "python"
+    def __init__(self, *how: str) -> None:
+        """how: "remember"."""
+        self.folder = Path(tempfile.mkdtemp(prefix="scripts-"))
+        self.python = self.folder / "python"
         address = str(self.folder / "socket")
         client = CLIENT.format(
             python=getattr(sys, "_base_executable", sys.executable),
@@ -98,13 +105,13 @@ class Stages:
             root=str(ROOT),
             address=address,
         )
-        self.client.write_text(client)
-        self.client.chmod(0o755)
+        self.python.write_text(client)
+        self.python.chmod(0o755)
         threads = {
             f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")
         }  # lest there be threads at the fork
         self.server = subprocess.Popen(
-            [sys.executable, __file__, address],
+            [sys.executable, __file__, address, *how],
             env={**os.environ, **threads, "PYTHONPATH": str(ROOT)},
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -115,6 +122,13 @@ class Stages:
     def close(self) -> None:
         self.server.communicate()  # the end of its input is its end
         shutil.rmtree(self.folder)
+
+
+class Stages(Scripts):
+    """What runs stages by the server."""
+
+    def __init__(self) -> None:
+        super().__init__("remember")
 
     def run(
         self,
@@ -128,7 +142,7 @@ class Stages:
 
         `kill_after` seconds, where it still runs, its process group gets SIGKILL. `real`: by a Python of its own, with worker processes.
         """
-        python = sys.executable if real else str(self.client)
+        python = sys.executable if real else str(self.python)
         environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         environment |= {"PYTHON": python, "PRESET": "embedded", "REPORT": "0", "N_JOBS": "1", "GPUS": "0"}
         environment |= {name: str(value) for name, value in (variables or {}).items()}
@@ -236,6 +250,18 @@ def remembered(folder: Path, key: bytes, find: Callable[[], Any]) -> Any:
     return pickle.loads(path.read_bytes())
 
 
+def remember(folder: Path) -> None:
+    remember_boxes(importlib.import_module("compute_text_score").RapidTextDetector, folder)
+    for script, name in (
+        ("cutscene_detect", "detect_shots"),
+        ("compute_video_frame_quality", "read_clip"),
+        ("compute_motion_score", "motion_columns"),
+    ):
+        remember_columns(importlib.import_module(script), name, folder)
+    filters = importlib.import_module("filter_videos_by_motion_score")
+    filters.plot = lambda *_: None  # histograms cost more than the rest
+
+
 def warm_up() -> None:
     """Import what scripts import only where they need it, and let each make its flags once, which compiles their expressions: a child would
     do both anew.
@@ -253,7 +279,7 @@ def warm_up() -> None:
     sys.argv = before
 
 
-def serve(address: str) -> None:
+def serve(address: str, *how: str) -> None:
     import gc
     from multiprocessing import forkserver
 
@@ -262,14 +288,8 @@ def serve(address: str) -> None:
     warm_up()
     cv2.setNumThreads(1)
     workers.Worker = WorkerInThisProcess
-    folder = Path(address).parent
-    remember_boxes(importlib.import_module("compute_text_score").RapidTextDetector, folder)
-    for script, name in (
-        ("cutscene_detect", "detect_shots"),
-        ("compute_video_frame_quality", "read_clip"),
-        ("compute_motion_score", "motion_columns"),
-    ):
-        remember_columns(importlib.import_module(script), name, folder)
+    if "remember" in how:
+        remember(Path(address).parent)
     forkserver.ensure_running = lambda: None
     gc.collect()
     gc.freeze()
@@ -321,7 +341,7 @@ def run_script(said: list[str], streams: array.array) -> None:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(one.split("=", 1) for one in variables)
-        sys.argv = [word for word in words if not word.startswith("--plot")]  # histograms cost more than the rest
+        sys.argv = words
         sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)
         sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)
         script = importlib.import_module(Path(words[0]).stem)
@@ -335,6 +355,9 @@ def run_script(said: list[str], streams: array.array) -> None:
         code = 1
     finally:
         with contextlib.suppress(Exception):
+            threading._shutdown()
+            atexit._run_exitfuncs()
+        with contextlib.suppress(Exception):
             sys.stdout.flush()
         with contextlib.suppress(Exception):
             sys.stderr.flush()
@@ -342,4 +365,4 @@ def run_script(said: list[str], streams: array.array) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])
