@@ -32,18 +32,23 @@ if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # of a shell's background job: what the tests start is to answer it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if "PYTEST_XDIST_WORKER" in os.environ:  # a worker a core: torch's threads would wait for each other's
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The files that take longest, in this order: one of them, begun last, would run on alone beside an idle core.
 LONGEST = (
     "histories",
-    "crop_box",
+    "chaos",
     "contract",
+    "report",
+    "crop_box",
     "docs_commands",
-    "video_splitting",
     "engines",
     "export",
-    "video_reader",
-    "real_videos",
-    "report",
+    "video_splitting",
+    "openai_engine",
+    "ranks",
+    "nothing_is_destroyed",
+    "faults",
 )
 COLUMNS, ROWS = 4, 3  # blocks of a numbered frame: the first white, the last black, between them the index's ten bits
 
@@ -276,21 +281,35 @@ def served(tmp_path_factory):
     server.shutdown()
 
 
-@pytest.fixture
-def run_script(tmp_path):
-    """Run a script in `tmp_path`: `run_script("x.py", "--flag", value)`; fails on another exit code than `code`."""
+@pytest.fixture(scope="session")
+def scripts():
+    """Scripts as forks of one process that has imported them: tests/stage_runner.py."""
+    from stage_runner import Scripts
 
-    def run(script: str, *arguments, code: int = 0, **environment) -> subprocess.CompletedProcess:
-        done = subprocess.run(
-            [sys.executable, str(ROOT / script), *map(str, arguments)],
-            cwd=tmp_path,
-            env={k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES} | environment,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=120,
-        )
-        assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
+    running = Scripts()
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def run_script(tmp_path, scripts):
+    """Run a script in `tmp_path`: `run_script("x.py", "--flag", value)`; fails on another exit code than `code`. `real`: by a Python of its
+    own, with worker processes.
+    """
+
+    def run(script: str, *arguments, code: int = 0, real: bool = False, **environment) -> subprocess.CompletedProcess:
+        command = [sys.executable if real else scripts.python, ROOT / script, *arguments]
+        inherited = {k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES}
+        with subprocess.Popen(
+            [str(word) for word in command], cwd=tmp_path, env=inherited | environment, text=True, errors="replace",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=os.setpgrp,
+        ) as started:  # fmt: skip
+            try:
+                printed = started.communicate(timeout=120)
+            except subprocess.TimeoutExpired:
+                os.killpg(started.pid, signal.SIGKILL)
+                raise
+        assert started.returncode == code, f"exit code {started.returncode}\n{printed[0]}\n{printed[1]}"
+        return subprocess.CompletedProcess(command, started.returncode, *printed)
 
     return run

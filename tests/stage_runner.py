@@ -1,15 +1,20 @@
-"""Run the stage scripts without paying for Python's start at every command: for tests that run hundreds of stages.
+"""Run scripts, and the stages that are made of them, without paying for Python's start at every command: for tests that run hundreds.
 
-The real `sh stage_N.sh` runs, with PYTHON set to a client of a few lines (`python`, written into a folder). The client hands its
-arguments, environment and standard streams to a server that has imported all scripts; the server forks, and the child runs the script's
-`main` as the command line would: the same flags, messages and exit codes, in the process group of the stage, so that a SIGKILL of the group
-meets it at work. What the server cannot do (-m torch.distributed.run, -m tools.run_once), the client does with a real Python.
+A client of a few lines (`Scripts.python`, written into a folder) takes the place of Python: it hands its arguments, environment and
+standard streams to a server that has imported all scripts; the server forks, and the child runs the script's `main` as the command line
+would: the same flags, messages and exit codes, in the process group of the client, so that a SIGKILL of the group meets it at work. What
+the server cannot do (-m torch.distributed.run, -m tools.run_once), the client does with a real Python.
 
-In the child a video is read in the same process, not in a worker, which takes a third of a second to start: a stand-in for
-worker processes; and the boxes of text in a frame are remembered. Kills of real workers and ranks are rules of their own in test_histories.py, with `Stages.run(real=True)`.
+In the child a video is read in the same process, not in a worker, which takes a third of a second to start: a stand-in for worker
+processes. What such a process is there for (videos that hang or crash, limits of time, kills) is tested with a real Python.
+
+`Stages` runs the real `sh stage_N.sh` with it, hundreds of times on the same few clips: what a network, or a look at all frames, finds
+is remembered by the content of the frame or file. Kills of real workers and ranks are rules of their own in test_histories.py, with
+`Stages.run(real=True)`.
 """
 
 import array
+import atexit
 import contextlib
 import hashlib
 import importlib
@@ -22,20 +27,34 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import psutil
 
+from utils.video_utils import locate
 from utils.workers import processes as workers
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = tuple(
     path.stem for path in sorted(ROOT.glob("*.py")) if path.stem != "easyocr_detection_patched"
 )  # that one imports torch
+LATE = (
+    "av.subtitles.stream",
+    "duckdb",
+    "encodings.utf_8_sig",
+    "multiprocessing.synchronize",
+    "numpy.ma",
+    "onnxruntime",
+)  # imported where needed
 STAGES = ("stage_1_video_cut.sh", "stage_2_filter_data.sh", "stage_3_video_caption.sh")
 WAIT_SECONDS = 120  # for a stage to end
 NOT_INHERITED = (  # by a stage from the environment of the tests: what its scripts take for choices
@@ -43,19 +62,23 @@ NOT_INHERITED = (  # by a stage from the environment of the tests: what its scri
     "OUTPUT_FOLDER", "VIDEO_METADATA_PATH", "DATASET_FOLDER", "FORMAT", "MODEL", "DETECTOR", "WHERE", "EXCLUDE", "INCLUDE", "TRIGGER_WORD",
 )  # fmt: skip
 
+# Of the modules in C alone: `os` and `socket` take longer to import than all else that it does.
 CLIENT = """#!{python} -IS
-import array, os, socket, sys
+import _socket, posix, sys
 words = sys.argv[1:]
-if not words or os.path.dirname(words[0]) != {root!r}:
-    os.execv({full_python!r}, [{full_python!r}, *words])
-with socket.socket(socket.AF_UNIX) as server:
-    server.connect({address!r})
-    said = [os.getcwd(), str(os.getpgrp()), str(len(words)), *words, *(f"{{k}}={{v}}" for k, v in os.environ.items())]
-    streams = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))]
-    server.sendmsg([b"streams"], streams)
-    server.sendall("\\0".join(said).encode(errors="surrogateescape"))
-    server.shutdown(socket.SHUT_WR)
-    code = int(server.recv(16) or b"137")
+if not words or words[0].rpartition("/")[0] != {root!r}:
+    posix.execv({full_python!r}, [{full_python!r}, *words])
+server = _socket.socket(_socket.AF_UNIX)
+server.connect({address!r})
+said = [posix.getcwdb(), b"%d" % posix.getpgid(0), b"%d" % len(words)]
+said += [word.encode(errors="surrogateescape") for word in words] + [b"%s=%s" % one for one in posix.environ.items()]
+streams = b"".join(stream.to_bytes(4, sys.byteorder) for stream in (0, 1, 2))
+server.sendmsg([b"streams"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, streams)])
+said = b"\\0".join(said)
+while said:
+    said = said[server.send(said):]
+server.shutdown(_socket.SHUT_WR)
+code = int(server.recv(16) or b"137")
 sys.exit(code)
 """
 
@@ -68,12 +91,13 @@ class Ran:
     printed: str
 
 
-class Stages:
-    """The server, and what runs stages by it. `close()` ends it."""
+class Scripts:
+    """The server; `python` is the client that takes Python's place for the project's scripts. `close()` ends it."""
 
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="stages-"))
-        self.client = self.folder / "python"
+    def __init__(self, *how: str) -> None:
+        """how: "remember"."""
+        self.folder = Path(tempfile.mkdtemp(prefix="scripts-"))
+        self.python = self.folder / "python"
         address = str(self.folder / "socket")
         client = CLIENT.format(
             python=getattr(sys, "_base_executable", sys.executable),
@@ -81,13 +105,13 @@ class Stages:
             root=str(ROOT),
             address=address,
         )
-        self.client.write_text(client)
-        self.client.chmod(0o755)
+        self.python.write_text(client)
+        self.python.chmod(0o755)
         threads = {
             f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL")
         }  # lest there be threads at the fork
         self.server = subprocess.Popen(
-            [sys.executable, __file__, address],
+            [sys.executable, __file__, address, *how],
             env={**os.environ, **threads, "PYTHONPATH": str(ROOT)},
             cwd=ROOT,
             stdin=subprocess.PIPE,
@@ -98,6 +122,13 @@ class Stages:
     def close(self) -> None:
         self.server.communicate()  # the end of its input is its end
         shutil.rmtree(self.folder)
+
+
+class Stages(Scripts):
+    """What runs stages by the server."""
+
+    def __init__(self) -> None:
+        super().__init__("remember")
 
     def run(
         self,
@@ -111,7 +142,7 @@ class Stages:
 
         `kill_after` seconds, where it still runs, its process group gets SIGKILL. `real`: by a Python of its own, with worker processes.
         """
-        python = sys.executable if real else str(self.client)
+        python = sys.executable if real else str(self.python)
         environment = {name: value for name, value in os.environ.items() if name not in NOT_INHERITED}
         environment |= {"PYTHON": python, "PRESET": "embedded", "REPORT": "0", "N_JOBS": "1", "GPUS": "0"}
         environment |= {name: str(value) for name, value in (variables or {}).items()}
@@ -172,37 +203,93 @@ class WorkerInThisProcess(workers.Worker):
 
 def remember_boxes(detector: type, folder: Path) -> None:
     """Keep what a text detector finds in a frame in `folder`, for the other children: the network is what costs most, and the same few
-    clips are scored again and again.
+    clips are scored again and again. It is loaded for the first frame that is not known.
     """
-    find = detector.__call__
+    begin, find = detector.__init__, detector.__call__
+
+    def begun(self, *given, **named):
+        self.begin = partial(begin, self, *given, **named)
+        with mock.patch("onnxruntime.InferenceSession"):
+            self.begin()
 
     def found(self, frame: np.ndarray):
-        key = hashlib.sha256(repr((frame.shape, sorted(self.settings.items()))).encode() + frame.tobytes()).hexdigest()
-        path = folder / f"{key}.pickle"
-        if not path.exists():
-            boxes = find(self, frame)
-            with tempfile.NamedTemporaryFile(dir=folder, delete=False) as out:
-                pickle.dump(boxes, out)
-            os.replace(out.name, path)
-        return pickle.loads(path.read_bytes())
+        def boxes():
+            self.begin()
+            return find(self, frame)
 
-    detector.__call__ = found
+        key = repr((frame.shape, sorted(self.settings.items()))).encode() + frame.tobytes()
+        return remembered(folder, key, boxes)
+
+    detector.__init__, detector.__call__ = begun, found
 
 
-def serve(address: str) -> None:
+def remember_columns(script: ModuleType, name: str, folder: Path) -> None:
+    """Keep what a script's function finds in a video, by the content of the file: `name(row, video_folder=…, choices)`. Of the row, only
+    which columns it has can matter.
+    """
+    find = getattr(script, name)
+
+    def found(row: dict, video_folder: str | None, **choices):
+        columns = partial(find, row, video_folder=video_folder, **choices)
+        path = Path(locate(row["video_path"], video_folder))
+        if not path.is_file():
+            return columns()
+        return remembered(folder, repr((name, sorted(row), choices)).encode() + path.read_bytes(), columns)
+
+    setattr(script, name, found)
+
+
+def remembered(folder: Path, key: bytes, find: Callable[[], Any]) -> Any:
+    """What `find` gives, or gave under this key. What it raises is not kept."""
+    path = folder / f"{hashlib.sha256(key).hexdigest()}.pickle"
+    if not path.exists():
+        made = find()
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as out:
+            pickle.dump(made, out)
+        os.replace(out.name, path)
+    return pickle.loads(path.read_bytes())
+
+
+def remember(folder: Path) -> None:
+    remember_boxes(importlib.import_module("compute_text_score").RapidTextDetector, folder)
+    for script, name in (
+        ("cutscene_detect", "detect_shots"),
+        ("compute_video_frame_quality", "read_clip"),
+        ("compute_motion_score", "motion_columns"),
+    ):
+        remember_columns(importlib.import_module(script), name, folder)
+    filters = importlib.import_module("filter_videos_by_motion_score")
+    filters.plot = lambda *_: None  # histograms cost more than the rest
+
+
+def warm_up() -> None:
+    """Import what scripts import only where they need it, and let each make its flags once, which compiles their expressions: a child would
+    do both anew.
+    """
+    for name in (*SCRIPTS, *LATE):
+        with contextlib.suppress(ImportError):  # which the child that shall run it reports
+            importlib.import_module(name)
+    before = sys.argv
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        for name in SCRIPTS:
+            sys.argv = [f"{name}.py", "--help"]
+            if name in sys.modules:
+                with contextlib.suppress(SystemExit):
+                    sys.modules[name].main()
+    sys.argv = before
+
+
+def serve(address: str, *how: str) -> None:
     import gc
     from multiprocessing import forkserver
 
     import cv2
-    import duckdb  # noqa: F401 (what scripts import only where they need it)
-    import onnxruntime  # noqa: F401
 
-    for name in SCRIPTS:
-        with contextlib.suppress(ImportError):  # which the child that shall run it reports
-            importlib.import_module(name)
+    warm_up()
     cv2.setNumThreads(1)
     workers.Worker = WorkerInThisProcess
-    remember_boxes(importlib.import_module("compute_text_score").RapidTextDetector, Path(address).parent)
+    if "remember" in how:
+        remember(Path(address).parent)
     forkserver.ensure_running = lambda: None
     gc.collect()
     gc.freeze()
@@ -254,7 +341,7 @@ def run_script(said: list[str], streams: array.array) -> None:
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(one.split("=", 1) for one in variables)
-        sys.argv = [word for word in words if not word.startswith("--plot")]  # histograms cost more than the rest
+        sys.argv = words
         sys.stdout = open(1, "w", buffering=1, encoding="utf-8", closefd=False)
         sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)
         script = importlib.import_module(Path(words[0]).stem)
@@ -268,6 +355,9 @@ def run_script(said: list[str], streams: array.array) -> None:
         code = 1
     finally:
         with contextlib.suppress(Exception):
+            threading._shutdown()
+            atexit._run_exitfuncs()
+        with contextlib.suppress(Exception):
             sys.stdout.flush()
         with contextlib.suppress(Exception):
             sys.stderr.flush()
@@ -275,4 +365,4 @@ def run_script(said: list[str], streams: array.array) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])

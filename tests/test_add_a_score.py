@@ -89,14 +89,19 @@ def test_it_measures_filters_and_resumes(project, clips):
     assert dropped["reason"] == "black_share above 0.5"
 
 
-def test_a_kill_half_way_and_two_ranks_give_the_rows_of_one_run(project, clips):
+@pytest.fixture
+def whole(project, clips) -> list[dict]:
+    """The rows of thirty more clips."""
     for i in range(30):
         (clips / f"copy{i:02}.mp4").hardlink_to(clips / f"black{(0, 25, 75)[i % 3]:02}.mp4")
-    flags = ["--video_folder", str(clips), "--saved_freq", "1"]
-    run([sys.executable, SCRIPT, *flags, "--saved_path", "whole.jsonl"], project)
-    whole = read_rows(project / "whole.jsonl")
-    assert len(whole) == 33
+    run([sys.executable, SCRIPT, "--video_folder", clips, "--saved_path", "whole.jsonl"], project)
+    rows = read_rows(project / "whole.jsonl")
+    assert len(rows) == 33
+    return rows
 
+
+def test_a_kill_half_way_gives_the_rows_of_one_run(project, clips, whole):
+    flags = ["--video_folder", str(clips), "--saved_freq", "1"]
     killed = [sys.executable, SCRIPT, *flags, "--n_jobs", "1", "--saved_path", "killed.jsonl"]
     process = subprocess.Popen(killed, cwd=project, env=ENVIRONMENT, start_new_session=True, stdout=subprocess.DEVNULL)
     saved, deadline = project / "killed.jsonl", time.monotonic() + 60
@@ -110,6 +115,10 @@ def test_a_kill_half_way_and_two_ranks_give_the_rows_of_one_run(project, clips):
     assert 3 <= int(re.search(r"([\d]+) of 34 done before", again)[1]) < 34
     assert read_rows(saved) == whole
 
+
+@pytest.mark.release
+def test_two_ranks_give_the_rows_of_one_run(project, clips, whole):
+    flags = ["--video_folder", str(clips), "--saved_freq", "1"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     run([*torchrun, SCRIPT, *flags, "--saved_path", "ranks.jsonl"], project)
     assert read_rows(project / "ranks.jsonl") == whole and not list(project.glob("*.part-*"))

@@ -43,10 +43,10 @@ SMOKE = {
     "truth_technical": ("{videos}", "| JPEG quality | 2 |"),
     "truth_text": ("--short_side 96 --video_folder {videos}", "| chessboard |"),
 }
-# Those of a second or two of CPU; of speed, memory and tables, of marked truth, of labels, of a film made here, of the report. The others run before a
+# Those of a second or two of CPU; of speed, memory and tables, of marked truth, of labels, of the report. The others run before a
 # release, some with all scripts.
 GATE = {
-    "clean_clips", "composed_cuts", "metadata", "pipeline", "reading", "remote_reading", "report", "schedule", "threshold_strips", "truth_technical",
+    "clean_clips", "metadata", "pipeline", "reading", "remote_reading", "report", "schedule", "threshold_strips", "truth_technical",
 }  # fmt: skip
 LIBRARIES = {"cases", "composed_films", "measure", "model_shapes"}
 

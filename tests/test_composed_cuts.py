@@ -15,7 +15,17 @@ def test_halves_are_apart_and_fixed():
     assert "astronaut" in sources([], "tune") and "chelsea" in sources([], "judge")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+GATE = (
+    "cut",
+    "dissolve, 10-60 frames",
+    "wipe",
+    "flash",
+)  # a cut, what takes time, and what is no cut: the others before a release
+
+
+@pytest.mark.parametrize(
+    "kind", [kind if kind in GATE else pytest.param(kind, marks=pytest.mark.release) for kind in KINDS]
+)
 def test_a_film_of_each_kind(kind):
     film = compose(kind, NAMES, 0)
     assert film.frames.shape[1:] == (144, 256, 3) and film.frames.dtype == np.uint8

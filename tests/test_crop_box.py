@@ -1,6 +1,7 @@
 """Crop boxes: bars, burnt-in text and marks of known place are cut away, and clean clips lose nothing."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -64,6 +65,7 @@ CASES = {  # what makes the frames, and the true [left, top, right, bottom] that
     "logo": (lambda: [logo(f) for f in pan()], (0, 50, 0, 0)),
     "still": (lambda: [logo(pan(count=1)[0])] * 48, (0, 0, 0, 0)),
 }
+TWINS = ("astronaut", "pillarbox", "bottom")  # of clean and letterbox: other sides, another photograph
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +76,40 @@ def clips(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def found(clips, tmp_path_factory):
-    saved = tmp_path_factory.mktemp("crop") / "crop_box.jsonl"
-    ran = subprocess.run([sys.executable, str(ROOT / "compute_crop_box.py"), "--video_folder", str(clips), "--saved_path", str(saved), "--n_jobs", "1"], capture_output=True, text=True)  # fmt: skip
+def boxes_of(names, clips, folder):
+    """The result file of these clips, and its rows by name."""
+    write_rows(folder / "list.jsonl", [{"video_path": f"{name}.mp4"} for name in names])
+    listed = ("--video_folder", clips, "--video_metadata_path", folder / "list.jsonl", "--n_jobs", 1)
+    saved = folder / "crop_box.jsonl"
+    command = [sys.executable, ROOT / "compute_crop_box.py", *listed, "--saved_path", saved]
+    ran = subprocess.run([str(word) for word in command], capture_output=True, text=True)
     assert ran.returncode == 0, ran.stderr
     return saved, {row["video_path"].removesuffix(".mp4"): row for row in read_rows(saved, ("video_path",))}
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.fixture(scope="module")
+def found(clips, tmp_path_factory):
+    names = [name for name in CASES if name not in TWINS]
+    return boxes_of(names, clips, tmp_path_factory.mktemp("crop"))
+
+
+@pytest.fixture(scope="module")
+def found_twins(clips, tmp_path_factory):
+    return boxes_of(TWINS, clips, tmp_path_factory.mktemp("crop"))
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name not in TWINS])
 def test_what_is_cut_away(clips, found, name):
+    assert_cut_away(clips, found, name)
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("name", TWINS)
+def test_what_is_cut_away_of_their_twins(clips, found_twins, name):
+    assert_cut_away(clips, found_twins, name)
+
+
+def assert_cut_away(clips, found, name):
     _, (left, top, right, bottom) = CASES[name]
     with av.open(str(clips / f"{name}.mp4")) as container:
         width, height = container.streams.video[0].width, container.streams.video[0].height
@@ -161,7 +187,8 @@ def test_the_largest_rectangle():
 def test_text_is_measured_inside_the_crop(tmp_path, run_script, clips, found):
     write_rows(tmp_path / "clips.jsonl", [{"video_path": "clean.mp4"}, {"video_path": "subtitles.mp4"}])
     listed = ("--video_folder", clips, "--video_metadata_path", "clips.jsonl")
-    flags = ("compute_text_score.py", *listed, "--saved_path", "t.jsonl", "--n_jobs", 1)
+    two = ("--frame_sample_method", "uniform", "--num_sampled_frames", 2)
+    flags = ("compute_text_score.py", *listed, *two, "--saved_path", "t.jsonl", "--n_jobs", 1)
 
     def scores() -> dict[str, float]:
         return {row["video_path"]: row["text_score"] for row in read_rows(tmp_path / "t.jsonl", ("video_path",))}
@@ -179,6 +206,25 @@ def test_text_is_measured_inside_the_crop(tmp_path, run_script, clips, found):
     assert "crop_box is [1, 2]" in run_script(*flags, "--crop_boxes", "wrong.jsonl", code=2).stderr
 
 
+def test_stage_2_says_where_the_crop_is(tmp_path, run_script, clips, found):
+    """To the text score and to the filter, in the commands that it prints and PYTHON=true does not run; and the filter adds the columns."""
+    write_rows(tmp_path / "clips.jsonl", [{"video_path": "letterbox.mp4", "duration": 3.0}])
+    environment = {**os.environ, "DATASET_FOLDER": str(tmp_path), "VIDEO_FOLDER": str(clips), "PRESET": "embedded", "REPORT": "0", "PYTHON": "true", "CROP": "1"}  # fmt: skip
+    ran = subprocess.run(["sh", str(ROOT / "stage_2_filter_data.sh")], env=environment, capture_output=True, text=True)
+    commands = [line for line in ran.stdout.splitlines() if line.startswith("+ ")]
+    scripts = [re.search(r"(\w+)\.py", line)[1] for line in commands]
+    at = scripts.index("compute_crop_box")
+    assert f"--saved_path={tmp_path}/crop_box.jsonl" in commands[at]
+    assert f"--crop_boxes={tmp_path}/crop_box.jsonl" in commands[scripts.index("compute_text_score")] and at == 1
+    bound = ("--filter", found[0], "crop_share", "none", "none")
+    assert f"--filter {tmp_path}/crop_box.jsonl crop_share none none" in commands[-1]
+    listed = ("--video_folder", clips, "--video_metadata_path", "clips.jsonl", "--saved_path", "train.jsonl")
+    run_script("filter_videos_by_motion_score.py", *listed, *bound, "--min_seconds", 1)
+    (row,) = read_rows(tmp_path / "train.jsonl", ("video_path",))
+    assert row["crop_box"] == found[1]["letterbox"]["crop_box"] and row["crop_share"] < 1
+
+
+@pytest.mark.release
 def test_stage_2_hands_the_crop_on(tmp_path, clips):
     dataset = tmp_path / "data set"
     dataset.mkdir()

@@ -15,12 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, write_numbered
 from dockerfile_parse import DockerfileParser
 from test_docs_commands import VARIABLES, Command, calls_of, help_of, wrong
 
 from tests.docker import clean_root
-from tools.sample_video import make_sample_video
 
 TARGETS = {"cpu", "gpu"}
 IMAGES = {"reelset:cpu": "cpu", "reelset": "gpu"}
@@ -123,9 +122,8 @@ def test_compose_itself_takes_the_file():
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("sample") / "a.mp4"
-    make_sample_video(path, width=640, height=360)
-    return path
+    """A video whose shots take a second to find."""
+    return write_numbered(tmp_path_factory.mktemp("sample") / "a.mp4", 240, size=(640, 360))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +146,7 @@ def test_a_stage_that_is_stopped_ends_its_script_and_waits_for_it(command, whom,
     ):
         pytest.skip("quickstart.sh would set up .venv")
     (tmp_path / "before_vcut").mkdir()
-    for name in "abc":
+    for name in "abcdef":
         shutil.copy(sample, tmp_path / "before_vcut" / f"{name}.mp4")
     arguments = [tmp_path / "before_vcut"] if "quickstart.sh" in command else []
     environment = {

@@ -200,7 +200,11 @@ GO_ON = ("README.md", "docs/thresholds.md", "docs/export.md", "docs/report.md")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pages", [GO_ON[:1], pytest.param(GO_ON, marks=pytest.mark.release)], ids=["readme", "all"])
-def test_the_commands_of_the_pages_run_as_written(checkout, pages):
+def test_the_commands_of_the_pages_run_as_written(checkout, pages, scripts):
+    if pages != GO_ON:  # forks of one process in place of some forty
+        python = checkout / ".venv" / "bin" / "python"
+        ours = f'case ${{1-}} in *.py) script={ROOT}/${{1##*/}}; shift; exec {scripts.python} "$script" "$@" ;; esac\n'
+        python.write_text(python.read_text().replace("exec", f"{ours}exec", 1))
     count, width, height = (2, 640, 360) if pages == GO_ON else (1, 480, 270)
     shots = [shot for shot in SHOTS if shot.outcome == "kept"][:count]
     make_sample_video(checkout / "IN" / "sample.mp4", width=width, height=height, shots=shots)

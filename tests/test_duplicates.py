@@ -132,6 +132,7 @@ def test_a_rerun_hashes_nothing_again(tmp_path, run_script, clips):
     assert (tmp_path / "d.jsonl").read_bytes() == first
 
 
+@pytest.mark.release
 def test_ranks(tmp_path, clips):
     command = [
         "-m",
@@ -205,7 +206,7 @@ def test_frames_that_show_nothing_have_no_hash():
     assert hashes_of(np.full((4, 90, 160), 77, np.uint8)) == []
 
 
-def test_stage_2_keeps_the_best_of_duplicates(tmp_path, clips):
+def test_stage_2_keeps_the_best_of_duplicates(tmp_path, clips, scripts):
     dataset = tmp_path / "data set"
     dataset.mkdir()
     rows = [
@@ -214,7 +215,7 @@ def test_stage_2_keeps_the_best_of_duplicates(tmp_path, clips):
     write_rows(dataset / "clips.jsonl", rows)
     environment = {
         **os.environ, "DATASET_FOLDER": str(dataset), "VIDEO_FOLDER": str(clips), "VIDEO_METADATA_PATH": str(dataset / "clips.jsonl"), "PRESET": "embedded",
-        "REPORT": "0", "PYTHON": sys.executable, "N_JOBS": "1", "DEDUP": "1", "QUALITY_THRESHOLD": "0", "LOW_MOTION_SCORE_THRESHOLD": "0", "HIGH_MOTION_SCORE_THRESHOLD": "1000",
+        "REPORT": "0", "PYTHON": str(scripts.python), "N_JOBS": "1", "DEDUP": "1", "QUALITY_THRESHOLD": "0", "LOW_MOTION_SCORE_THRESHOLD": "0", "HIGH_MOTION_SCORE_THRESHOLD": "1000",
         "CUT_INSIDE_THRESHOLD": "1", "CUT_INSIDE": "flow", "TEXT_SCORE_THRESHOLD": "1", "MIN_SECONDS": "1",
     }  # fmt: skip
     ran = subprocess.run(["sh", str(ROOT / "stage_2_filter_data.sh")], env=environment, capture_output=True, text=True)

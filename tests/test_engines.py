@@ -1,6 +1,7 @@
 """The table of models, and servers that a run starts, asks and stops."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 import tiny_models
 from conftest import ROOT, numbered_frame, write_video
 
+import caption_summary
 import caption_video_frame
+import export_dataset
 from utils.captioning import model_table
 from utils.captioning.engines import ENGINES
 from utils.captioning.model_table import hub_id
@@ -162,45 +165,66 @@ def test_a_killed_run_leaves_no_server(clip, model, tmp_path):
     assert not left_of(model)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "server, more, code, told",
+    "server, more, told",
     [
-        ("vllm", (), 2, "--engine_server vllm: the program vllm is not on the PATH"),
-        ("transformers", ("--server_args=--no-such-flag",), 1, "transformers ended before it was ready"),
-        ("transformers", ("--server_seconds", "1"), 1, "was not ready after 1 seconds"),
+        ("vllm", (), "--engine_server vllm: the program vllm is not on the PATH"),
         (
             "transformers",
             ("--captioner", "transformers"),
-            2,
             "only --captioner or --summarizer openai asks a server, not ",
         ),
-        ("vllm", ("--captioner", "attributes"), 2, "only --captioner or --summarizer openai asks a server, not "),
-        ("transformers", ("--base_url", "http://127.0.0.1:1/v1"), 2, "names another; give only one of them"),
-        ("transformers", ("--server_args='",), 2, "--server_args ': No closing quotation"),
+        ("vllm", ("--captioner", "attributes"), "only --captioner or --summarizer openai asks a server, not "),
+        ("transformers", ("--base_url", "http://127.0.0.1:1/v1"), "names another; give only one of them"),
+        ("transformers", ("--server_args='",), "--server_args ': No closing quotation"),
     ],
 )
-def test_a_server_that_does_not_come_is_a_sentence(clip, model, tmp_path, server, more, code, told):
-    environment = {**ENVIRONMENT, "PATH": "/usr/bin:/bin"}
-    run = command(clip, model, tmp_path / "rows.jsonl", "--engine_server", server, *more)
-    ran = subprocess.run(run, env=environment, capture_output=True, text=True)
-    assert ran.returncode == code and told in ran.stderr and "Traceback" not in ran.stderr
+def test_a_server_that_cannot_be_started_is_a_sentence(clip, model, tmp_path, monkeypatch, ended, server, more, told):
+    for name, value in {**ENVIRONMENT, "PATH": "/usr/bin:/bin"}.items():
+        monkeypatch.setenv(name, value)
+    flags = command(clip, model, tmp_path / "rows.jsonl", "--engine_server", server, *more)[2:]
+    code, said = ended("caption_video_frame.py", *flags)
+    assert code == 2 and told in said and "Traceback" not in said
     assert not (tmp_path / "rows.jsonl").exists() and not left_of(model)
 
 
 @pytest.mark.slow
-def test_stage_3_takes_everything_from_the_environment(clip, model, tmp_path):
+@pytest.mark.parametrize(
+    "more, told",
+    [
+        pytest.param(
+            "--server_args=--no-such-flag", "transformers ended before it was ready", marks=pytest.mark.release
+        ),
+        ("--server_seconds=1", "was not ready after 1 seconds"),
+    ],
+)
+def test_a_server_that_does_not_come_is_a_sentence(clip, model, tmp_path, more, told):
+    run = command(clip, model, tmp_path / "rows.jsonl", "--engine_server", "transformers", more)
+    ran = subprocess.run(run, env={**ENVIRONMENT, "PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert ran.returncode == 1 and told in ran.stderr and "Traceback" not in ran.stderr
+    assert not (tmp_path / "rows.jsonl").exists() and not left_of(model)
+
+
+@pytest.mark.slow
+def test_stage_3_takes_everything_from_the_environment(clip, model, tmp_path, run_main):
+    """The commands that the stage prints, and PYTHON=true does not run, in this process, which has loaded torch."""
     rows = '{"video_path": "a.mp4", "motion_score": 3.21, "camera_motion": "pan left"}\n{"video_path": "b.mp4"}\n'
     (tmp_path / "train.jsonl").write_text(rows)
     environment = {
-        **ENVIRONMENT, "DATASET_FOLDER": str(tmp_path), "VIDEO_FOLDER": str(clip), "PYTHON": sys.executable, "GPUS": "0", "PRESET": "cpu",
-        "IMAGE_CAPTION_MODEL": str(model), "NUM_SAMPLED_FRAMES": "2", "CAPTION_UNIT": "frame", "SUMMARIZER": "transformers",
+        **ENVIRONMENT, "DATASET_FOLDER": str(tmp_path), "VIDEO_FOLDER": str(clip), "PYTHON": "true", "GPUS": "0", "PRESET": "cpu", "REPORT": "0",
+        "IMAGE_CAPTION_MODEL": str(model), "NUM_SAMPLED_FRAMES": "2", "CAPTION_UNIT": "frame", "SUMMARIZER": "transformers", "N_JOBS": "1",
         "SUMMARY_MODEL": str(tiny_models.build("qwen2", tmp_path / "llm")), "APPEND_ATTRIBUTES": "1", "SEED": "3",
     }  # fmt: skip
     ran = subprocess.run(
         ["sh", str(ROOT / "stage_3_video_caption.sh")], env=environment, capture_output=True, text=True
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
+    commands = [line.removeprefix(f"+ true {ROOT}/") for line in ran.stdout.splitlines() if line.startswith("+ ")]
+    scripts = (caption_video_frame, caption_summary, export_dataset)
+    for script, printed in zip(scripts, commands, strict=True):
+        name, _, flags = printed.partition(" ")
+        assert name == f"{script.__name__}.py"
+        run_main(script, *re.split(r" (?=--)", flags))  # the model's folder has a space in its name
     first, second = read_rows(tmp_path / "summary_caption.jsonl")
     assert first["summary_caption"].startswith("In this video") and first["summary_caption"].endswith(
         " Camera motion: pan left. Motion score: 3.2."

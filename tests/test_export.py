@@ -538,7 +538,7 @@ def test_columns_from_a_file(tmp_path, run_script, clips):
     assert {row["technical_score"] for row in found} == {5.5} and found[0]["source_path"] == "source 0"
 
 
-def test_stage_3_writes_the_set_for_a_trainer(tmp_path, clips):
+def test_stage_3_writes_the_set_for_a_trainer(tmp_path, clips, scripts):
     rows = read_rows(clips / "list.jsonl", ("video_path",))
     dataset = tmp_path / "data set"
     dataset.mkdir()
@@ -546,7 +546,7 @@ def test_stage_3_writes_the_set_for_a_trainer(tmp_path, clips):
         dataset / "train.jsonl",
         [{"video_path": row["video_path"], "source_path": "s", "motion_score": 5.0} for row in rows],
     )
-    environment = {**os.environ, "DATASET_FOLDER": str(dataset), "VIDEO_FOLDER": str(clips / "clips"), "PRESET": "embedded", "REPORT": "0", "PYTHON": sys.executable, "N_JOBS": "1"}  # fmt: skip
+    environment = {**os.environ, "DATASET_FOLDER": str(dataset), "VIDEO_FOLDER": str(clips / "clips"), "PRESET": "embedded", "REPORT": "0", "PYTHON": str(scripts.python), "N_JOBS": "1"}  # fmt: skip
     stage = ["sh", str(ROOT / "stage_3_video_caption.sh")]
     wrong = subprocess.run(
         stage, env={**environment, "FORMAT": "musubi", "MODEL": "wan9"}, capture_output=True, text=True

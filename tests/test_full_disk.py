@@ -96,7 +96,8 @@ def run_limited(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [100, 300, 700, 2_000, 9_000])
-@pytest.mark.parametrize("script", ["export_dataset.py", "export_dataset.py --media encode --first_frames", "make_report.py", "filter_videos_by_motion_score.py", "tools.sample_video"])  # fmt: skip
+@pytest.mark.parametrize("script", ["export_dataset.py", "export_dataset.py --media encode --first_frames", "make_report.py", "filter_videos_by_motion_score.py",
+                                    pytest.param("tools.sample_video", marks=pytest.mark.release)])  # fmt: skip
 def test_a_script_says_which_file(script, size, tmp_path):
     (tmp_path / "train").mkdir()
     write_numbered(tmp_path / "train" / "a.mp4", 24)

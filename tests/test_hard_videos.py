@@ -81,6 +81,7 @@ def test_motion(folder, tmp_path):
     assert rows["8k.mp4"]["motion_score"] < 0.1
 
 
+@pytest.mark.release  # it samples frames as the quality does
 def test_text(folder, tmp_path):
     rows, errors = scored("compute_text_score.py", folder, tmp_path)
     assert set(errors) == NO_VIDEO

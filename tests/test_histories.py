@@ -10,6 +10,7 @@ says what a training set is. Histories that once ended wrong are tests of their 
 """
 
 import base64
+import functools
 import gzip
 import json
 import os
@@ -214,7 +215,7 @@ class Histories(RuleBasedStateMachine):
         self.happens(f"stage {number} killed")
         self.ran(
             number,
-            self.dataset.stage(number, self.settings, kill_after=0.05 + share * 0.9, **({how: 1} if how else {})),
+            self.dataset.stage(number, self.settings, kill_after=0.03 + share * 0.5, **({how: 1} if how else {})),
         )
 
     @rule(number=st.integers(1, 2), share=st.floats(0, 1), ranks=st.booleans(), chance=st.integers(0, 10**6))
@@ -331,20 +332,19 @@ def dataset(stages, pool, tmp_path):
     return made
 
 
-@pytest.fixture
-def clean(stages, pool, tmp_path):
-    """The result of a clean run: `clean({"A.mp4": "slow", ...}, settings)`."""
+@pytest.fixture(scope="module")
+def clean(stages, pool, tmp_path_factory):
+    """The result of a clean run: `clean({"A.mp4": "slow", ...}, settings)`. One that several tests compare with is made once."""
 
-    def run(sources: dict[str, str], settings: Settings = Settings(), **variables) -> dict:  # noqa: B008
-        fresh = Dataset(stages, tmp_path / "clean" / "set", pool)
-        for name, content in sources.items():
+    @functools.cache
+    def made(sources: tuple[tuple[str, str], ...], settings: Settings) -> dict:
+        fresh = Dataset(stages, tmp_path_factory.mktemp("clean") / "set", pool)
+        for name, content in sources:
             fresh.put(name, content)
-        succeeds(fresh, settings, **variables)
-        result = fresh.result(settings)
-        shutil.rmtree(tmp_path / "clean")
-        return result
+        succeeds(fresh, settings)
+        return fresh.result(settings)
 
-    return run
+    return lambda sources, settings=Settings(): made(tuple(sources.items()), settings)  # noqa: B008
 
 
 SOURCES = {"A.mp4": "slow", "sub/B.mp4": "other", "C.mp4": "cut"}

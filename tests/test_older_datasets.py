@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -48,11 +47,11 @@ def test_every_script_finds_its_rows_done(dataset, run_script, name):
 
 
 @pytest.mark.slow
-def test_the_stages_find_everything_done_and_end_with_the_same_set(tmp_path):
+def test_the_stages_find_everything_done_and_end_with_the_same_set(tmp_path, scripts):
     made = copy_of("0_3_0", tmp_path / "moved")
     staged, clips = made / "staged", str(made / "clips")
     inherited = {name: value for name, value in os.environ.items() if name not in SCRIPT_VARIABLES}
-    common = {"DATASET_FOLDER": str(staged), "PYTHON": sys.executable, "PRESET": "embedded", "REPORT": "0", "N_JOBS": "1", "QUALITY_THRESHOLD": "2"}  # fmt: skip
+    common = {"DATASET_FOLDER": str(staged), "PYTHON": str(scripts.python), "PRESET": "embedded", "REPORT": "0", "N_JOBS": "1", "QUALITY_THRESHOLD": "2"}  # fmt: skip
     the_set = ("train.jsonl", "dropped.jsonl", "train_panda_70m.json")
     before = {name: (staged / name).read_text(encoding="utf-8") for name in the_set}
     captions = [row["caption"] for row in read_rows(staged / "musubi" / "12fps.jsonl", ("video_path",))]

@@ -19,7 +19,7 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("number", ["001", "002", "004"])
+@pytest.mark.parametrize("number", [*(pytest.param(n, marks=pytest.mark.release) for n in ("001", "002")), "004"])
 def test_farneback_at_native_size_gives_easyanimates_scores(number):
     lines = (SHARED / "reference" / "easyanimate_motion.jsonl").read_text().splitlines()
     published = {row["video_path"]: row["motion_score"] for row in map(json.loads, lines)}
@@ -47,7 +47,14 @@ def test_every_marked_cut_is_found_on_its_frame_and_no_other(name):
 SAMPLED = [*sorted((SHARED / "videos").glob("[fs]*_*")), SHARED / "videos" / "ms_roadtrip_vp9_10bit_3s.webm"]
 
 
-@pytest.mark.parametrize("path", SAMPLED, ids=lambda path: path.stem)
+TEN_BIT = "fmt_hevc10_rot90_vfr_editlist_3s"  # takes as long as the others together
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=pytest.mark.release if path.stem == TEN_BIT else ()) for path in SAMPLED],
+    ids=lambda path: path.stem,
+)
 def test_sampled_frames_are_those_of_their_index_and_equal_those_of_a_whole_decode(path):
     indices, _, frames = sample_frames(str(path), lambda count: range(3, count, 1 + count // 9))
     with open_video(str(path)) as (container, stream):

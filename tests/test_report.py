@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,18 +33,29 @@ def until(page, condition: str) -> None:
     raise AssertionError(condition)
 
 
-def report(*arguments: object, code: int = 0) -> str:
-    environment = {k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES}
-    command = [sys.executable, ROOT / "make_report.py", *arguments]
-    ran = subprocess.run(
-        [str(word) for word in command], env=environment, capture_output=True, text=True, errors="replace", timeout=300
-    )
-    assert ran.returncode == code, ran.stdout + ran.stderr
-    return ran.stdout + ran.stderr
+@pytest.fixture(scope="module")
+def report(scripts):
+    """Make a report; what is printed."""
+
+    def run(*arguments: object, code: int = 0) -> str:
+        environment = {k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES}
+        command = [scripts.python, ROOT / "make_report.py", *arguments]
+        ran = subprocess.run(
+            [str(word) for word in command],
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=300,
+        )
+        assert ran.returncode == code, ran.stdout + ran.stderr
+        return ran.stdout + ran.stderr
+
+    return run
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Path:
+def dataset(tmp_path_factory, report) -> Path:
     """Sixty clips, of which the first and the last are real videos."""
     folder = tmp_path_factory.mktemp("report") / "a set"
     make_dataset(folder, 60)
@@ -126,16 +137,21 @@ def opened(browser, dataset):
         page.context.close()
 
 
-def run_filter(page: Page, tmp_path: Path) -> list[str]:
+@pytest.fixture
+def run_filter(run_script) -> Callable[[Page, Path], list[str]]:
     """The clips that the printed command keeps."""
-    words = page.command()
-    assert words[:2] == ["python", "filter_videos_by_motion_score.py"]
-    words[words.index("--saved_path") + 1] = str(tmp_path / "kept.jsonl")
-    subprocess.run([sys.executable, ROOT / words[1], *words[2:]], check=True, cwd=tmp_path, capture_output=True)
-    return [row["video_path"] for row in read_rows(tmp_path / "kept.jsonl")]
+
+    def kept(page: Page, tmp_path: Path) -> list[str]:
+        words = page.command()
+        assert words[:2] == ["python", "filter_videos_by_motion_score.py"]
+        words[words.index("--saved_path") + 1] = str(tmp_path / "kept.jsonl")
+        run_script(*words[1:])
+        return [row["video_path"] for row in read_rows(tmp_path / "kept.jsonl")]
+
+    return kept
 
 
-def test_a_threshold_by_keyboard_alone_and_its_command(opened, tmp_path):
+def test_a_threshold_by_keyboard_alone_and_its_command(opened, tmp_path, run_filter):
     page = opened()
     before = page.kept()
     assert len(run_filter(page, tmp_path)) == before
@@ -154,7 +170,7 @@ def test_a_threshold_by_keyboard_alone_and_its_command(opened, tmp_path):
     assert "--min_seconds=-inf" in page.command() and len(run_filter(page, tmp_path)) == page.kept()
 
 
-def test_a_threshold_by_mouse_and_an_exact_number(opened, tmp_path):
+def test_a_threshold_by_mouse_and_an_exact_number(opened, tmp_path, run_filter):
     page = opened()
     box = page.slider("technical_score").bounding_box()
     thumb = page.page.evaluate(
@@ -174,7 +190,7 @@ def test_a_threshold_by_mouse_and_an_exact_number(opened, tmp_path):
     assert len(run_filter(page, tmp_path)) == page.kept()
 
 
-def test_facets_other_columns_and_a_clips_own_become_a_condition(opened, tmp_path):
+def test_facets_other_columns_and_a_clips_own_become_a_condition(opened, tmp_path, run_filter):
     page = opened()
     page.page.get_by_text("static", exact=False).first.click()
     page.page.get_by_label("Another score…").select_option(label="bytes (clips.jsonl)")
@@ -194,7 +210,7 @@ def test_facets_other_columns_and_a_clips_own_become_a_condition(opened, tmp_pat
 
 
 @pytest.mark.parametrize("column, value", [("has_audio", "true"), ("main_colour", None)])
-def test_a_facet_of_any_file(opened, tmp_path, column, value):
+def test_a_facet_of_any_file(opened, tmp_path, column, value, run_filter):
     """True or false of the list, and what was seen in the thumbnails, whose file no filter names."""
     page = opened()
     facet = page.page.locator(".facet", has=page.page.get_by_text(column, exact=True))
@@ -208,7 +224,9 @@ def test_a_facet_of_any_file(opened, tmp_path, column, value):
     assert len(run_filter(page, tmp_path)) == page.kept() < 60
 
 
-def test_what_train_jsonl_was_made_with_is_where_the_page_begins(opened, dataset, tmp_path, run_script):
+def test_what_train_jsonl_was_made_with_is_where_the_page_begins(
+    opened, dataset, tmp_path, run_script, report, run_filter
+):
     folder = tmp_path / "set"
     shutil.copytree(dataset, folder)
     flags = (
@@ -241,7 +259,7 @@ def test_what_train_jsonl_was_made_with_is_where_the_page_begins(opened, dataset
     assert len(run_filter(page, tmp_path)) == page.kept()
 
 
-def test_marks_are_kept_saved_and_taken_by_the_filter(opened, tmp_path, dataset):
+def test_marks_are_kept_saved_and_taken_by_the_filter(opened, tmp_path, dataset, run_filter):
     page = opened()
     page.page.locator("#scroller").focus()
     for key in ("j", "x", "j", "s", "j", "3", "j", "x", "u"):
@@ -347,7 +365,7 @@ def run_axe(page: Page, axe: Path) -> list[dict]:
     return json.loads(ran["result"]["value"])
 
 
-def test_two_runs_side_by_side(opened, dataset, tmp_path):
+def test_two_runs_side_by_side(opened, dataset, tmp_path, report):
     other = tmp_path / "b"
     shutil.copytree(dataset, other)
     (other / "train.settings.json").write_text(json.dumps({"filters": [
@@ -376,7 +394,7 @@ def test_matches_are_by_source_and_time():
     assert matches(ours, theirs) == [0, -1, -1, 2]
 
 
-def test_many_clips_have_their_thumbnails_in_a_folder(opened, tmp_path):
+def test_many_clips_have_their_thumbnails_in_a_folder(opened, tmp_path, report):
     make_dataset(tmp_path, 501)
     (tmp_path / "train" / "films" / "2").mkdir(parents=True)
     write_numbered(tmp_path / "train" / "films" / "2" / "clip-000010.mp4", 24)
@@ -398,7 +416,7 @@ def test_many_clips_have_their_thumbnails_in_a_folder(opened, tmp_path):
         (("a", "b", "--video_folder", "c"), "go with one dataset"),
     ],
 )
-def test_wrong_arguments_are_sentences(arguments, sentence):
+def test_wrong_arguments_are_sentences(arguments, sentence, report):
     assert sentence in report(*arguments, code=2)
 
 
@@ -417,7 +435,7 @@ def page_of(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("count", [2, 501])  # thumbnails inside the page, and as links
-def test_a_page_holds_no_other_file_than_the_thumbnails_that_it_has_made(count, tmp_path):
+def test_a_page_holds_no_other_file_than_the_thumbnails_that_it_has_made(count, tmp_path, report):
     folder = tmp_path / "set"
     make_dataset(folder, count)
     (tmp_path / "secret").write_text("a key of this machine")

@@ -217,7 +217,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.release  # as test_contract.py: two ranks of a script
 def test_two_ranks_share_a_list(tmp_path):
     (tmp_path / "script.py").write_text(RANKS)
     paths = [f"{number}.mp4" for number in range(100)]

@@ -140,10 +140,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_sampled_frames(tmp_path):
-    path = write_numbered(tmp_path / "large.mp4", 12, size=(4096, 4096))
+    path = write_numbered(tmp_path / "large.mp4", 12, size=(2048, 2048))
     code = PEAK.format(root=str(ROOT), path=str(path))
     few, many = (
         float(subprocess.run([sys.executable, "-c", code, count], capture_output=True, text=True, check=True).stdout)
         for count in ("2", "12")
     )
-    assert many - few < 4096 * 4096 * 3 / 2**20  # one frame of RGB; held, ten would be ten times as much
+    assert many - few < 2048 * 2048 * 3 / 2**20  # one frame of RGB; held, ten would be ten times as much

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ MESSAGES = re.findall(r"^\| `([^`]+)` \|", PAGE, re.M)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, scripts):
     """A folder with good and bad videos, lists, and a result."""
     folder = tmp_path_factory.mktemp("trouble")
     for name in ("empty", "videos", "broken", "full", "odd"):
@@ -53,21 +52,21 @@ def place(tmp_path_factory):
     lists["lost.jsonl"] = lists["gone.jsonl"]  # without settings
     for name, text in lists.items():
         (folder / name).write_text(text)
-    run(folder, "compute_motion_score.py --video_folder videos --saved_path motion.jsonl")
+    run(scripts.python, folder, "compute_motion_score.py --video_folder videos --saved_path motion.jsonl")
     tiny_models.build("llama", folder / "llm")
     return folder
 
 
-def run(folder: Path, line: str, **variables: str) -> str:
-    """What a command prints and writes down as errors, run in `folder`; NAME=VALUE first sets variables."""
+def run(python: Path, folder: Path, line: str, **variables: str) -> str:
+    """What a command prints and writes down as errors, run in `folder` by `python`; NAME=VALUE first sets variables."""
     words = line.split()
     while "=" in words[0] and not words[0].startswith("-"):
         name, _, value = words.pop(0).partition("=")
         variables[name] = value
     script = ROOT / words[0]
-    command = ["sh", script] if script.suffix == ".sh" else [sys.executable, script]
+    command = ["sh", script] if script.suffix == ".sh" else [python, script]
     bare = {k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES and not k.startswith("AWS_")}
-    environment = {**bare, "PYTHON": sys.executable, "HF_ENDPOINT": "http://127.0.0.1:9", **variables}
+    environment = {**bare, "PYTHON": str(python), "HF_ENDPOINT": "http://127.0.0.1:9", **variables}
     ran = subprocess.run([*command, *words[1:]], cwd=folder, capture_output=True, text=True, env=environment)
     errors = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.errors.jsonl"))
     return ran.stdout + ran.stderr + errors
@@ -124,19 +123,19 @@ def test_the_page_has_the_messages_that_are_met_here():
 
 
 @pytest.mark.parametrize("start", CAUSES)
-def test_a_message_is_met(place, start):
+def test_a_message_is_met(place, start, scripts):
     if start.startswith("vllm") and importlib.util.find_spec("vllm"):
         pytest.skip("vLLM is installed here")
     (message,) = (m for m in MESSAGES if m.startswith(start))
-    said = run(place, CAUSES[start])
+    said = run(scripts.python, place, CAUSES[start])
     assert pattern(message).search(said), said
 
 
-def test_a_second_run_is_told_of_the_first(place):
+def test_a_second_run_is_told_of_the_first(place, scripts):
     (message,) = (m for m in MESSAGES if "another run" in m)
     with open(place / "motion.settings.json") as first:
         fcntl.flock(first, fcntl.LOCK_EX)
-        said = run(place, "compute_motion_score.py --video_folder videos --saved_path motion.jsonl")
+        said = run(scripts.python, place, "compute_motion_score.py --video_folder videos --saved_path motion.jsonl")
     assert pattern(message).search(said), said
 
 

@@ -2,6 +2,7 @@
 message, no traceback.
 """
 
+import atexit
 import contextlib
 import io
 import math
@@ -39,10 +40,17 @@ def run(main: Callable[[], None]) -> None:
     """Call a script's `main` and turn its ends into exit codes. SIGTERM ends like Ctrl-C: what is done is written
     first.
     """
+    atexit.register(_ignore_signals)
     try:
         sys.exit(_ended(main))
     except KeyboardInterrupt:  # while another was reported
         end_at_once()
+
+
+def _ignore_signals() -> None:
+    """At the very end, when all has been said: Python would let them end the process as if it had failed."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _ended(main: Callable[[], None]) -> int:
