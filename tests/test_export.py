@@ -351,6 +351,15 @@ def test_every_format_gives_each_clip_its_caption(tmp_path, run_script, hostile,
     assert all(row["export_file"].isascii() for row in plan.values())
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_empty_set_is_exported_as_one(tmp_path, run_script, name):
+    """As where no clip passes: the set of the run before must not stay."""
+    write_rows(tmp_path / "list.jsonl", [])
+    (tmp_path / "clips").mkdir()
+    ran = export(run_script, tmp_path, "--format", name)
+    assert "export: 0 rows in = 0 written + 0 errors + 0 filtered" in ran.stdout
+
+
 def test_datasets_loads_the_video_folder(tmp_path, run_script, hostile):
     from datasets import Video, load_dataset
 

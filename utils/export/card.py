@@ -64,7 +64,7 @@ def card(
     sizes = Counter((e.width, e.height, round(float(e.fps), 3)) for e in everything)
     lines += [f"| {w}x{h} | {fps:g} | {count:,} |" for (w, h, fps), count in sizes.most_common(20)]
     lines += ["", "| column | least | median | largest | |", "|---|---|---|---|---|"]
-    for column, values in numbers_of(everything).items():
+    for column, values in numbers_of(everything).items() if everything else ():
         low, middle, high = (f"{v:.4g}" for v in (min(values), float(np.median(values)), max(values)))
         lines.append(f"| {column} | {low} | {middle} | {high} | `{histogram(values)}` |")
     for model in ("image_caption_model", "summary_model"):

@@ -116,7 +116,8 @@ def from_tars(folder: Path) -> Iterator[Pair]:
 def from_parquet(folder: Path) -> Iterator[Pair]:
     from pyarrow import parquet
 
-    for item in parquet.read_table(folder / "data.parquet", columns=["file", "caption"]).to_pylist():
+    file = parquet.ParquetFile(folder / "data.parquet")
+    for item in file.read(columns=["file", "caption"]).to_pylist() if file.metadata.num_rows else ():
         yield _digest(folder, item["file"]), item["caption"]
 
 
