@@ -262,3 +262,22 @@ def test_a_path_spelled_in_another_way_finds_its_score(run_script, tmp_path):
         "filter_videos_by_motion_score.py", "--video_metadata_path", "list.jsonl", "--filter", "s.jsonl", "x", "0", "2"
     )
     assert "kept 2 of 2" in ran.stdout
+
+
+def test_a_clip_that_is_kept_whatever_the_filters_say_needs_no_score(run_script, tmp_path):
+    write_rows(tmp_path / "c.jsonl", [{"video_path": f"{i}.mp4", "duration": 4} for i in range(2)])
+    write_rows(tmp_path / "score.jsonl", [])
+    write_rows(tmp_path / "marks.jsonl", [{"video_path": "1.mp4", "mark": "star"}])
+    flags = (
+        "--video_metadata_path",
+        "c.jsonl",
+        "--filter",
+        "score.jsonl",
+        "score",
+        1,
+        "none",
+        "--include",
+        "marks.jsonl",
+    )
+    assert "kept 1 of 2" in run_script("filter_videos_by_motion_score.py", *flags).stdout
+    assert json.loads((tmp_path / "train.jsonl").read_text()) == {"video_path": "1.mp4", "duration": 4}

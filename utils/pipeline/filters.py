@@ -165,10 +165,9 @@ class FilterResult:
 
     def _merged(self, numbers: np.ndarray) -> Iterator[dict[str, Raw]]:
         """The rows of clips with those of their score files."""
-        spans = [(self.rows.file, self.lines.begins[numbers], self.lines.lengths[numbers])]
+        spans = [self.lines.spans(numbers)]
         for rows in map(rows_in, self.files):
-            lines, at = Lines.of(rows.file), self.at[rows.name][numbers]
-            spans.append((rows.file, lines.begins[at], np.where(at >= 0, lines.lengths[at], 0)))
+            spans.append(Lines.of(rows.file).spans(self.at[rows.name][numbers]))
         pixels = _Pixels()
         check = None if is_checked(self.rows.name) else Decoder({self.rows.column: str}, is_close=is_unusual)
         for begin in range(0, len(numbers), BATCH):

@@ -132,7 +132,7 @@ class Lines:
     def read(self, numbers: np.ndarray) -> list[bytes]:
         """The lines with these numbers."""
         if len(self.files) == 1:
-            return read_spans(self.files[0], self.begins[numbers], self.lengths[numbers])
+            return read_spans(*self.spans(numbers))
         found = [b""] * len(numbers)
         for file, first, last in zip(self.files, self.firsts, self.firsts[1:]):
             places = np.flatnonzero((numbers >= first) & (numbers < last))
@@ -140,6 +140,13 @@ class Lines:
             for place, line in zip(places.tolist(), lines):
                 found[place] = line
         return found
+
+    def spans(self, numbers: np.ndarray) -> tuple[BinaryIO, np.ndarray, np.ndarray]:
+        """Of one file: itself, where lines begin in it, and their lengths, 0 for a negative number."""
+        begins, lengths = np.zeros(len(numbers), np.int64), np.zeros(len(numbers), np.int32)
+        there = numbers >= 0
+        begins[there], lengths[there] = self.begins[numbers[there]], self.lengths[numbers[there]]
+        return self.files[0], begins, lengths
 
     def __getitem__(self, number: int) -> bytes:
         return self.read(np.array([range(len(self))[number]]))[0]
