@@ -165,9 +165,11 @@ class FilterResult:
 
     def _merged(self, numbers: np.ndarray) -> Iterator[dict[str, Raw]]:
         """The rows of clips with those of their score files."""
-        spans = [self.lines.spans(numbers)]
-        for rows in map(rows_in, self.files):
-            spans.append(Lines.of(rows.file).spans(self.at[rows.name][numbers]))
+        files = map(rows_in, self.files)
+        spans = [
+            self.lines.spans(numbers),
+            *(Lines.of(rows.file).spans(self.at[rows.name][numbers]) for rows in files),
+        ]
         pixels = _Pixels()
         check = None if is_checked(self.rows.name) else Decoder({self.rows.column: str}, is_close=is_unusual)
         for begin in range(0, len(numbers), BATCH):
