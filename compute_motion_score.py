@@ -1,7 +1,8 @@
 """Measure how much each clip moves, and what its camera does, from optical flow between frames at 2 fps.
 
 Columns added: motion_score, mean length of the flow in percent of the frame's short side per second (a clip scores the
-same at 480p and 4K, at 24 and 60 fps); camera_pan, camera_tilt, camera_zoom, camera_roll, camera_shake,
+same at 480p and 4K, at 24 and 60 fps); activity, in the same unit, the larger of camera_speed and subject_speed (the speed
+of the fastest hundredth of the frame against the camera), in the middle of the clip's pairs of frames; camera_pan, camera_tilt, camera_zoom, camera_roll, camera_shake,
 residual_motion, moving_share, subject_share, static_share, jump, flicker (units: `measure_motion` in
 utils/scoring/optical_flow.py); camera_motion, those in words; cut_inside, 0–1, how sure it is that the clip holds a cut
 or a dissolve (above 0.5); duration in seconds; frame_size.
@@ -57,11 +58,18 @@ from utils.video_utils import locate
 # What a row holds of a clip that video_splitting.py has cut: its detector has seen the whole film.
 CUT_BY_STAGE_1 = {"source_path", "source_digest", "start_seconds"}
 
+OF_ACTIVITY = ("activity", "camera_speed", "subject_speed")
+
 SCORE = Score(
     "motion",
     "motion_score.jsonl",
     {
-        "motion_score": Column("mean length of the flow, % of the short side per second", 0, passes=(1.5, 25)),
+        "motion_score": Column("mean length of the flow, % of the short side per second", 0, passes=(None, 25)),
+        "activity": Column("the larger of camera_speed and subject_speed, pair by pair", 0, passes=(1.5, None)),
+        "camera_speed": Column("how fast the camera's motion moves the frame, % of the short side per second", 0),
+        "subject_speed": Column(
+            "the fastest hundredth of the frame against the camera, % of the short side per second", 0
+        ),
         "camera_pan": Column("camera to the right, % of the short side per second"),
         "camera_tilt": Column("camera up, % of the short side per second"),
         "camera_zoom": Column("growth of the content, % per second"),
@@ -84,12 +92,23 @@ SCORE = Score(
 
 
 def motion_columns(
-    row: dict, video_folder: str | None, estimator: str, short_side: int, sampling_fps: float, cut_inside: str = "flow"
+    row: dict,
+    video_folder: str | None,
+    estimator: str,
+    short_side: int,
+    sampling_fps: float,
+    cut_inside: str = "flow",
+    activity: bool = False,
 ) -> dict:
     """The columns of one clip, from the sampled frames and those that they need, or from all where packets do not tell
-    which those are or the network sees them."""
+    which those are or the network sees them. Without `activity`, those that files had before 0.4."""
     path = locate(row["video_path"], video_folder)
-    if asks_network(row, cut_inside):
+    columns = _all_columns(path, asks_network(row, cut_inside), estimator, short_side, sampling_fps)
+    return {name: value for name, value in columns.items() if activity or name not in OF_ACTIVITY}
+
+
+def _all_columns(path: str, with_network: bool, estimator: str, short_side: int, sampling_fps: float) -> dict:
+    if with_network:
         return columns_with_network(path, short_side, sampling_fps)
     measure = farneback_columns if estimator == "farneback" else dis_columns
     with suppress(FrameMissing), open_video(path) as (container, stream):
@@ -247,6 +266,8 @@ def main() -> None:
     choices = {"estimator": args.motion_estimator, "short_side": args.short_side, "sampling_fps": args.sampling_fps}
     if args.cut_inside != "flow":  # which files made before there was a choice do not name
         choices["cut_inside"] = args.cut_inside
+    if args.motion_estimator == "dis" and begun_with(args.saved_path, args.overwrite, "activity", True, old=False):
+        choices["activity"] = True
     read = partial(motion_columns, video_folder=args.video_folder, **choices)
     shared_import = NETWORK if any(asks_network(row, args.cut_inside) for row in rows.head(10_000)) else None
     step = SCORE.step(

@@ -25,6 +25,7 @@ from utils.cli import (
     Filter,
     add_filter_arguments,
     add_input_arguments,
+    at_least,
     bound,
     file_to_write,
     filters_of,
@@ -130,6 +131,7 @@ def main() -> None:
     parser.add_argument(
         "--resolution_threshold", type=pixels, default=0, help="minimum pixels of a frame (or WIDTHxHEIGHT)"
     )
+    parser.add_argument("--min_short_side", type=at_least(0), default=0, help="pixels of the frame's short side")
     parser.add_argument(
         "--where",
         metavar="CONDITION",
@@ -164,7 +166,8 @@ def main() -> None:
     read |= {f"the scores {path}": path for path in (*(f.file for f in scores), *args.columns_from)}
     refuse_overwriting(written, read)
     length = Filter("", "duration", args.min_seconds - SLACK, args.max_seconds + SLACK)
-    size = [Filter("", "pixels", args.resolution_threshold)] if args.resolution_threshold else []
+    lowest = {"short_side": args.min_short_side, "pixels": args.resolution_threshold}
+    size = [Filter("", column, low) for column, low in lowest.items() if low]
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     result = FilterResult(rows, [length, *size, *scores], args.where, args.columns_from, args.exclude, args.include)
     if result.count and not result.has_value[0].any():
@@ -176,7 +179,7 @@ def main() -> None:
         write_lines(path, lines)
     if args.plot:
         plot(args.plot, result)
-    save_settings(saved_path, args, [Filter("", "duration", args.min_seconds, args.max_seconds), *size, *scores])
+    save_settings(saved_path, args, [Filter("", "duration", args.min_seconds, args.max_seconds), *result.filters[1:]])
     drops = result.drops()
     dropped = sum(count for _, count in drops)
     print(funnel(drops, result.count))

@@ -60,6 +60,7 @@ fi
 score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD" ${crop_boxes:+--crop_boxes="$crop_boxes"} --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
 # The most expensive score is computed for the clips alone that pass the ones before.
 with_bounds score "$cpu_ranks" compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" --motion_estimator="$MOTION_ESTIMATOR" ${CUT_INSIDE:+--cut_inside="$CUT_INSIDE"}
+bound motion_score.jsonl "activity|motion_score" "$ACTIVITY_THRESHOLD" none # the other, and versions before 0.4, have no activity
 if [ "$MOTION_ESTIMATOR" = dis ]; then bound motion_score.jsonl cut_inside none "$CUT_INSIDE_THRESHOLD"; fi # the other has no such column
 # Last, so that of near-duplicates the best of those that pass stays.
 if [ "${DEDUP:-0}" != 0 ]; then
@@ -67,7 +68,7 @@ if [ "${DEDUP:-0}" != 0 ]; then
     bound duplicates.jsonl duplicate_rank none 0
 fi
 
-with_bounds on_clips run filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --plot="$DATASET_FOLDER/scores.png" ${WHERE:+--where="$WHERE"} \
+with_bounds on_clips run filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --min_short_side="$MIN_SHORT_SIDE" --plot="$DATASET_FOLDER/scores.png" ${WHERE:+--where="$WHERE"} \
     ${COLUMNS_FROM:+--columns_from="$COLUMNS_FROM"} ${EXCLUDE:+--exclude="$EXCLUDE"} ${INCLUDE:+--include="$INCLUDE"}
 
 report "$VIDEO_FOLDER" "${VIDEO_METADATA_PATH:-$DATASET_FOLDER/clips.jsonl}"

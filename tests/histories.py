@@ -78,8 +78,9 @@ class Settings:
     max_seconds: float = choice(10, 1.6, stage=1, computed=True)  # stage 2 has it as a bound
     cut_inside: str = choice("auto", "flow", stage=2, computed=True)
     quality_threshold: float = choice(1, 2.6, stage=2)
-    low_motion_score_threshold: float = choice(1.5, 9, 0, stage=2)
+    activity_threshold: float = choice(1.5, 9, 0, stage=2)
     text_score_threshold: float = choice(0.02, 0.5, stage=2)
+    min_short_side: int = choice(0, 100, stage=2)
     where: str = choice("", "camera_motion like 'pan%'", "motion_score < 10", stage=2)
     dedup: int = choice(0, 1, stage=2)
     exclude: tuple[str, ...] = choice((), stage=2)  # names of clips, in a file of marks

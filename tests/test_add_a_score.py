@@ -135,7 +135,7 @@ def test_one_line_adds_it_to_stage_2(project, clips):
     environment = ENVIRONMENT | {
         "PYTHON": sys.executable, "PRESET": "embedded", "DATASET_FOLDER": str(dataset), "VIDEO_FOLDER": str(clips),
         "VIDEO_METADATA_PATH": str(dataset / "clips.jsonl"),
-        "QUALITY_THRESHOLD": "0", "TEXT_SCORE_THRESHOLD": "1", "LOW_MOTION_SCORE_THRESHOLD": "0",
+        "QUALITY_THRESHOLD": "0", "TEXT_SCORE_THRESHOLD": "1", "ACTIVITY_THRESHOLD": "0",
         "HIGH_MOTION_SCORE_THRESHOLD": "1000", "CUT_INSIDE_THRESHOLD": "1",
     }  # fmt: skip
     ran = subprocess.run(["sh", "stage.sh"], cwd=project, env=environment, capture_output=True, text=True, timeout=300)

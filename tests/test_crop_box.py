@@ -234,7 +234,7 @@ def test_stage_2_hands_the_crop_on(tmp_path, clips):
     )
     environment = {
         **os.environ, "DATASET_FOLDER": str(dataset), "VIDEO_FOLDER": str(clips), "VIDEO_METADATA_PATH": str(dataset / "clips.jsonl"), "PRESET": "embedded",
-        "REPORT": "0", "PYTHON": sys.executable, "N_JOBS": "1", "CROP": "1", "QUALITY_THRESHOLD": "0", "LOW_MOTION_SCORE_THRESHOLD": "0", "HIGH_MOTION_SCORE_THRESHOLD": "1000",
+        "REPORT": "0", "PYTHON": sys.executable, "N_JOBS": "1", "CROP": "1", "QUALITY_THRESHOLD": "0", "ACTIVITY_THRESHOLD": "0", "HIGH_MOTION_SCORE_THRESHOLD": "1000",
         "CUT_INSIDE_THRESHOLD": "1", "CUT_INSIDE": "flow", "MIN_SECONDS": "1",
     }  # fmt: skip
     ran = subprocess.run(["sh", str(ROOT / "stage_2_filter_data.sh")], env=environment, capture_output=True, text=True)

@@ -215,7 +215,7 @@ def test_stage_2_keeps_the_best_of_duplicates(tmp_path, clips, scripts):
     write_rows(dataset / "clips.jsonl", rows)
     environment = {
         **os.environ, "DATASET_FOLDER": str(dataset), "VIDEO_FOLDER": str(clips), "VIDEO_METADATA_PATH": str(dataset / "clips.jsonl"), "PRESET": "embedded",
-        "REPORT": "0", "PYTHON": str(scripts.python), "N_JOBS": "1", "DEDUP": "1", "QUALITY_THRESHOLD": "0", "LOW_MOTION_SCORE_THRESHOLD": "0", "HIGH_MOTION_SCORE_THRESHOLD": "1000",
+        "REPORT": "0", "PYTHON": str(scripts.python), "N_JOBS": "1", "DEDUP": "1", "QUALITY_THRESHOLD": "0", "ACTIVITY_THRESHOLD": "0", "HIGH_MOTION_SCORE_THRESHOLD": "1000",
         "CUT_INSIDE_THRESHOLD": "1", "CUT_INSIDE": "flow", "TEXT_SCORE_THRESHOLD": "1", "MIN_SECONDS": "1",
     }  # fmt: skip
     ran = subprocess.run(["sh", str(ROOT / "stage_2_filter_data.sh")], env=environment, capture_output=True, text=True)

@@ -264,6 +264,31 @@ def test_a_path_spelled_in_another_way_finds_its_score(run_script, tmp_path):
     assert "kept 2 of 2" in ran.stdout
 
 
+def test_of_columns_that_are_joined_the_first_that_the_file_has_counts(tmp_path):
+    clips = [{"video_path": f"{i}.mp4", "duration": 4} for i in range(3)]
+    for scores, kept in (
+        ([{"video_path": f"{i}.mp4", "new": i, "old": 2 - i} for i in range(3)], "12"),
+        ([{"video_path": f"{i}.mp4", "old": 2 - i} for i in range(3)], "01"),
+    ):
+        write_rows(tmp_path / "clips.jsonl", clips)
+        write_rows(tmp_path / "score.jsonl", scores)
+        filters = [Filter(str(tmp_path / "score.jsonl"), "new|old", 1)]
+        result = FilterResult(open_rows(None, str(tmp_path / "clips.jsonl")), filters)
+        assert [clips[i]["video_path"][0] for i in result.passing] == list(kept)
+
+
+def test_the_short_side_is_of_the_frame(run_script, tmp_path):
+    sizes = {"wide": [640, 200], "tall": [300, 640], "small": [128, 128]}
+    write_rows(
+        tmp_path / "c.jsonl", [{"video_path": f"{n}.mp4", "duration": 4, "frame_size": s} for n, s in sizes.items()]
+    )
+    ran = run_script("filter_videos_by_motion_score.py", "--video_metadata_path", "c.jsonl", "--min_short_side", 200)
+    assert "short_side" in ran.stdout and "kept 2 of 3" in ran.stdout
+    assert json.loads((tmp_path / "dropped.jsonl").read_text()) == {
+        "video_path": "small.mp4", "reason": "short_side below 200", "value": 128,
+    }  # fmt: skip
+
+
 def test_a_clip_that_is_kept_whatever_the_filters_say_needs_no_score(run_script, tmp_path):
     write_rows(tmp_path / "c.jsonl", [{"video_path": f"{i}.mp4", "duration": 4} for i in range(2)])
     write_rows(tmp_path / "score.jsonl", [])

@@ -25,7 +25,7 @@ KNOWN = {  # the settings of a run without flags, as they have been since 0.1: w
         "method": "mid", "count": 1, "detector": "PP-OCRv6_det_small.onnx", "box_threshold": 0.6, "version": 2, "look": "parts",
     },
     "compute_motion_score.py": {
-        "estimator": "dis", "short_side": 256, "sampling_fps": 2, "cut_inside": "auto", "version": 1,  # without: flow
+        "estimator": "dis", "short_side": 256, "sampling_fps": 2, "cut_inside": "auto", "version": 1, "activity": True,  # without: flow, and no activity
     },
 }  # fmt: skip
 
@@ -34,8 +34,8 @@ def test_every_score_is_declared_with_its_bounds():
     assert set(KNOWN) <= set(SCORES)
     assert BOUNDS == BOUNDS | {
         "technical_score": (4, None), "aesthetic_score": (4, None), "aesthetic_score_siglip": (4, None),
-        "semantic_consistency": (0.8, None), "text_score": (None, 0.02), "motion_score": (1.5, 25),
-        "cut_inside": (None, 0.5),
+        "semantic_consistency": (0.8, None), "text_score": (None, 0.02), "motion_score": (None, 25),
+        "activity": (1.5, None), "cut_inside": (None, 0.5),
     }  # fmt: skip
     for name, column in COLUMNS.items():
         low, high = column.passes
@@ -77,18 +77,19 @@ def test_a_run_writes_the_columns_that_are_declared(run_script, tmp_path, script
 def test_the_presets_thresholds(preset):
     """Each preset's, and the column that QUALITY_SCORE names is one of its METRICS."""
     names = ("QUALITY_SCORE", "QUALITY_THRESHOLD", "METRICS", "TEXT_SCORE_THRESHOLD", "LOW_MOTION_SCORE_THRESHOLD",
-             "HIGH_MOTION_SCORE_THRESHOLD", "CUT_INSIDE_THRESHOLD")  # fmt: skip
+             "HIGH_MOTION_SCORE_THRESHOLD", "ACTIVITY_THRESHOLD", "CUT_INSIDE_THRESHOLD")  # fmt: skip
     shown = " ".join(f'"${name}"' for name in names)
     command = f'set -eu; PYTHON=python; . "$0"; . "${{0%/*}}/thresholds.sh"; printf "%s\\n" {shown}'
     ran = subprocess.run(
         ["sh", "-c", command, ROOT / "presets" / f"{preset}.sh"], env={}, capture_output=True, text=True
     )
     assert ran.returncode == 0, ran.stderr
-    score, quality, metrics, text, low, high, cut = ran.stdout.splitlines()
+    score, quality, metrics, text, low, high, activity, cut = ran.stdout.splitlines()
     assert score in [SCRIPTS["compute_video_frame_quality.py"].METRICS[name].column for name in metrics.split()]
     assert BOUNDS[score] == (float(quality), None)
     assert BOUNDS["text_score"] == (None, float(text))
-    assert BOUNDS["motion_score"] == (float(low), float(high))
+    assert BOUNDS["motion_score"] == (None, float(high)) and low == "none"
+    assert BOUNDS["activity"] == (float(activity), None)
     assert BOUNDS["cut_inside"] == (None, float(cut))
 
 
@@ -98,7 +99,8 @@ def test_the_filter_flags_defaults():
     flags = parser.parse_args([])
     assert BOUNDS["aesthetic_score"] == (flags.aesthetic_score_threshold, None)
     assert BOUNDS["text_score"] == (None, flags.text_score_threshold)
-    assert BOUNDS["motion_score"] == (flags.low_motion_score_threshold, flags.high_motion_score_threshold)
+    # The script alone, which may be given scores without an activity, also has the lowest motion score that stage 2 had.
+    assert (flags.low_motion_score_threshold, flags.high_motion_score_threshold) == (1.5, BOUNDS["motion_score"][1])
 
 
 @pytest.mark.parametrize("page", ["docs/design.md", "docs/scores.md"])
@@ -125,7 +127,7 @@ def test_the_readmes_defaults_of_stage_2(page):
     names, defaults = re.search(r"^\| (`QUALITY_THRESHOLD`[^|]*) \| ([^|]*) \|", text, re.MULTILINE).groups()
     declared = {
         "QUALITY_THRESHOLD": BOUNDS["technical_score"][0], "TEXT_SCORE_THRESHOLD": BOUNDS["text_score"][1],
-        "LOW_MOTION_SCORE_THRESHOLD": BOUNDS["motion_score"][0], "HIGH_MOTION_SCORE_THRESHOLD": BOUNDS["motion_score"][1],
+        "ACTIVITY_THRESHOLD": BOUNDS["activity"][0], "HIGH_MOTION_SCORE_THRESHOLD": BOUNDS["motion_score"][1],
         "CUT_INSIDE_THRESHOLD": BOUNDS["cut_inside"][1],
     }  # fmt: skip
     shown = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", defaults)]

@@ -310,7 +310,7 @@ def add_filter_arguments(parser: argparse.ArgumentParser, *, motion: bool) -> No
         action="append",
         default=[],
         metavar=("FILE", "COLUMN", "LOW", "HIGH"),
-        help="any other score: its file, column and bounds (none: no bound); repeatable",
+        help="any other score: its file, column (or columns joined by |, the first that the file has) and bounds (none: no bound); repeatable",
     )
 
 

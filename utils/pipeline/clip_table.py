@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 BATCH = 20_000  # paths that are given to DuckDB at once
-# Of the JSON text of a column: a number, or a list's mean; NULL for what is neither. The product of a frame's sides.
+# Of the JSON text of a column: a number, or a list's mean; NULL for what is neither.
 MEAN = """CASE WHEN contains({0}, '"') OR contains({0}, 'null') THEN NULL
   WHEN {0}[1] = '[' THEN list_avg(try_cast({0} AS DOUBLE[])) ELSE try_cast({0} AS DOUBLE) END"""
-PIXELS = "try_cast({0} AS DOUBLE[])[1] * try_cast({0} AS DOUBLE[])[2]"
+SIDES = "try_cast({0} AS DOUBLE[])"
+FROM_FRAME_SIZE = {
+    "pixels": f"{SIDES}[1] * {SIDES}[2]",
+    "short_side": f"least({SIDES}[1], {SIDES}[2])",
+}  # columns that no file has
 # Most paths, by their JSON text c0; Python decides about others.
 IS_PATH = """starts_with(c0, '"') AND strlen(c0) > 2 AND NOT contains(c0, '\\') AND right(c0, 2) NOT IN ('/"', '."')"""
 # Whether one may be spelled in another way in score files. What only looks so (a./b) is looked at closely, too.
@@ -144,13 +148,13 @@ class ClipTable:
     def _make_read(
         self, rows: Rows, columns: Sequence[str], required: Mapping[str, Kind] | None, with_origin: bool
     ) -> None:
-        sources = ["frame_size" if column == "pixels" else column for column in columns]
+        sources = ["frame_size" if column in FROM_FRAME_SIZE else column for column in columns]
         names = list(dict.fromkeys([rows.column, *(["made_from"] if with_origin else []), *sources]))
         texts = ", ".join(f"{name(column)}::VARCHAR AS c{i}" for i, column in enumerate(names))
         kinds = ", ".join(f"{text(column)}: 'JSON'" for column in names)
         source = f"read_json({text(str(rows.path))}, format='newline_delimited', records=true, maximum_object_size=67108864, columns={{{kinds}}})"
         values = "".join(
-            f", {(PIXELS if column == 'pixels' else MEAN).format(f'c{names.index(origin)}')} AS v{i}"
+            f", {FROM_FRAME_SIZE.get(column, MEAN).format(f'c{names.index(origin)}')} AS v{i}"
             for i, (column, origin) in enumerate(zip(columns, sources))
         )
         picked = "".join(f", {v}" for v in _values(columns))

@@ -7,6 +7,7 @@ rows are read of the clips alone that pass.
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -36,7 +37,7 @@ class FilterResult:
     """The clips of a list held against filters.
 
     `code`: of each row of the list, by its number, why it is dropped, as a number of `reasons`, or KEPT; `value`: what it was dropped
-    for; `is_clip`: false for a row that repeats a path. `columns_from`: score files whose columns `where` may name, too. `exclude`,
+    for; `is_clip`: false for a row that repeats a path. A filter's column may be several, joined by "|": the first that its file has. `columns_from`: score files whose columns `where` may name, too. `exclude`,
     `include`: files of marked clips, which are dropped (first of all reasons) and kept (whatever the filters say).
 
     Raises: `UsageError` for a file that is missing, unfinished or lacks its column, a malformed row, or a wrong `where`.
@@ -51,7 +52,7 @@ class FilterResult:
         exclude: str | None = None,
         include: str | None = None,
     ):
-        self.rows, self.filters, self.where = rows, list(filters), where
+        self.rows, self.filters, self.where = rows, list(map(_of_column_there, filters)), where
         self.files = list(dict.fromkeys([*(f.file for f in self.filters if f.file), *columns_from]))
         self.reasons = [reason for f in self.filters for reason in f.reasons()] + ["where", "excluded"]
         own = [f.column for f in self.filters if not f.file]
@@ -218,6 +219,16 @@ class FilterResult:
                     )
                 rest = f', "reason": {reasons[code]}, "value": {shown}}}\n'.encode()
                 yield b'{"video_path": %b%b' % (bytes(self._path(number, path)), rest)
+
+
+def _of_column_there(f: Filter) -> Filter:
+    """Of columns joined by "|", the first that the file has: what a file that was begun by an older version is judged by."""
+    if "|" not in f.column:
+        return f
+    columns = f.column.split("|")
+    first = _raw(list(Lines.first(rows_in(f.file).file, 1)))
+    there = [column for column in columns if first and column in first[0]]
+    return replace(f, column=(there or columns)[0])
 
 
 class _Templates(dict[tuple[str, ...], bytes]):

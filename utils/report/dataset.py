@@ -30,9 +30,11 @@ THUMBNAILS = f"{FOLDER}/thumbnails.jsonl"
 OF_CLIPS = ("video_path", "source_path", "start_seconds", "end_seconds")
 NOT_SHOWN = {"video_path", "source_path", "made_from", "source_digest", "frame_size", "clip_count", "thumbnail"}
 VARIABLES = {  # of stage 2, for the lowest and the highest value of a column
+    "short_side": ("MIN_SHORT_SIDE", None),
     "duration": ("MIN_SECONDS", "MAX_SECONDS"),
     "text_score": (None, "TEXT_SCORE_THRESHOLD"),
     "motion_score": ("LOW_MOTION_SCORE_THRESHOLD", "HIGH_MOTION_SCORE_THRESHOLD"),
+    "activity": ("ACTIVITY_THRESHOLD", None),
     "cut_inside": (None, "CUT_INSIDE_THRESHOLD"),
 }
 STEPS_BEFORE, STEPS_AFTER = ("sources", "shots", "clips"), ("captioned",)
@@ -115,10 +117,12 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
     def listed() -> Iterator[tuple[int, dict]]:
         for number, row in enumerate(clips.listed()):
             shown_clips.append({column: row[column] for column in OF_CLIPS if column in row})
-            yield number, _with_pixels(row)
+            yield number, _with_size(row)
 
     sources = [(dataset.list_name, listed()), *((file, clips.results(dataset.file(file))) for file in files)]
-    meanings = {"pixels": "width times height"} | {name: c.meaning for name, c in dataset.declared.items()}
+    meanings = {"pixels": "width times height", "short_side": "of the frame, pixels"} | {
+        name: c.meaning for name, c in dataset.declared.items()
+    }
     for file, rows in sources:
         for column, values in _columns_of(rows).items():
             names[column] = column not in PROVENANCE
@@ -150,8 +154,10 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
     }, shown_clips  # fmt: skip
 
 
-def _with_pixels(row: dict) -> dict:
-    return row | {"pixels": math.prod(row["frame_size"])} if "frame_size" in row else row
+def _with_size(row: dict) -> dict:
+    if "frame_size" not in row:
+        return row
+    return row | {"pixels": math.prod(row["frame_size"]), "short_side": min(row["frame_size"])}
 
 
 def _thumbnails(dataset: Dataset, clips: Clips, page_folder: str) -> list[str]:
@@ -208,7 +214,7 @@ def _where(
             for number, row in clips.results(dataset.file(file)):
                 facts[number] |= {column: row[column] for column in {*used, "frame_size"} & row.keys()}
         for number, row in enumerate(clips.listed()):  # last, because a clip's own values win
-            row = _with_pixels(facts[number] | row)
+            row = _with_size(facts[number] | row)
             facts[number] = {
                 column: json.dumps(row[column], ensure_ascii=False).encode() for column in used if column in row
             }

@@ -22,6 +22,7 @@ MIN_TEXTURE = 0.05  # share of pixels; below, nobody can tell what the camera do
 GRID = 8  # pixels between the points that the camera's motion is fitted to
 MOVING = 1.5  # %/s: from here on a pixel moves; above what codecs stir up on still footage
 STILL = 0.5  # %/s: below this mean a pair of frames is still
+FASTEST = 0.01  # of the pixels: a subject that covers more of the frame counts as if it covered this much
 NAMED = 1.2  # %/s: a camera motion that moves the frame by less goes unnamed
 
 
@@ -119,6 +120,9 @@ def measure_motion(frames: Iterable[np.ndarray], times_seconds: Iterable[float])
     - `camera_roll`: > 0 clockwise (the content turns counterclockwise), degrees per second.
     - `camera_shake`: mean change of (pan, tilt) from pair to pair, %/s; 0 for steady motion and for a single pair.
     - `residual_motion`: mean length of the flow without the camera's, %/s: what the subjects do.
+    - `camera_speed`: mean length of the camera's own field; `subject_speed`: speed against the camera that the fastest hundredth of the pixels
+      reaches; both %/s, and medians over the pairs, so that what happens for less than half of the clip does not count.
+    - `activity`: the larger of the two: something happens, be it the camera or a subject, however small.
     - `moving_share`, `subject_share`: pixels faster than 1.5 %/s in the frame, and against the camera, 0–1.
     - `static_share`: pairs of frames with a mean below 0.5 %/s, 0–1.
     - `jump`: the largest mean difference that no flow explains, 0–100 % of white: high at a cut inside the clip.
@@ -134,6 +138,8 @@ def measure_motion(frames: Iterable[np.ndarray], times_seconds: Iterable[float])
     if not pairs:
         raise ValueError("motion needs two or more frames, each with its time")
     columns = {name: float(np.mean([pair[name] for pair in pairs])) for name in pairs[0]}
+    columns |= {name: float(np.median([pair[name] for pair in pairs])) for name in ("camera_speed", "subject_speed")}
+    columns["activity"] = float(np.median([max(pair["camera_speed"], pair["subject_speed"]) for pair in pairs]))
     velocities = np.array([(pair["camera_pan"], pair["camera_tilt"]) for pair in pairs])
     columns["camera_shake"] = float(np.hypot(*np.diff(velocities, axis=0).T).mean()) if len(pairs) > 1 else 0.0
     columns["jump"] = max(pair["jump"] for pair in pairs)
@@ -149,13 +155,19 @@ def _measure_pair(previous: np.ndarray, following: np.ndarray, seconds: float) -
     matrix, camera, flow = fit_camera(previous, following, flow)
     (a, _, dx), (b, _, dy) = matrix
     unit = 100 / min(previous.shape) / seconds
-    speed, own_speed = (cv2.magnitude(*cv2.split(field)) * unit for field in (flow, flow - camera))
+    speed, own_speed, camera_speed = (
+        cv2.magnitude(*cv2.split(field)) * unit for field in (flow, flow - camera, camera)
+    )
+    fastest = own_speed[::2, ::2].ravel()  # a quarter of the pixels tells as much
+    nth = len(fastest) - 1 - round(FASTEST * len(fastest))
     return {
         "motion_score": speed.mean(),
         "camera_pan": -dx * unit,
         "camera_tilt": dy * unit,
         "camera_zoom": 100 * math.log(math.hypot(a, b)) / seconds,
         "camera_roll": -math.degrees(math.atan2(b, a)) / seconds,
+        "camera_speed": camera_speed.mean(),
+        "subject_speed": np.partition(fastest, nth)[nth],
         "residual_motion": own_speed.mean(),
         "moving_share": (speed > MOVING).mean(),
         "subject_share": (own_speed > MOVING).mean(),
