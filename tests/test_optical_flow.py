@@ -108,24 +108,24 @@ def test_shaken_camera_is_handheld():
 
 def test_still_frames_do_not_move():
     columns = measure_motion(camera_move(), TIMES)
-    assert columns["motion_score"] < 0.01
+    assert columns["motion_score"] < 0.01 and columns["activity"] < 0.01
     assert columns["static_share"] == 1
 
 
 def test_noise_in_the_dark_does_not_move():
     noise = np.random.default_rng(0).normal(4, 1, (4, 256, 455)).clip(0, 255).astype(np.uint8)
     columns = measure_motion(list(noise), TIMES)
-    assert columns["motion_score"] < 0.1
+    assert columns["motion_score"] < 0.1 and columns["activity"] < 1
 
 
-def subject_before(background: np.ndarray, speed: float) -> list[np.ndarray]:
-    """A cat of 120 x 120 pixels crossing a background (256, 455) by `speed` pixels a second."""
-    cat = cv2.resize(prepare(data.chelsea(), 0)[40:260, 90:310], (120, 120), interpolation=cv2.INTER_AREA)
+def subject_before(background: np.ndarray, speed: float, side: int = 120) -> list[np.ndarray]:
+    """A cat of `side` x `side` pixels crossing a background (256, 455) by `speed` pixels a second."""
+    cat = cv2.resize(prepare(data.chelsea(), 0)[40:260, 90:310], (side, side), interpolation=cv2.INTER_AREA)
     frames = []
     for t in TIMES:
         frame = background.copy()
         left = round(100 + speed * t)
-        frame[70:190, left : left + 120] = cat
+        frame[70 : 70 + side, left : left + side] = cat
         frames.append(frame)
     return frames
 
@@ -140,8 +140,27 @@ def test_still_camera_with_moving_subject(backdrop):
     assert 0.08 < columns["subject_share"] < 0.25  # the cat covers 0.124 of the frame
 
 
+def test_a_small_subject_is_activity_where_the_mean_motion_is_next_to_none():
+    street = np.pad(prepare(data.coffee()), ((0, 0), (0, 71)), mode="reflect")
+    street = (street + np.random.default_rng(0).normal(0, 1, street.shape)).clip(0, 255).astype(np.uint8)
+    columns = measure_motion(
+        subject_before(street, 20, 50), TIMES
+    )  # 2.1 % of the frame, 7.8 % of the short side a second
+    assert columns["motion_score"] < 1.5 and columns["camera_speed"] < 0.5
+    assert columns["activity"] == columns["subject_speed"] == pytest.approx(7.8, rel=0.2)
+
+
+def test_what_happens_for_less_than_half_of_a_clip_is_no_activity():
+    street = np.pad(prepare(data.coffee()), ((0, 0), (0, 71)), mode="reflect")
+    moving = subject_before(street, 40)
+    frames = [moving[0]] * 6 + moving
+    columns = measure_motion(frames, np.arange(len(frames)) / 2)
+    assert columns["activity"] < 0.5 < columns["residual_motion"]
+
+
 def test_moving_camera_with_still_scene_has_no_subject():
     columns = measure_motion(camera_move(pan=15), TIMES)
+    assert columns["activity"] == columns["camera_speed"] == pytest.approx(15, rel=0.05)
     assert columns["moving_share"] > 0.99
     assert columns["subject_share"] < 0.05
 
