@@ -34,7 +34,8 @@ MISSING = "missing"  # in place of a stamp: there is no such file
 CHANGED, GONE = -1, -2  # in place of a size
 CLOCK_SECONDS = 2  # by which the clocks of this machine and of a file server may differ
 STAGES = {"cutscene_detect.py": "stage_1_video_cut.sh", "video_splitting.py": "stage_1_video_cut.sh",
-          "caption_video_frame.py": "stage_3_video_caption.sh", "caption_summary.py": "stage_3_video_caption.sh"}  # fmt: skip
+          "caption_video_frame.py": "stage_3_video_caption.sh", "caption_summary.py": "stage_3_video_caption.sh",
+          "learn_filter.py": "python -m tools.learn_filter"}  # fmt: skip
 
 
 @lru_cache

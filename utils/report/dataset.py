@@ -60,7 +60,7 @@ class Dataset:
         return os.path.basename(self.listed)
 
 
-def _columns_of(rows: Iterable[tuple[int, dict]]) -> dict[str, list]:
+def columns_of(rows: Iterable[tuple[int, dict]]) -> dict[str, list]:
     """A file's columns, each a list of `_plain` values by the clips' numbers, empty where it is not shown."""
     columns: dict[str, list] = {}
     hidden = set(NOT_SHOWN)
@@ -124,7 +124,7 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
         name: c.meaning for name, c in dataset.declared.items()
     }
     for file, rows in sources:
-        for column, values in _columns_of(rows).items():
+        for column, values in columns_of(rows).items():
             names[column] = column not in PROVENANCE
             if shown := _shown(values, len(shown_clips), blocks):
                 meaning = {"meaning": meanings[column]} if column in meanings else {}
