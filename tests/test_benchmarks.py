@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import cv2
 import pytest
@@ -11,7 +12,7 @@ import tiny_models
 from conftest import ROOT, write_video
 from skimage import data
 
-from utils.rows import read_rows
+from utils.rows import read_rows, write_rows
 
 pytestmark = pytest.mark.slow
 CUT, COUNT = 80, 160  # frames of the video, at 24 fps
@@ -22,6 +23,7 @@ SMOKE = {
     "cut_inside": ("--smoke --only cut", "| jump cut | 1 | "),
     "cuts": ("{videos} --labels {labels} --scores --cost", "lost at other peaks: []"),
     "duplicates": ("--clips 50", "| 50 | 500 | "),
+    "learned_filter": ("{judged} --labels labels.jsonl --dataset_folder {judged} --draws 2", "| 80% | 4 + 4 | "),
     "memory": ("{video} --minutes 0.1 0.12", "| compute_motion_score.py, the uncut video |"),
     "metadata": ("--rows 20", "| 20 | 0 | resume | "),
     "motion": ("{videos} --runs 1", "| bare Farneback at native size, in memory |"),
@@ -46,7 +48,7 @@ SMOKE = {
 # Those of a second or two of CPU; of speed, memory and tables, of marked truth, of labels, of the report. The others run before a
 # release, some with all scripts.
 GATE = {
-    "clean_clips", "metadata", "pipeline", "reading", "remote_reading", "report", "schedule", "threshold_strips", "truth_technical",
+    "clean_clips", "learned_filter", "metadata", "pipeline", "reading", "remote_reading", "report", "schedule", "threshold_strips", "truth_technical",
 }  # fmt: skip
 LIBRARIES = {"cases", "composed_films", "measure", "model_shapes"}
 
@@ -82,8 +84,27 @@ def places(tmp_path_factory) -> dict[str, str]:
         "video": video,
         "labels": folder / "labels.json",
         "dataset": dataset,
+        "judged": judged_dataset(folder / "judged"),
     }
     return {name: str(path) for name, path in paths.items()}
+
+
+def judged_dataset(folder: Path) -> Path:
+    """Ten films of one clip, every second one to drop; their labels, one score, and what a filter kept."""
+    folder.mkdir()
+    span = {"start_seconds": 0.0, "end_seconds": 5.0}
+    clips = [{"video_path": f"{i}-1.mp4", "source_path": f"{i}.mp4", "duration": 5.0, **span} for i in range(10)]
+    verdicts = ["drop" if i % 2 else "keep" for i in range(10)]
+    labels = [
+        {"source": f"films/{i}.mp4", "verdict": verdict, "reasons": [], **span} for i, verdict in enumerate(verdicts)
+    ]
+    write_rows(folder / "labels.jsonl", labels)
+    write_rows(folder / "clips.jsonl", clips)
+    write_rows(folder / "s.jsonl", [{"video_path": clip["video_path"], "score": i % 2} for i, clip in enumerate(clips)])
+    (folder / "s.settings.json").write_text("{}")
+    write_rows(folder / "train.jsonl", clips[:5])
+    write_rows(folder / "dropped.jsonl", [{"video_path": clip["video_path"], "reason": "score"} for clip in clips[5:]])
+    return folder
 
 
 def test_every_benchmark_is_here_and_in_the_readme():
