@@ -28,9 +28,9 @@ PROGRAM = re.compile(r"([A-Z_]+=\S* )*(python|sh|bash|torchrun|accelerate|\w+\.p
 OTHERS = re.compile(
     r"uvx?|pip|docker|git|apt-get|vllm|sglang|lmdeploy|transformers|pytest|srun|export|ray|\.venv/bin/python|score"
 )
-# Needs a model, a GPU or a server, or is what runs this test.
+# Needs a model, a GPU, a server or a person's marks, or is what runs this test.
 NOT_RUN = re.compile(
-    r"Aesthetic|CLIPScore|Semantic|easyocr|transformers|vllm|openai|SERVER|PRESET=(cpu|gpu)|run_tests|^uv|^docker"
+    r"Aesthetic|CLIPScore|Semantic|easyocr|transformers|vllm|openai|SERVER|learn_filter|PRESET=(cpu|gpu)|run_tests|^uv|^docker"
 )
 VARIABLES = {
     name
