@@ -23,6 +23,7 @@ SMOKE = {
     "cut_inside": ("--smoke --only cut", "| jump cut | 1 | "),
     "cuts": ("{videos} --labels {labels} --scores --cost", "lost at other peaks: []"),
     "duplicates": ("--clips 50", "| 50 | 500 | "),
+    "judged": ("{judged} --labels labels.jsonl --half all --dataset_folder {judged} --stages", "(all): purity "),
     "learned_filter": ("{judged} --labels labels.jsonl --dataset_folder {judged} --draws 2", "| 80% | 4 + 4 | "),
     "memory": ("{video} --minutes 0.1 0.12", "| compute_motion_score.py, the uncut video |"),
     "metadata": ("--rows 20", "| 20 | 0 | resume | "),
@@ -48,7 +49,7 @@ SMOKE = {
 # Those of a second or two of CPU; of speed, memory and tables, of marked truth, of labels, of the report. The others run before a
 # release, some with all scripts.
 GATE = {
-    "clean_clips", "learned_filter", "metadata", "pipeline", "reading", "remote_reading", "report", "schedule", "threshold_strips", "truth_technical",
+    "clean_clips", "judged", "learned_filter", "metadata", "pipeline", "reading", "remote_reading", "report", "schedule", "threshold_strips", "truth_technical",
 }  # fmt: skip
 LIBRARIES = {"cases", "composed_films", "measure", "model_shapes"}
 
