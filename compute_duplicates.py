@@ -1,15 +1,20 @@
-"""Find near-duplicate clips: other encodings, sizes, colours, small logos, bars, shortened copies.
+"""Find copies among clips: other encodings, sizes, frame rates, colours, small logos, bars, shortened ones.
 
-Columns added: duplicate_group, the path of the clip that stays, which is the best of its group; duplicate_of, the same for
+Two clips are copies if their frames agree in order and in time for most of the shorter one. Other moments of one view (a talk, a fixed
+camera, the next piece of a shot) are none: they are named, and stay.
+
+Columns added: duplicate_group, the path of the clip that stays, which is the best of its copies; duplicate_of, the same for
 those that do not stay, "" for one that does; duplicate_similarity, the share (0–1) of the shorter one's frames found
-in the other; duplicate_rank, 0 for the clip that stays, 1, 2, ... for its duplicates, best first.
+in the other; duplicate_rank, 0 for the clip that stays, 1, 2, ... for its copies, best first; same_view, the path of the best clip that
+shows the same view, "" for that one itself, so that --where "same_view = ''" keeps one clip of each view.
 
     python compute_duplicates.py --video_folder datasets/panda_70m/train --saved_path duplicates.jsonl
     python compute_duplicates.py --video_metadata_path clips.jsonl --video_folder CLIPS --columns_from technical_score.jsonl
     python filter_videos_by_motion_score.py --video_metadata_path clips.jsonl --filter duplicates.jsonl duplicate_rank none 0
 
-The hashes of each clip are kept beside the result, in <name>.hashes.jsonl, which a rerun resumes; the groups are made anew
-at every run. With --filter and the like, duplicates are looked for among the clips that pass.
+The hashes and thumbnails of each clip are kept beside the result, in <name>.hashes.jsonl, which a rerun resumes; the groups are made anew
+at every run. A file of hashes alone, which versions before 0.4 began, goes on with their rule: clips of one view are duplicates, and there is no
+same_view. With --filter and the like, duplicates are looked for among the clips that pass.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
@@ -17,24 +22,27 @@ import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the other
 import os
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
 from utils.cli import add_filter_arguments, between, filters_of, from_flags, row_parser, run
 from utils.errors import UsageError
 from utils.models.embeddings import embedded_paths, read_embeddings
+from utils.pipeline.ancestry import begun_with
 from utils.pipeline.filters import passing_rows
 from utils.pipeline.process import RunOptions, process_rows
 from utils.pipeline.result_file import errors_of, write_whole
 from utils.pipeline.row_list import open_rows, with_columns
 from utils.pipeline.score import Column, Score
 from utils.rows import read_rows
+from utils.scoring.bars import bars, inside
+from utils.scoring.copies import are_copies, packed, thumbnail_times, thumbnails_of, unpacked
 from utils.scoring.near_duplicates import MIN_SHARE, Clips, alike_embeddings, hashed_times, hashes_of
 from utils.storage import exists
 from utils.video.geometry import frame_to_array
 from utils.video.opening import decode, open_video, time_base_of
-from utils.video.sampling import sample_frames
+from utils.video.sampling import look_at_frames
 from utils.video.timing import packet_times
 from utils.video_utils import locate, relative_to_folder
 from utils.workers.ranks import Ranks
@@ -49,22 +57,39 @@ SCORE = Score(
         "duplicate_group": Column("path of the clip that stays for this one"),
         "duplicate_of": Column('the same where it is another one, else ""'),
         "duplicate_similarity": Column("share of the shorter clip's frames that are in the other", 0, 1),
-        "duplicate_rank": Column("0 for the clip that stays, 1, 2, … for its duplicates", 0, passes=(None, 0)),
+        "duplicate_rank": Column("0 for the clip that stays, 1, 2, … for its copies", 0, passes=(None, 0)),
+        "same_view": Column('path of the best clip that shows the same view, "" for that one'),
     },
 )
 
 
-def clip_hashes(row: dict, video_folder: str | None) -> dict:
-    """The hashes of one clip's frames, at fixed times from its start."""
+def clip_hashes(row: dict, video_folder: str | None, with_thumbnails: bool = True) -> dict:
+    """The hashes of one clip's frames, at fixed times from its start, and its thumbnails."""
     path = locate(row["video_path"], video_folder)
     with open_video(path) as (container, stream):
         found = packet_times(container, stream)
         times = np.array([f.pts for f in decode(container, stream)]) if found is None else found[0]
         seconds = (times - times[0]) * float(time_base_of(stream))
-    wanted = hashed_times(float(seconds[-1]) * len(seconds) / max(1, len(seconds) - 1))
-    numbers = np.unique(np.searchsorted(seconds, wanted - 1e-6).clip(0, len(seconds) - 1)).tolist()
-    _, _, frames = sample_frames(path, lambda _: numbers)
-    return {"hashes": hashes_of(np.stack([frame_to_array(frame, "gray", (LOOKED_AT, LOOKED_AT)) for frame in frames]))}
+    duration = float(seconds[-1]) * len(seconds) / max(1, len(seconds) - 1)
+
+    def frames_of(wanted: np.ndarray) -> np.ndarray:
+        return np.searchsorted(seconds, wanted - 1e-6).clip(0, len(seconds) - 1)
+
+    hashed = np.unique(frames_of(hashed_times(duration)))
+    shown = frames_of(thumbnail_times(duration)) if with_thumbnails else hashed
+    numbers, _, looks = look_at_frames(
+        path,
+        lambda _: np.union1d(hashed, shown).tolist(),
+        partial(frame_to_array, pixel_format="gray", stored_size=(LOOKED_AT, LOOKED_AT)),
+    )
+    frames = np.stack(looks)
+    of_hashes = frames[np.searchsorted(numbers, hashed)]
+    x, y, width, height = inside(bars(of_hashes), LOOKED_AT, LOOKED_AT)
+    frames, of_hashes = (each[:, y : y + height, x : x + width] for each in (frames, of_hashes))
+    made: dict = {"hashes": hashes_of(of_hashes)}
+    if with_thumbnails:
+        made["thumbnails"] = packed(thumbnails_of(frames[np.searchsorted(numbers, shown)]))
+    return made
 
 
 def best_first(rows: Sequence[dict], best_by: str | None) -> list[dict]:
@@ -102,12 +127,23 @@ def alike_clips(
 
 def grouped(
     rows: Sequence[dict],
-    hashes: dict[str, list[str]],
+    hashes: Sequence[list[str]],
+    thumbnails: Sequence[str] | None,
     min_share: float,
     alike: dict[tuple[int, int], float] | None = None,
 ) -> list[dict]:
-    """The columns of each row, in the order given, of rows that are in the order of `best_first`; `alike` as of `Clips.groups`."""
-    stays, similarity = Clips([hashes[row["video_path"]] for row in rows]).groups(min_share, alike)
+    """The columns of each row, in the order given, of rows that are in the order of `best_first`; `alike` as of `Clips.groups`.
+
+    Without `thumbnails` all clips of one view are duplicates, as they were before 0.4.
+    """
+    clips, views = Clips(hashes), None
+    if thumbnails is None:
+        stays, similarity = clips.groups(min_share, alike)
+    else:
+        kept = thumbnails
+        of_clip = lru_cache(10_000)(lambda clip: unpacked(kept[clip]))
+        stays, similarity = clips.groups(min_share, alike, lambda one, other: are_copies(of_clip(one), of_clip(other)))
+        views, _ = clips.groups(min_share, {(int(one), i): 1.0 for i, one in enumerate(stays) if one != i})
     ranks: dict[int, int] = defaultdict(int)
     made = []
     for i, row in enumerate(rows):
@@ -115,15 +151,16 @@ def grouped(
         rank = 0 if leader == i else ranks[leader] + 1
         ranks[leader] = max(rank, ranks[leader])
         path = rows[leader]["video_path"]
-        made.append(
-            {
-                "video_path": row["video_path"],
-                "duplicate_group": path,
-                "duplicate_of": "" if leader == i else path,
-                "duplicate_similarity": round(float(similarity[i]), 4),
-                "duplicate_rank": rank,
-            }
-        )
+        columns = {
+            "video_path": row["video_path"],
+            "duplicate_group": path,
+            "duplicate_of": "" if leader == i else path,
+            "duplicate_similarity": round(float(similarity[i]), 4),
+            "duplicate_rank": rank,
+        }
+        if views is not None:
+            columns["same_view"] = "" if views[i] == i else rows[int(views[i])]["video_path"]
+        made.append(columns)
     return made
 
 
@@ -139,7 +176,7 @@ def main() -> None:
         "--min_share",
         type=between(0.01, 1, float),
         default=MIN_SHARE,
-        help="share of the shorter clip's frames that the other must have",
+        help="share of the shorter clip's frames that the other must have to show the same view",
     )
     parser.add_argument(
         "--best_by",
@@ -176,9 +213,10 @@ def main() -> None:
             f"--embeddings {args.embeddings}: no such file, or it is empty; compute_video_frame_quality.py --save_embeddings makes one"
         )
     ranks = Ranks()
-    read = partial(clip_hashes, video_folder=args.video_folder)
-    step = SCORE.step(read, {}, passing=passing, inputs=further, done_word="hashed")
     hashes_path = os.path.splitext(str(args.saved_path))[0] + ".hashes.jsonl"
+    rule = {"copies": True} if begun_with(hashes_path, args.overwrite, "copies", True, old=False) else {}
+    read = partial(clip_hashes, video_folder=args.video_folder, with_thumbnails=bool(rule))
+    step = SCORE.step(read, rule, passing=passing, inputs=further, done_word="hashed")
     process_rows(step, rows, from_flags(RunOptions, args, saved_path=hashes_path), ranks)
     if ranks.rank:
         return
@@ -187,11 +225,17 @@ def main() -> None:
     alike = alike_clips(wanted, args.embeddings, args.video_folder, args.min_cosine) if args.embeddings else None
     columns = {
         row["video_path"]: row
-        for row in grouped(wanted, {p: row["hashes"] for p, row in made.items()}, args.min_share, alike)
+        for row in grouped(
+            wanted,
+            [made[row["video_path"]]["hashes"] for row in wanted],
+            [made[row["video_path"]]["thumbnails"] for row in wanted] if rule else None,
+            args.min_share,
+            alike,
+        )
     }
     settings = {
         **({"embeddings": args.embeddings, "min_cosine": args.min_cosine} if args.embeddings else {}),
-        "min_share": args.min_share, "best_by": best_by, "version": SCORE.version,
+        **rule, "min_share": args.min_share, "best_by": best_by, "version": SCORE.version,
     }  # fmt: skip
     stamps = {path: {"made_from": row["made_from"]} if "made_from" in row else {} for path, row in made.items()}
     write_whole(
@@ -203,9 +247,15 @@ def main() -> None:
     )
     duplicates = sum(row["duplicate_rank"] > 0 for row in columns.values())
     families = len({row["duplicate_group"] for row in columns.values() if row["duplicate_rank"] > 0})
+    views = sum(bool(row.get("same_view")) and not row["duplicate_rank"] for row in columns.values())
+    moments = f", {views:,} more show a view that another one shows" if rule else ""
     print(
-        f"duplicates: {len(columns):,} clips, {duplicates:,} are duplicates of {families:,} others -> {args.saved_path}"
+        f"duplicates: {len(columns):,} clips, {duplicates:,} are duplicates of {families:,} others{moments} -> {args.saved_path}"
     )
+    if not rule:
+        print(
+            "duplicates: begun before 0.4, when other moments of one view were duplicates, too; --overwrite takes copies alone"
+        )
 
 
 if __name__ == "__main__":

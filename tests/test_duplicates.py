@@ -1,4 +1,4 @@
-"""Near-duplicates: copies are grouped whatever was done to them, strangers are not, and the best one stays."""
+"""Duplicates: copies are grouped whatever was done to them, strangers and other moments of one view are not, and the best one stays."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from conftest import ROOT, write_video
 from skimage import data
 
 from utils.rows import read_rows, write_rows
+from utils.scoring.copies import are_copies, packed, unpacked
 from utils.scoring.near_duplicates import Clips, hashed_times, hashes_of
 
 PHOTOS = {"coffee": data.coffee(), "cat": data.chelsea(), "astronaut": data.astronaut(), "rocket": data.rocket()}
@@ -72,6 +73,68 @@ def test_copies_are_found_and_strangers_are_not(tmp_path, run_script, clips):
     assert sorted(rows[path]["duplicate_rank"] for path in coffees) == list(range(len(coffees)))
     assert "bad.mp4" in (tmp_path / "d.errors.jsonl").read_text()
     assert f"{len(CHANGES) + 1} are duplicates of 1 others" in ran.stdout
+
+
+def fixed_view(moment: int, count: int = 96) -> list[np.ndarray]:
+    """Frames of a camera that stands still: a cat's face goes about before the coffee, on another way in every moment."""
+    background, cat = cv2.resize(PHOTOS["coffee"], (320, 180)), cv2.resize(PHOTOS["cat"], (70, 60))
+    steps = np.random.default_rng(moment).normal(size=(count, 2))
+    way = np.cumsum(cv2.GaussianBlur(steps, (1, 25), 6) * [12, 8], axis=0)
+    frames = []
+    for x, y in np.abs((way + np.array([120 + 40 * moment, 60])) % (500, 240) - (250, 120)).astype(int):
+        frame = background.copy()
+        frame[y : y + 60, x : x + 70] = cat
+        frames.append(frame)
+    return frames
+
+
+def slide(text: str) -> np.ndarray:
+    frame = np.full((180, 320, 3), 250, np.uint8)
+    for i, line in enumerate(text.splitlines()):
+        cv2.putText(frame, line, (20, 40 + 30 * i), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (20, 20, 90), 2)
+    return frame
+
+
+def at_rate(frames: list[np.ndarray], fps: int) -> list[np.ndarray]:
+    """Frames of 24 a second at another rate, each the one that is shown then."""
+    return [frames[i * 24 // fps] for i in range(len(frames) * fps // 24)]
+
+
+def test_copies_are_told_from_other_moments_of_one_view(tmp_path, run_script):
+    (tmp_path / "clips").mkdir()
+
+    def write(name: str, frames, fps=24, **options) -> None:
+        write_video(tmp_path / "clips" / f"{name}.mp4", frames, fps, **options)
+
+    for moment in range(3):
+        write(f"view{moment}", fixed_view(moment))
+    seen = fixed_view(0)
+    write("view0-crf", seen, options={"crf": "35"})
+    write("view0-half", [cv2.resize(frame, (160, 90), interpolation=cv2.INTER_AREA) for frame in seen])
+    write("view0-30fps", at_rate(seen, 30), 30)
+    write("view0-later", seen[27:])  # an offset that no thumbnail is at
+    write("view0-inner", [cv2.resize(frame[4:-4, 6:-6], (308, 172)) for frame in seen])
+    photo = cv2.resize(PHOTOS["astronaut"], (640, 360))
+    shot = [cv2.getRectSubPix(photo, (320, 180), (250 + i / 6, 180)) for i in range(144)]  # a slow pan
+    write("shot0", shot[:72])
+    write("shot1", shot[72:])
+    write("slide", [slide("Why\nclips are cut")] * 72)
+    write("slide-crf", [slide("Why\nclips are cut")] * 96, options={"crf": "36"})
+    write("slide-half", [cv2.resize(slide("Why\nclips are cut"), (160, 90), interpolation=cv2.INTER_AREA)] * 48)
+    write("slide-other", [slide("Contents\n1 cutting\n2 scores\n3 captions")] * 72)
+    ran = run_script("compute_duplicates.py", "--video_folder", "clips", "--saved_path", "d.jsonl", "--n_jobs", 1)
+    rows = {path.removesuffix(".mp4"): row for path, row in found(tmp_path / "d.jsonl").items()}
+    copies = {name for name, row in rows.items() if row["duplicate_rank"]}
+    of_view = {name for name in rows if name.startswith("view0")}
+    of_slide = {"slide", "slide-crf", "slide-half"}
+    assert copies < of_view | of_slide
+    assert len(of_view - copies) == len(of_slide - copies) == 1
+    assert len({rows[name]["duplicate_group"] for name in of_view}) == 1
+    for views in (of_view | {"view1", "view2"}, {"shot0", "shot1"}, of_slide):  # the best of each shows it first
+        best = {name for name in views if not rows[name]["same_view"]}
+        assert len(best) == 1 and {rows[name]["same_view"] for name in views - best} == {f"{min(best)}.mp4"}
+    assert rows["slide-other"]["same_view"] == ""
+    assert "3 more show a view that another one shows" in ran.stdout
 
 
 def test_the_best_stays_whatever_the_order(tmp_path, run_script, clips):
@@ -192,6 +255,31 @@ def test_embeddings_join_what_hashes_do_not(tmp_path, run_script, clips):
     run_script("compute_duplicates.py", *flags, "--embeddings", "e.parquet", "--min_cosine", 0.9999)
     assert not any(row["duplicate_rank"] for row in found(tmp_path / "d.jsonl").values())
     assert "no such file" in run_script("compute_duplicates.py", *flags, "--embeddings", "gone.parquet", code=2).stderr
+
+
+def test_thumbnails_are_read_as_they_were_written_and_short_clips_are_compared():
+    random = np.random.default_rng(0)
+    long = random.integers(0, 256, (80, 64), np.uint8)
+    assert (unpacked(packed(long)) == long).all()
+    assert are_copies(long, long[16:]) and are_copies(long[:50], long[10:])
+    assert not are_copies(long[:40], long[30:])  # a quarter of the shorter is no copy
+    assert are_copies(long[:1], long[:1]) and not are_copies(long[:1], long[1:2])
+
+
+def test_a_dataset_that_was_begun_with_hashes_alone_goes_on_with_their_rule(tmp_path, run_script, clips):
+    write_rows(tmp_path / "list.jsonl", [{"video_path": path} for path in ("coffee.mp4", "coffee-crf.mp4")])
+    flags = ("--video_folder", clips, "--video_metadata_path", "list.jsonl", "--saved_path", "d.jsonl")
+    run_script("compute_duplicates.py", *flags)
+    hashed = [{k: v for k, v in row.items() if k != "thumbnails"} for row in read_rows(tmp_path / "d.hashes.jsonl")]
+    settings = json.loads((tmp_path / "d.hashes.settings.json").read_text())
+    assert settings.pop("copies") is True
+    write_rows(tmp_path / "d.hashes.jsonl", hashed)
+    (tmp_path / "d.hashes.settings.json").write_text(json.dumps(settings))
+    printed = run_script("compute_duplicates.py", *flags).stdout
+    assert ", 0 due" in printed and "begun before 0.4" in printed
+    assert all("same_view" not in row for row in found(tmp_path / "d.jsonl").values())
+    run_script("compute_duplicates.py", *flags, "--overwrite")
+    assert all("same_view" in row for row in found(tmp_path / "d.jsonl").values())
 
 
 def test_times_of_clips_cut_at_different_ends_coincide():

@@ -1,16 +1,16 @@
-"""Near-duplicate clips by perceptual hashes of their frames.
+"""Clips that show the same, by perceptual hashes of their frames.
 
 A frame's hash is 256 bits of its DCT (pHash: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010),
 which survive another encoding, size, colour or a small logo; frames of other videos differ in about half of them. Clips are
-compared frame by frame, so that a shortened one is found in the longer.
+compared frame by frame, so that a shortened one is found in the longer. Hashes tell what is shown, not when: whether two clips are
+copies or two moments of one view, `copies` says.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from utils.scoring.bars import bars, inside
 
 if TYPE_CHECKING:
     import faiss
@@ -22,7 +22,7 @@ FLAT = 5.0  # standard deviation in gray levels, below which a frame shows nothi
 ALIKE = 12  # bits: a frame so near the one before it adds nothing
 MATCH = 64  # of 256 bits, up to which two frames are the same
 SURE = 32  # where only one frame matches, that many
-MIN_SHARE = 0.2  # of the shorter clip's frames, from which on two clips are duplicates
+MIN_SHARE = 0.2  # of the shorter clip's frames, from which on two clips show one view
 NEIGHBOURS = 48  # frames of other clips that are looked at for each
 EXACT = 200_000  # frames, up to which every pair is compared
 AT_ONCE = 100_000  # frames that are looked up between two tidyings
@@ -39,13 +39,12 @@ def hashed_times(seconds: float) -> np.ndarray:
 
 
 def hashes_of(frames: np.ndarray) -> list[str]:
-    """The hashes of a clip's frames, uint8 (T, H, W), gray, 64 hex digits each: without bars, flat frames, and repetitions."""
+    """The hashes of a clip's frames without bars, uint8 (T, H, W), gray, 64 hex digits each: without flat frames and repetitions."""
     import imagehash
     from PIL import Image
 
-    x, y, width, height = inside(bars(frames), frames.shape[2], frames.shape[1])
     found: list[imagehash.ImageHash] = []
-    for frame in frames[:, y : y + height, x : x + width]:
+    for frame in frames:
         if frame.std() < FLAT:
             continue
         hashed = imagehash.phash(Image.fromarray(np.ascontiguousarray(frame)), SIDE)
@@ -79,24 +78,29 @@ class Clips:
         return matched / len(shorter)
 
     def groups(
-        self, min_share: float = MIN_SHARE, alike: Mapping[tuple[int, int], float] | None = None
+        self,
+        min_share: float = MIN_SHARE,
+        alike: Mapping[tuple[int, int], float] | None = None,
+        are_copies: Callable[[int, int], bool] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Of each clip the one that stays for it, itself where it stays, and its similarity to that one. `alike`: further pairs, the wanted
-        one first, that are duplicates, with their similarity.
+        one first, that belong together, with their similarity. `are_copies` is asked of clips that have a frame in common, in place of
+        `min_share`.
 
-        Each duplicate is alike to the one that stays, not to another duplicate alone: so groups do not chain from clip to clip.
+        Each clip is alike to the one that stays, not to another of its group alone: so groups do not chain from clip to clip.
         """
         stays, similarity = np.arange(len(self.counts)), np.ones(len(self.counts))
         while (
             True
         ):  # until those that stay find no more among themselves: the first search sees only so many neighbours
             left = np.flatnonzero(stays == np.arange(len(stays)))
+            pairs = self._all_candidates if len(left) == len(stays) else self._candidates(left)
             taken = False
-            for one, other in sorted({*self._candidates(left), *(alike or {})}):  # by the first of each pair
+            for one, other in sorted({*pairs, *(alike or {})}):  # by the first of each pair
                 if stays[one] != one or stays[other] != other:
                     continue
                 share, cosine = self.similarity(one, other), (alike or {}).get((one, other), 0.0)
-                if share >= min_share or cosine:
+                if cosine or (are_copies(one, other) if are_copies else share >= min_share):
                     stays[other], similarity[other], taken = one, max(share, cosine), True
             if not taken:
                 break
@@ -104,6 +108,10 @@ class Clips:
             lost = stays[stays] != stays
             stays[lost], similarity[lost] = np.flatnonzero(lost), 1.0
         return stays, similarity
+
+    @cached_property
+    def _all_candidates(self) -> list[tuple[int, int]]:
+        return self._candidates(np.arange(len(self.counts)))
 
     def _candidates(self, clips: np.ndarray) -> list[tuple[int, int]]:
         """Pairs of clips that have frames within MATCH bits, each once, the wanted one first, in order."""
