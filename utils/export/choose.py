@@ -79,8 +79,9 @@ def _families(rows: Iterable[dict]) -> list[set[str]]:
     for row in rows:
         source = ("source", source_of(row))
         clips[row["video_path"]] = source
-        if (group := row.get("duplicate_group")) is not None:
-            parent[root(("group", str(group)))] = root(source)
+        for column in ("duplicate_group", "same_view"):
+            if group := row.get(column):
+                parent[root(("group", str(group)))] = root(source)
     families = defaultdict(set)
     for path, source in clips.items():
         families[root(source)].add(path)

@@ -94,7 +94,7 @@ class Clips:
             True
         ):  # until those that stay find no more among themselves: the first search sees only so many neighbours
             left = np.flatnonzero(stays == np.arange(len(stays)))
-            pairs = self._all_candidates if len(left) == len(stays) else self._candidates(left)
+            pairs = self.pairs if len(left) == len(stays) else self._candidates(left)
             taken = False
             for one, other in sorted({*pairs, *(alike or {})}):  # by the first of each pair
                 if stays[one] != one or stays[other] != other:
@@ -110,7 +110,8 @@ class Clips:
         return stays, similarity
 
     @cached_property
-    def _all_candidates(self) -> list[tuple[int, int]]:
+    def pairs(self) -> list[tuple[int, int]]:
+        """Pairs of clips that have a frame in common, the wanted one first."""
         return self._candidates(np.arange(len(self.counts)))
 
     def _candidates(self, clips: np.ndarray) -> list[tuple[int, int]]:
