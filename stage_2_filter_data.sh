@@ -4,7 +4,7 @@
 #   VIDEO_FOLDER=~/clips TEXT_SCORE_THRESHOLD=0.05 N_JOBS=8 sh stage_2_filter_data.sh
 #   WHERE="camera_motion like 'pan%'" EXCLUDE=marks.jsonl sh stage_2_filter_data.sh
 # CROP=1 finds what each clip is to be cropped to by the export, and measures text inside it alone.
-# DEDUP=1 keeps the best of near-duplicate clips alone.
+# DEDUP=1 keeps of copies the best alone; with WHERE="same_view = ''" one clip of each view.
 # WHERE is a condition over all columns; EXCLUDE and INCLUDE are lists of clips, or the marks of a report; COLUMNS_FROM is a further file whose columns
 # WHERE may name.
 # A score of your own is one line more, before motion: see docs/add_a_score.md.
@@ -62,7 +62,7 @@ score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD
 with_bounds score "$cpu_ranks" compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" --motion_estimator="$MOTION_ESTIMATOR" ${CUT_INSIDE:+--cut_inside="$CUT_INSIDE"}
 bound motion_score.jsonl "activity|motion_score" "$ACTIVITY_THRESHOLD" none # the other, and versions before 0.4, have no activity
 if [ "$MOTION_ESTIMATOR" = dis ]; then bound motion_score.jsonl cut_inside none "$CUT_INSIDE_THRESHOLD"; fi # the other has no such column
-# Last, so that of near-duplicates the best of those that pass stays.
+# Last, so that of copies the best of those that pass stays.
 if [ "${DEDUP:-0}" != 0 ]; then
     with_bounds on_clips "run_ranks $cpu_ranks" compute_duplicates.py --saved_path="$DATASET_FOLDER/duplicates.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"}
     bound duplicates.jsonl duplicate_rank none 0

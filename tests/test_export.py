@@ -159,7 +159,12 @@ def test_what_a_trainer_would_do_with_it():
 
 def test_families_stay_on_one_side():
     rows = [
-        {"video_path": f"{i}.mp4", "source_path": f"s{i // 4}", "duplicate_group": "g" if i in (3, 4) else None}
+        {
+            "video_path": f"{i}.mp4",
+            "source_path": f"s{i // 4}",
+            "duplicate_group": "g" if i in (3, 4) else None,
+            "same_view": "g" if i == 8 else "",
+        }
         for i in range(200)
     ]
     held = validation(rows, 0.1)
@@ -168,9 +173,9 @@ def test_families_stay_on_one_side():
     for row in rows:
         family = [other["video_path"] in held for other in rows if other["source_path"] == row["source_path"]]
         assert len(set(family)) == 1
-    assert ("3.mp4" in held) == ("4.mp4" in held)
+    assert ("3.mp4" in held) == ("4.mp4" in held) == ("8.mp4" in held)
     assert validation(rows[:3], 0.5) == set()  # one family
-    assert len(validation(rows[8:16], 0.01)) == 4  # one at least
+    assert len(validation(rows[12:20], 0.01)) == 4  # one at least
 
 
 def test_balance_and_limits_do_not_depend_on_the_order():
