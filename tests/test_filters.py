@@ -284,6 +284,11 @@ def test_the_short_side_is_of_the_frame(run_script, tmp_path):
     )
     ran = run_script("filter_videos_by_motion_score.py", "--video_metadata_path", "c.jsonl", "--min_short_side", 200)
     assert "short_side" in ran.stdout and "kept 2 of 3" in ran.stdout
+    flags = ("--video_metadata_path", "c.jsonl", "--saved_path", "where.jsonl", "--dropped_path", "d.jsonl")
+    assert (
+        "kept 2 of 3" in run_script("filter_videos_by_motion_score.py", *flags, "--where", '"short_side" >= 200').stdout
+    )
+    assert (tmp_path / "where.jsonl").read_text() == (tmp_path / "train.jsonl").read_text()
     assert json.loads((tmp_path / "dropped.jsonl").read_text()) == {
         "video_path": "small.mp4", "reason": "short_side below 200", "value": 128,
     }  # fmt: skip

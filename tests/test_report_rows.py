@@ -212,7 +212,7 @@ def test_kinds_of_columns(tmp_path):
     data = page(tmp_path)
     hidden = ("video_path", "source_path", "start_seconds", "end_seconds", "bytes")
     assert {name: values for name, values in data["shown"].items() if name not in hidden} == {
-        "duration": [4.0] * 3, "pixels": [200.0] * 3, "flag": ["true", "false", None], "word": ["x", None, "y"],
+        "duration": [4.0] * 3, "pixels": [200.0] * 3, "short_side": [10.0] * 3, "flag": ["true", "false", None], "word": ["x", None, "y"],
         "means": [1.5, 3.5, 4.0], "whole": [1.0, None, None],
     }  # fmt: skip
     assert data["count"] == 3 and data["shown"]["video_path"] == ["a.mp4", "b.mp4", "c.mp4"]

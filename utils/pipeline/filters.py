@@ -18,7 +18,7 @@ from msgspec import Raw
 from utils.cli import Filter
 from utils.errors import UsageError
 from utils.pipeline.ancestry import PROVENANCE, is_checked
-from utils.pipeline.clip_table import ClipTable
+from utils.pipeline.clip_table import FROM_FRAME_SIZE, ClipTable
 from utils.pipeline.condition import connection, is_true_of, parse_condition
 from utils.pipeline.lines import Lines, read_spans
 from utils.pipeline.row_list import Rows, rows_in
@@ -129,7 +129,8 @@ class FilterResult:
         except UsageError:  # a column that few rows have
             used = parse_condition(where, self.columns())
         passing = self.passing
-        facts = ([row.get(column) for column in used] for row in self._merged(passing))
+        merged = (_with_short_side(row) for row in self._merged(passing))
+        facts = ([row.get(column) for column in used] for row in merged)
         is_true = is_true_of(where, used, facts, len(passing), self.columns(FIRST_ROWS))
         self.code[passing[~is_true]] = self.reasons.index("where")
 
@@ -140,7 +141,7 @@ class FilterResult:
             for line in Lines.first(rows.file, first_rows):
                 columns |= dict.fromkeys(_raw([line])[0])
         found = [column for column in columns if column not in PROVENANCE]
-        return [*found, *(["pixels"] if "frame_size" in columns and "pixels" not in columns else [])]
+        return [*found, *(c for c in FROM_FRAME_SIZE if "frame_size" in columns and c not in columns)]
 
     def _mark(self, clips: "ClipTable", path: str, mark: str) -> None:
         """Drop, or keep, the clips of a file's rows that have no mark or this one."""
@@ -238,6 +239,14 @@ class _Templates(dict[tuple[str, ...], bytes]):
         names = [json.dumps(column, ensure_ascii=False).replace("%", "%%") for column in columns]
         self[columns] = b"{" + ", ".join(f"{name}: %b" for name in names).encode() + b"}\n"
         return self[columns]
+
+
+def _with_short_side(row: dict[str, Raw]) -> dict[str, Raw]:
+    """What a condition, and the report, may name; no column of the set."""
+    if "short_side" in row or "frame_size" not in row:
+        return row
+    sides = msgspec.json.decode(row["frame_size"])
+    return row | {"short_side": Raw(b"%d" % min(sides) if is_of(sides, SIZE.type) else b"null")}
 
 
 class _Pixels(dict[bytes, Raw]):
