@@ -3,7 +3,6 @@
 import importlib
 import json
 import sys
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -71,12 +70,6 @@ LINES = {
     "utf-16 without its mark": ('{"video_path": "a.mp4"}\n' * 2).encode("utf-16-le"),
     "an integer that Python will not read": b'{"video_path": "a.mp4", "duration": ' + b"9" * 5000 + b"}\n",
 }
-
-
-@pytest.fixture(autouse=True)
-def no_network(monkeypatch):
-    """The text detector's, which is loaded before rows are read."""
-    monkeypatch.setattr("onnxruntime.InferenceSession", mock.MagicMock())
 
 
 def error_of(script: str, monkeypatch) -> str:
