@@ -29,9 +29,11 @@ from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.prompts import prompt_text
 from utils.cli import about, add_flags, add_sampling_arguments, at_least, from_flags, row_parser, run
 from utils.pipeline.ancestry import CAPTION_ANCESTORS, MEASURED
+from utils.pipeline.crops import MEASURED_IN
 from utils.pipeline.process import RunOptions, Step, Stream, prefetch, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import OnDemand
+from utils.video.cropping import cropped
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
 from utils.video_utils import locate
@@ -48,7 +50,8 @@ def measured(row: dict) -> dict:
 
 def attribute_columns(row: dict, video_folder: str | None, frame_sampling: FrameSampling) -> dict:
     """The columns of one clip without a model."""
-    indices, _, images = frame_sampling.each(locate(row["video_path"], video_folder), _small)
+    crop = cropped(row.get(MEASURED_IN))
+    indices, _, images = frame_sampling.each(locate(row["video_path"], video_folder), lambda frame: _small(crop(frame)))
     on_screen = {name: row[name] for name in ("text_score",) if name in row}
     return {
         "image_caption_model": "attributes",
@@ -72,10 +75,13 @@ def frame_attributes(frames: list[np.ndarray]) -> dict:
 def read_images(
     row: dict, video_folder: str | None, frame_sampling: FrameSampling, max_pixels: int, as_jpeg: bool
 ) -> dict:
-    """The sampled frames of one clip as its engine takes them: `images`, `indices` and `seconds`."""
+    """The sampled frames of one clip as its engine takes them: `images`, `indices` and `seconds`. Of a clip that was judged in its crop box,
+    what is inside it.
+    """
+    crop = cropped(row.get(MEASURED_IN))
 
     def image_of(frame: av.VideoFrame) -> bytes | np.ndarray:
-        image = fit_pixels(frame_to_array(frame, "rgb24"), max_pixels)
+        image = fit_pixels(frame_to_array(crop(frame), "rgb24"), max_pixels)
         return jpeg(image) if as_jpeg else image
 
     indices, seconds, images = frame_sampling.each(locate(row["video_path"], video_folder), image_of)
@@ -158,7 +164,7 @@ def main() -> None:
     name = args.image_caption_model_name
     rows, ranks = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column), None
     frame_sampling = from_flags(FrameSampling, args)
-    caption_step = partial(Step, "caption", depends_on=CAPTION_ANCESTORS, done_word="captioned")
+    caption_step = partial(Step, "caption", depends_on=(*CAPTION_ANCESTORS, MEASURED_IN), done_word="captioned")
     if args.captioner == "attributes":
         if name:
             print(f"--captioner attributes uses no model; {', '.join(ENGINES)} would use {name}")

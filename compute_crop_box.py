@@ -1,20 +1,25 @@
-"""Find what each clip should be cropped to: no bars, no burnt-in text, no logo.
+"""Find what each clip should be cropped to: no bars, no text laid over the picture, no logo; and how much text is left.
 
 Columns added: crop_box [x, y, width, height], the largest rectangle without them, in pixels of the upright frame as stored, null
-where it is smaller than --min_crop_share; crop_share, its share of the frame's area (0–1), also where crop_box is null;
+where it is smaller than --min_crop_share of the picture within the bars; crop_share, its share of that picture (0–1), also where crop_box is null;
+crop_short_side, pixels; overlay_text_share, the share of the crop box, or of the picture where there is none, that text laid over it covers, and
+scene_text_share, the same of text that belongs to the scene (signs, shirts), the frame with most of it (0–1);
 and the causes: crop_bars [left, top, right, bottom], pixels of black or blurred bars; crop_text and crop_logos, lists of
 [x, y, width, height]; crop_logos is null where the clip stands still, so that marks cannot be told from the scene.
 
     python compute_crop_box.py --video_folder datasets/panda_70m/train --saved_path crop_box.jsonl
-    python compute_text_score.py --video_folder datasets/panda_70m/train --crop_boxes crop_box.jsonl
+    python compute_motion_score.py --video_folder datasets/panda_70m/train --crop_boxes crop_box.jsonl
+    python crop_clips.py --video_folder datasets/panda_70m/train --video_metadata_path train.jsonl --saved_path cropped.jsonl
     python export_dataset.py --video_metadata_path summary_caption.jsonl --columns_from crop_box.jsonl --model wan2.1 --export_folder SET
 
-Nothing is cropped before the export, which encodes to crop_box; the text score can be measured within it.
+Nothing is cropped here: other scores measure within the box by --crop_boxes, crop_clips.py writes cropped clips, and an export
+crops in its one encode. A file that version 0.3 began goes on by its rule, in which crop_share is of the whole frame, and without
+the shares of text.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,12 +28,16 @@ import cv2
 import numpy as np
 
 from utils.cli import add_sampling_arguments, between, from_flags, row_parser, run
+from utils.pipeline.ancestry import begun_with
 from utils.pipeline.process import RunOptions, in_batches, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.scoring.bars import bars, inside
-from utils.scoring.crop_box import grown, largest_rectangle, still_marks, text_bands
+from utils.scoring.boxes import Box, bounds, covered_share, grown, largest_rectangle
+from utils.scoring.overlays import find_overlays
 from utils.scoring.rapidocr_detector import SHORT_SIDE, RapidTextDetector
+from utils.scoring.still_marks import still_marks
+from utils.scoring.text_bands import text_bands
 from utils.video.geometry import display_transform, frame_to_array
 from utils.video.sampling import FrameSampling
 from utils.video_utils import locate
@@ -38,38 +47,24 @@ SCORE = Score(
     "crop_box.jsonl",
     {
         "crop_box": Column("[x, y, width, height] in pixels, null where too little would be left", 0),
-        "crop_share": Column("its share of the frame's area", 0, 1),
+        "crop_share": Column("its share of the picture within the bars", 0, 1, passes=(0.88, None)),
+        "crop_short_side": Column("the short side of the crop box, pixels", 0, passes=(256, None)),
+        "overlay_text_share": Column("share of the crop box that text laid over it covers", 0, 1, passes=(None, 0.002)),
+        "scene_text_share": Column("the same of other text", 0, 1),
         "crop_bars": Column("bars at the left, top, right, bottom, pixels", 0),
-        "crop_text": Column("burnt-in text, a list of [x, y, width, height]", 0),
+        "crop_text": Column("text laid over the picture, a list of [x, y, width, height]", 0),
         "crop_logos": Column("marks that stand still, likewise; null where the clip does", 0),
         "sample_frame_idx": Column("indices of the sampled frames, a list", 0),
     },
 )
 MARK_SIDE = 360  # pixels of the short side at which bars and marks are looked for: fine enough for a logo
+FIRST_LOOK = 3  # text is looked for in every third frame, and in the others where there is some that may be laid over
 
 
 def read_clip(row: dict, video_folder: str | None, sampling: FrameSampling) -> dict[str, Any]:
-    """Bars and marks of one clip, in pixels of its upright frame, and its frames, uint8 (H, W, 3), RGB, as the text detector sees them."""
+    """The sampled frames of one clip, uint8 (H, W, 3), RGB, as the text detector sees them, and the size of its upright frame."""
     indices, _, seen = sampling.each(locate(row["video_path"], video_folder), _as_seen)
-    frames, (_, size) = [frame for frame, _ in seen], seen[0]
-    grays = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
-    factor = min(1, MARK_SIDE / min(grays.shape[1:]))
-    small = np.stack([cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for gray in grays])
-    sides = bars(small)
-    picture = inside(sides, small.shape[2], small.shape[1])
-    marks = still_marks(small[:, picture[1] : picture[1] + picture[3], picture[0] : picture[0] + picture[2]])
-    to_whole = size[0] / small.shape[2], size[1] / small.shape[1]
-    edge = [int(np.ceil(pixels * to_whole[i % 2])) + (pixels > 0) for i, pixels in enumerate(sides)]
-    return {
-        "indices": indices,
-        "frames": frames,
-        "grays": grays,
-        "size": size,
-        "bars": edge,
-        "marks": None
-        if marks is None
-        else [_scaled((x + picture[0], y + picture[1], w, h), to_whole) for x, y, w, h in marks],
-    }
+    return {"indices": indices, "frames": [frame for frame, _ in seen], "size": seen[0][1]}
 
 
 def _as_seen(frame: av.VideoFrame) -> tuple[np.ndarray, tuple[int, int]]:
@@ -80,33 +75,89 @@ def _as_seen(frame: av.VideoFrame) -> tuple[np.ndarray, tuple[int, int]]:
     return frame_to_array(frame, "rgb24", (max(1, round(width * scale)), max(1, round(height * scale)))), size
 
 
-def crop_columns(batch: list[dict], boxes_in: Callable[[np.ndarray], np.ndarray], min_crop_share: float) -> list[dict]:
+def crop_columns(
+    batch: list[dict], boxes_in: Callable[[np.ndarray], np.ndarray], min_crop_share: float, rule: str = "overlays"
+) -> list[dict]:
     """The columns of each clip of a batch. `boxes_in` gives the text boxes of a frame, (N, 4, 2)."""
-    rows = []
-    for clip in batch:
-        width, height = clip["size"]
-        frames = clip["frames"]
-        to_whole = width / frames[0].shape[1], height / frames[0].shape[0]
-        text = [_scaled(band, to_whole) for band in text_bands(clip["grays"], [boxes_in(frame) for frame in frames])]
-        within = inside(clip["bars"], width, height)
-        marks = [grown(box, min(width, height)) for box in [*text, *(clip["marks"] or [])]]
-        box = largest_rectangle(within, marks)
-        share = box[2] * box[3] / (width * height)
-        whole = not any(clip["bars"]) and not marks
-        rows.append(
+    return [_columns(clip, boxes_in, min_crop_share, rule) for clip in batch]
+
+
+def _columns(clip: dict, boxes_in: Callable[[np.ndarray], np.ndarray], min_crop_share: float, rule: str) -> dict:
+    frames, (width, height) = clip["frames"], clip["size"]
+    grays = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
+    scale = width / grays.shape[2], height / grays.shape[1]
+    if rule == "bands":
+        words, text, scene = [], text_bands(grays, [boxes_in(frame) for frame in frames]), []
+    else:
+        words, text, scene = look_for_text(frames, grays, boxes_in)
+    sides, marks = bars_and_marks(grays, words, clip["size"])
+    text = [_scaled(box, scale) for box in text]
+    picture = inside(sides, width, height)
+    obstacles = [grown(box, min(width, height)) for box in [*text, *(marks or [])]]
+    box = largest_rectangle(picture, obstacles)
+    whole = (0, 0, width, height)
+    of = whole if rule == "bands" else picture
+    share = box[2] * box[3] / (of[2] * of[3])
+    if not obstacles and (rule != "bands" or not any(sides)):
+        box, share = (box if any(sides) else whole), 1.0
+    left = box if share >= min_crop_share else None
+    within = left or picture
+    return {
+        "crop_box": None if left is None else list(left),
+        "crop_share": round(min(share, 1.0), 4),
+        **(
             {
-                "crop_box": [0, 0, width, height] if whole else list(box) if share >= min_crop_share else None,
-                "crop_share": 1.0 if whole else round(share, 4),
-                "crop_bars": clip["bars"],
-                "crop_text": [list(one) for one in text],
-                "crop_logos": clip["marks"] if clip["marks"] is None else [list(one) for one in clip["marks"]],
-                "sample_frame_idx": clip["indices"],
+                "crop_short_side": min(within[2:]),
+                "overlay_text_share": round(covered_share(text, within), 6),
+                "scene_text_share": round(
+                    max(covered_share([_scaled(one, scale) for one in there], within) for there in scene), 6
+                ),
             }
-        )
-    return rows
+            if rule != "bands"
+            else {}
+        ),
+        "crop_bars": sides,
+        "crop_text": [list(one) for one in text],
+        "crop_logos": marks if marks is None else [list(one) for one in marks],
+        "sample_frame_idx": clip["indices"],
+    }
 
 
-def _scaled(box: tuple[int, int, int, int], scale: tuple[float, float]) -> tuple[int, int, int, int]:
+def look_for_text(
+    frames: Sequence[np.ndarray], grays: np.ndarray, boxes_in: Callable[[np.ndarray], np.ndarray]
+) -> tuple[list[Box], list[Box], list[list[Box]]]:
+    """All text boxes of a clip; the places of text laid over it; and of each frame the boxes of other text. It is looked for in a third of
+    the frames first, and in all where these leave it open.
+    """
+    boxes: list[np.ndarray | None] = [None] * len(frames)
+    for number in range(min(1, len(frames) - 1), len(frames), FIRST_LOOK):
+        boxes[number] = boxes_in(frames[number])
+    overlays, scene, is_open = find_overlays(grays, boxes)
+    if is_open:
+        boxes = [boxes_in(frame) if found is None else found for frame, found in zip(frames, boxes, strict=True)]
+        overlays, scene, _ = find_overlays(grays, boxes)
+    words = [bounds(box, *grays.shape[:0:-1]) for found in boxes if found is not None for box in found]
+    return words, overlays, scene
+
+
+def bars_and_marks(
+    grays: np.ndarray, words: Sequence[Box], size: tuple[int, int]
+) -> tuple[tuple[int, ...], list[Box] | None]:
+    """The bars of a clip, [left, top, right, bottom], and the marks within them, in pixels of its upright frame, which has `size`.
+
+    grays: uint8 (T, H, W); words: boxes of text in their pixels, which may stand in a bar.
+    """
+    factor = min(1, MARK_SIDE / min(grays.shape[1:]))
+    small = np.stack([cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for gray in grays])
+    sides = bars(small, [_scaled(grown(box, grays.shape[1]), (factor, factor)) for box in words])
+    x, y, width, height = inside(sides, small.shape[2], small.shape[1])
+    marks = still_marks(small[:, y : y + height, x : x + width])
+    scale = size[0] / small.shape[2], size[1] / small.shape[1]
+    edges = tuple(int(np.ceil(pixels * scale[i % 2])) + (pixels > 0) for i, pixels in enumerate(sides))
+    return edges, None if marks is None else [_scaled((left + x, top + y, w, h), scale) for left, top, w, h in marks]
+
+
+def _scaled(box: Box, scale: tuple[float, float]) -> Box:
     x, y, width, height = box
     left, top = int(x * scale[0]), int(y * scale[1])
     return left, top, int(np.ceil((x + width) * scale[0])) - left, int(np.ceil((y + height) * scale[1])) - top
@@ -122,18 +173,22 @@ def main() -> None:
     parser.add_argument(
         "--min_crop_share",
         type=between(0, 1, float),
-        default=0.6,
-        help="share of the frame's area that a crop must leave",
+        help="share of the picture that a crop must leave (default: that of the existing --saved_path, else 0.5)",
     )
     args = parser.parse_args()
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     sampling = from_flags(FrameSampling, args)
     load = OnDemand(partial(RapidTextDetector, threads=args.n_jobs))
     detector = load()
-    settings = {**sampling.settings, "min_crop_share": args.min_crop_share, "text": detector.settings}
+    rule = begun_with(args.saved_path, args.overwrite, "rule", "overlays", old="bands")
+    begun_share = begun_with(args.saved_path, args.overwrite, "min_crop_share", 0.5)
+    least = begun_share if args.min_crop_share is None else args.min_crop_share
+    settings = {**sampling.settings, "min_crop_share": least, "text": detector.settings}
+    if rule != "bands":  # which files of 0.3 do not name
+        settings["rule"] = rule
     read = partial(read_clip, video_folder=args.video_folder, sampling=sampling)
-    score = in_batches(partial(crop_columns, boxes_in=partial(boxes_by, load), min_crop_share=args.min_crop_share))
-    process_rows(SCORE.step(read, settings, score), rows, from_flags(RunOptions, args))
+    columns = partial(crop_columns, boxes_in=partial(boxes_by, load), min_crop_share=least, rule=rule)
+    process_rows(SCORE.step(read, settings, in_batches(columns)), rows, from_flags(RunOptions, args))
 
 
 if __name__ == "__main__":

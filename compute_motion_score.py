@@ -33,6 +33,7 @@ import av
 import numpy as np
 
 from utils.cli import (
+    add_crop_argument,
     add_filter_arguments,
     between,
     filters_of,
@@ -44,11 +45,13 @@ from utils.cutting.block_matching import picture_replaced
 from utils.cutting.detectors import NETWORK
 from utils.errors import VideoError
 from utils.pipeline.ancestry import begun_with
+from utils.pipeline.crops import CropBoxes, measured_in
 from utils.pipeline.filters import passing_rows
 from utils.pipeline.process import RunOptions, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, Score
 from utils.scoring.optical_flow import SAMPLING_FPS, SHORT_SIDE, camera_name, farneback_score, measure_motion, prepare
+from utils.video.cropping import cropped
 from utils.video.geometry import display_size, frame_to_array, resize, short_side_size
 from utils.video.opening import decode, open_video, time_base_of
 from utils.video.sampling import FrameMissing, frames_at
@@ -102,26 +105,28 @@ def motion_columns(
 ) -> dict:
     """The columns of one clip, from the sampled frames and those that they need, or from all where packets do not tell
     which those are or the network sees them. Without `activity`, those that files had before 0.4."""
-    path = locate(row["video_path"], video_folder)
-    columns = _all_columns(path, asks_network(row, cut_inside), estimator, short_side, sampling_fps)
-    return {name: value for name, value in columns.items() if activity or name not in OF_ACTIVITY}
+    path, box = locate(row["video_path"], video_folder), row.get("crop_box")
+    columns = _all_columns(path, box, asks_network(row, cut_inside), estimator, short_side, sampling_fps)
+    return {name: value for name, value in columns.items() if activity or name not in OF_ACTIVITY} | measured_in(row)
 
 
-def _all_columns(path: str, with_network: bool, estimator: str, short_side: int, sampling_fps: float) -> dict:
+def _all_columns(
+    path: str, box: list[int] | None, with_network: bool, estimator: str, short_side: int, sampling_fps: float
+) -> dict:
     if with_network:
-        return columns_with_network(path, short_side, sampling_fps)
+        return columns_with_network(path, box, short_side, sampling_fps)
     measure = farneback_columns if estimator == "farneback" else dis_columns
     with suppress(FrameMissing), open_video(path) as (container, stream):
-        return measure(path, stream, partial(sampled_alone, container, stream), short_side, sampling_fps)
+        return measure(path, box, stream, partial(sampled_alone, container, stream), short_side, sampling_fps)
     with open_video(path) as (container, stream):
-        return measure(path, stream, partial(sampled, decode(container, stream), stream), short_side, sampling_fps)
+        return measure(path, box, stream, partial(sampled, decode(container, stream), stream), short_side, sampling_fps)
 
 
 def asks_network(row: dict, cut_inside: str) -> bool:
     return cut_inside == "network" or (cut_inside == "auto" and not row.keys() >= CUT_BY_STAGE_1)
 
 
-def columns_with_network(path: str, short_side: int, sampling_fps: float) -> dict:
+def columns_with_network(path: str, box: list[int] | None, short_side: int, sampling_fps: float) -> dict:
     """All columns of `SCORE`, of which `cut_inside` is the larger value of the flow's and the network's."""
     from utils.cutting.cut_inside import CutInside
     from utils.cutting.detectors import network
@@ -129,26 +134,30 @@ def columns_with_network(path: str, short_side: int, sampling_fps: float) -> dic
     cut = CutInside(network())
     with open_video(path) as (container, stream):
         frames = cut.watch(decode(container, stream))
-        columns = dis_columns(path, stream, partial(sampled, frames, stream), short_side, sampling_fps)
+        columns = dis_columns(path, box, stream, partial(sampled, frames, stream), short_side, sampling_fps)
     return columns | {"cut_inside": max(columns["cut_inside"], round(cut.value(), 4))}
 
 
 def farneback_columns(
-    path: str, stream: av.VideoStream, sample: Callable, short_side: int, sampling_fps: float
+    path: str, box: list[int] | None, stream: av.VideoStream, sample: Callable, short_side: int, sampling_fps: float
 ) -> dict:
     """EasyAnimate's score. It samples by index, and its gray is that of RGB, not the codec's luma: its third digit shows
     it."""
     known: dict[str, Any] = {}
-    samples = sample(inf, known, every=max(1, int((stream.average_rate or 25) / 2)))
-    grays = (prepare(frame_to_array(frame, "rgb24"), short_side) for frame, _ in samples)
+    samples, crop = sample(inf, known, every=max(1, int((stream.average_rate or 25) / 2))), cropped(box)
+    grays = (prepare(frame_to_array(crop(frame), "rgb24"), short_side) for frame, _ in samples)
     return {"motion_score": farneback_score(at_least_two(grays, path, known))} | known
 
 
-def dis_columns(path: str, stream: av.VideoStream, sample: Callable, short_side: int, sampling_fps: float) -> dict:
+def dis_columns(
+    path: str, box: list[int] | None, stream: av.VideoStream, sample: Callable, short_side: int, sampling_fps: float
+) -> dict:
     """All columns of `SCORE`."""
     known: dict[str, Any] = {}
     times: list[float] = []
-    grays = small_samples(sample(sampling_fps, known), stream, short_side, times, known)
+    crop = cropped(box)
+    inside = ((crop(frame), seconds) for frame, seconds in sample(sampling_fps, known))
+    grays = small_samples(inside, stream, short_side, times, known)
     columns = measure_motion(at_least_two(grays, path, known), iter(times))  # each frame's time is there before it
     return {name: round(value, 5) for name, value in columns.items()} | {"camera_motion": camera_name(columns)} | known
 
@@ -247,6 +256,7 @@ def main() -> None:
         default=SAMPLING_FPS,
         help="frames a second that the flow sees",
     )
+    add_crop_argument(parser)
     add_filter_arguments(parser, motion=False)
     parser.add_argument(
         "--cut_inside",
@@ -263,6 +273,7 @@ def main() -> None:
         args.cut_inside = begun_with(args.saved_path, args.overwrite, "cut_inside", "auto", old="flow")
     filters = filters_of(args)
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    boxes = CropBoxes.given_to(rows, args.crop_boxes, args.video_folder)
     choices = {"estimator": args.motion_estimator, "short_side": args.short_side, "sampling_fps": args.sampling_fps}
     if args.cut_inside != "flow":  # which files made before there was a choice do not name
         choices["cut_inside"] = args.cut_inside
@@ -274,7 +285,8 @@ def main() -> None:
         read,
         choices,
         passing=passing_rows(rows, filters),
-        inputs=[f.file for f in filters],
+        inputs=[*(f.file for f in filters), *boxes.inputs],
+        is_whole=boxes.check_for(args.saved_path),
         shared_import=shared_import,
     )
     process_rows(step, rows, from_flags(RunOptions, args))

@@ -2,7 +2,7 @@
 
 Columns added: text_score, the area of the union of the text boxes over the frame's area (0–1; boxes clipped to the
 frame, overlaps counted once, rotated ones included), the mean over the sampled frames; text_score_max, the largest;
-text_boxes, how many; sample_frame_idx; with --crop_boxes, text_crop_box, the part of the frame that was looked at.
+text_boxes, how many; sample_frame_idx; with --crop_boxes, measured_in, the part of the frame that was looked at.
 
     python compute_text_score.py --video_folder datasets/panda_70m/train --saved_path text_score.jsonl
     python compute_text_score.py --video_metadata_path clips.jsonl --video_folder CLIPS --frame_sample_method uniform --num_sampled_frames 3
@@ -22,17 +22,18 @@ from functools import partial
 import av
 import numpy as np
 
-from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
+from utils.cli import about, add_crop_argument, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError
 from utils.pipeline.ancestry import begun_with
+from utils.pipeline.crops import CropBoxes, measured_in
 from utils.pipeline.process import RunOptions, in_batches, process_rows
-from utils.pipeline.row_list import Lookup, open_rows
+from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
-from utils.rows.columns import is_of, number, tuple_of
 from utils.scoring.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
 from utils.scoring.rapidocr_detector import BOX_THRESHOLD, RapidTextDetector
 from utils.scoring.text_area import text_area_share
-from utils.video.geometry import frame_to_array, resize
+from utils.video.cropping import cropped
+from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
 from utils.video_utils import locate
 
@@ -48,7 +49,6 @@ SCORE = Score(
         "sample_frame_idx": Column("indices of the sampled frames, a list", 0),
     },
 )
-BOX = tuple_of(number(0, True), number(0, True), number(1, True), number(1, True))  # x, y, width, height
 FLAGS = {"easyocr": ("model_path", "low_text", "link_threshold", "canvas_size"), "rapidocr": ("look",)}
 
 
@@ -62,32 +62,15 @@ def read_frames(
     """The columns that are known, and frames, uint8 (H, W, 3), RGB, no larger than the detector sees them: neither side above its
     limit, in pixels. Of a row with a crop_box, what is inside it.
     """
-    box = row.get("crop_box")
+    crop = cropped(row.get("crop_box"))
 
-    def as_seen(frame: av.VideoFrame) -> np.ndarray:
-        width, height = box[2:] if box is not None else (frame.width, frame.height)
-        scale = min(1, short_side / min(width, height), long_side / max(width, height))
-        size = max(1, round(width * scale)), max(1, round(height * scale))
-        if box is None:
-            return frame_to_array(frame, "rgb24", size)
-        inside = np.ascontiguousarray(frame_to_array(frame, "rgb24")[box[1] : box[1] + height, box[0] : box[0] + width])
-        return inside if scale == 1 else resize(inside, *size)
+    def as_seen(whole: av.VideoFrame) -> np.ndarray:
+        frame = crop(whole)
+        scale = min(1, short_side / min(frame.width, frame.height), long_side / max(frame.width, frame.height))
+        return frame_to_array(frame, "rgb24", (max(1, round(frame.width * scale)), max(1, round(frame.height * scale))))
 
     indices, _, frames = sampling.each(locate(row["video_path"], video_folder), as_seen)
-    return {"sample_frame_idx": indices, **({} if box is None else {"text_crop_box": box})}, frames
-
-
-def crop_boxes(path: str, video_folder: str | None) -> Callable[[str], list | None]:
-    """The crop box of a clip by its path, out of a file; None for a clip that has none there, which is measured whole.
-
-    Raises: `UsageError` where a box is none.
-    """
-    lookup = Lookup(path, video_folder)
-    for row in lookup.rows:
-        box = row.get("crop_box")
-        if box is not None and not is_of(box, BOX):
-            raise UsageError(f"{row['video_path']}: crop_box is {box!r}, not [x, y, width, height]")
-    return lambda video_path: lookup(video_path).get("crop_box")
+    return {"sample_frame_idx": indices, **measured_in(row)}, frames
 
 
 def text_columns(
@@ -152,11 +135,7 @@ def main() -> None:
         f"(default: {BOX_THRESHOLD}), of easyocr the peak of its character map (default: {TEXT_THRESHOLD})",
     )
     add_sampling_arguments(parser, ["uniform", "mid", "first", "last"], "mid", 1)
-    parser.add_argument(
-        "--crop_boxes",
-        metavar="FILE",
-        help="the result of compute_crop_box.py: text is measured inside each clip's crop_box, since what is cropped away is no reason to drop a clip",
-    )
+    add_crop_argument(parser)
     parser.add_argument_group("rapidocr", "a flag of --text_detector rapidocr alone").add_argument(
         "--look",
         choices=["parts", "whole"],
@@ -185,15 +164,7 @@ def main() -> None:
         if owner != args.text_detector and (foreign := [name for name in flags if name in args]):
             raise UsageError(f"--{foreign[0]} is a flag of --text_detector {owner}")
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
-    crop_box: Callable[[str], list | None] = {}.get  # type: ignore[assignment]  # by a clip's path
-    if args.crop_boxes:
-        with about("--crop_boxes"):
-            crop_box = crop_boxes(args.crop_boxes, args.video_folder)
-        rows.change = lambda row: {**row, "crop_box": crop_box(row["video_path"])}
-
-    def is_of_this_box(results: list[dict]) -> bool:
-        return results[0].get("text_crop_box") == crop_box(results[0]["video_path"])
-
+    boxes = CropBoxes.given_to(rows, args.crop_boxes, args.video_folder)
     sampling, load = from_flags(FrameSampling, args), OnDemand(partial(DETECTORS[args.text_detector], args))
     detector = load()
     read = partial(
@@ -205,7 +176,7 @@ def main() -> None:
     )
     score = in_batches(partial(text_columns, boxes_in=partial(boxes_by, load)))
     settings = sampling.settings | detector.settings
-    step = SCORE.step(read, settings, score, is_whole=is_of_this_box, inputs=list(filter(None, [args.crop_boxes])))
+    step = SCORE.step(read, settings, score, is_whole=boxes.check_for(args.saved_path), inputs=boxes.inputs)
     process_rows(step, rows, from_flags(RunOptions, args))
 
 

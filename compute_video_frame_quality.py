@@ -30,16 +30,18 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 
-from utils.cli import about, add_sampling_arguments, between, from_flags, row_parser, run
+from utils.cli import about, add_crop_argument, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError, VideoError
 from utils.models.embeddings import COLUMN, embedded_paths, encoded, move_embeddings
 from utils.models.image_transform import ImageTransform
+from utils.pipeline.crops import CropBoxes, measured_in
 from utils.pipeline.process import RunOptions, in_batches, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.rows import digest
 from utils.scoring.nsfw import highest, model_input
 from utils.scoring.technical import BLOCK, means, measure_frame
+from utils.video.cropping import cropped
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
 from utils.video.timing import encoding_facts
@@ -183,9 +185,9 @@ def read_clip(
         captions |= METRICS[name].captions
         if METRICS[name].captions and not (isinstance(text, str) and text.strip()):
             raise VideoError(f"{path!r} has no text in the column {caption!r}, which {name} compares it with")
-    look = partial(look_at, path=path, metrics=metrics, transforms=transforms)
-    indices, _, frames = sampling.each(path, look)
-    columns: dict[str, Any] = {"sample_frame_idx": indices}
+    look, crop = partial(look_at, path=path, metrics=metrics, transforms=transforms), cropped(row.get("crop_box"))
+    indices, _, frames = sampling.each(path, lambda frame: look(crop(frame)))
+    columns: dict[str, Any] = {"sample_frame_idx": indices, **measured_in(row)}
     for name in metrics:
         metric = METRICS[name]
         if sampling.frame_sample_method == "keyframe" and len(frames) < metric.min_frames:
@@ -305,6 +307,7 @@ def main() -> None:
         help="what is measured; the first names {column}",
     )
     add_sampling_arguments(parser, ["uniform", "mid", "first", "last", "keyframe"], "uniform", 4)
+    add_crop_argument(parser)
     parser.add_argument("--caption_column", default="summary_caption", help="column of the text, for CLIPScore")
     group = parser.add_argument_group("models")
     group.add_argument(
@@ -363,16 +366,19 @@ def main() -> None:
         caption=args.caption_column,
     )
 
+    boxes = CropBoxes.given_to(rows, args.crop_boxes, args.video_folder)
     embedded = embedded_paths(embeddings) if embeddings else set()
 
     def is_whole(results: list[dict]) -> bool:
-        """Whether rows are of the captions that clips have now, and have their embeddings."""
+        """Whether rows are of the boxes and captions that clips have now, and have their embeddings."""
         of_caption = all(
             row.get("caption_made_from") == captions.get(row["video_path"], row.get("caption_made_from"))
             for row in results
         )
-        return of_caption and (
-            embeddings is None or all(COLUMN in row or row["video_path"] in embedded for row in results)
+        return (
+            boxes.is_of_box(results)
+            and of_caption
+            and (embeddings is None or all(COLUMN in row or row["video_path"] in embedded for row in results))
         )
 
     score = partial(score_with, load=load, metrics=metrics, batch_size=args.batch_size, embed=bool(embeddings))
@@ -380,7 +386,8 @@ def main() -> None:
         read,
         settings,
         in_batches(score, max(1, args.batch_size // args.num_sampled_frames)) if models else None,
-        is_whole=is_whole if captions or embeddings else None,
+        is_whole=is_whole if captions or embeddings else boxes.check_for(args.saved_path),
+        inputs=boxes.inputs,
     )
     process_rows(step, rows, from_flags(RunOptions, args), ranks)
     if embeddings and ranks.rank == 0:

@@ -52,7 +52,15 @@ from utils.working_copies import local_path
 
 
 def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
-    """The one list, without a folder: the clips stay where they are."""
+    """The one list, without a folder: the clips stay where they are, and the cropped form of a clip is listed in place of it where a column
+    `media_path` names one.
+    """
+    uncropped = {row["video_path"] for row in rows if is_cropped(row) and "media_path" not in row}
+    if uncropped and not any("media_path" in row for row in rows):
+        raise UsageError(
+            f"{min(uncropped)}: has a crop_box, and there is no column media_path, which would name its cropped file: run crop_clips.py and give "
+            "its result as --columns_from, or list whole frames by --ignore_crop_boxes"
+        )
     for row in rows:
         path = row["video_path"]
         if args.video_folder and (os.path.isabs(path) or is_url(path) or path.startswith("../")):
@@ -62,10 +70,11 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
             )
     entries, missing, is_there = [], 0, present_in(args.video_folder)
     for row in rows:
-        if args.video_folder and not is_there(row["video_path"]):
+        path = row.get("media_path", row["video_path"]) if is_cropped(row) else row["video_path"]
+        if row["video_path"] in uncropped or (args.video_folder and not is_there(path)):
             missing += 1
         else:
-            entries.append({"file_path": row["video_path"], "text": row[args.caption_column], "type": "video"})
+            entries.append({"file_path": path, "text": row[args.caption_column], "type": "video"})
     saved_path = local_path(args.saved_path)
     saved_path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
@@ -74,6 +83,11 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
     print(
         f"export: {len(rows):,} rows in = {len(entries):,} written + {missing:,} errors (no such file) + 0 filtered -> {args.saved_path}"
     )
+
+
+def is_cropped(row: dict) -> bool:
+    """Whether a clip passed because of its crop box."""
+    return row.get("crop_box") is not None and (row.get("crop_share") != 1 or any(row.get("crop_bars") or ()))
 
 
 def size(text: str) -> Size:
@@ -240,16 +254,17 @@ def main() -> None:
     refuse_overwriting({"--saved_path": args.saved_path}, {"--video_metadata_path": args.video_metadata_path})
     needed = {args.caption_column: TEXT}
     listed = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column, needed).scan()
+    rows: Sequence[dict] = with_columns(listed, args.columns_from, args.video_folder) if args.columns_from else listed
+    if args.ignore_crop_boxes:
+        of_crop = ("crop_box", "media_path")
+        rows = [{name: value for name, value in row.items() if name not in of_crop} for row in rows]
     if not in_folder:
-        write_list(listed, args)
+        write_list(rows, args)
         return
-    rows = with_columns(listed, args.columns_from, args.video_folder)
     if media == "none" and (is_url(args.video_folder) or any(is_url(row["video_path"]) for row in rows)):
         raise UsageError("--media none: clips behind a URL are no files that a trainer could read; copy or encode them")
     if args.balance and rows and not any(args.balance in row for row in rows):
         raise UsageError(f"--balance {args.balance}: no row has this column; --columns_from names a file that has it")
-    if args.ignore_crop_boxes:
-        rows = [{name: value for name, value in row.items() if name != "crop_box"} for row in rows]
     export = partial(
         Export, format=args.format, model=args.model, target=target, media=media, fps_mode=args.fps_mode, crf=args.crf, preset=args.x264_preset,
         first_frames=args.first_frames, max_upscale=args.max_upscale, val_share=args.val_share, balance=args.balance,

@@ -3,7 +3,7 @@
 #   sh stage_2_filter_data.sh
 #   VIDEO_FOLDER=~/clips TEXT_SCORE_THRESHOLD=0.05 N_JOBS=8 sh stage_2_filter_data.sh
 #   WHERE="camera_motion like 'pan%'" EXCLUDE=marks.jsonl sh stage_2_filter_data.sh
-# CROP=1 finds what each clip is to be cropped to by the export, and measures text inside it alone.
+# Bars, subtitles and logos are cropped away: a clip is judged, listed and exported within its crop box. CROP=0 leaves that out.
 # DEDUP=1 keeps of copies the best alone; with WHERE="same_view = ''" one clip of each view.
 # WHERE is a condition over all columns; EXCLUDE and INCLUDE are lists of clips, or the marks of a report; COLUMNS_FROM is a further file whose columns
 # WHERE may name.
@@ -16,6 +16,10 @@ here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 if [ -z "${VIDEO_FOLDER:-}" ] && [ -z "${VIDEO_METADATA_PATH:-}" ]; then VIDEO_METADATA_PATH=$DATASET_FOLDER/clips.jsonl; fi
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 needs "${VIDEO_METADATA_PATH:-$VIDEO_FOLDER}" "run stage_1_video_cut.sh first, or set VIDEO_FOLDER to a folder of clips"
+rules=$(PYTHONPATH=$here "$PYTHON" -m utils.pipeline.begun "$DATASET_FOLDER") || fail "$DATASET_FOLDER cannot be read"
+case $rules in whole) CROP=${CROP:-0} ;; *) CROP=${CROP:-1} ;; esac
+if [ "$CROP" = 0 ] || [ "$rules" = 0.3 ]; then TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-0.02}; fi # else text laid over the picture decides
+TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-none}
 model_ranks=${NUM_PROCESSES:-$GPUS} # of scripts whose model runs on a GPU
 if [ "$TEXT_DETECTOR" = easyocr ]; then text_ranks=$model_ranks; else text_ranks=$cpu_ranks; fi
 
@@ -49,17 +53,32 @@ score() { # ranks, a script, the column that a clip is judged by, its bounds, th
     bound "$column.jsonl" "$column" "$low" "$high"
 }
 
-score "$model_ranks" compute_video_frame_quality.py "$QUALITY_SCORE" "$QUALITY_THRESHOLD" none --metrics $METRICS ${QUALITY_MODEL_PATH:+--model_path="$QUALITY_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
-case " $METRICS " in *" NSFWScore "*) bound "$QUALITY_SCORE.jsonl" nsfw_score none "${NSFW_THRESHOLD:-0.8}" ;; esac
-crop_boxes=
-if [ "${CROP:-0}" != 0 ]; then
+find_crops() {
     on_clips "run_ranks $cpu_ranks" compute_crop_box.py --saved_path="$DATASET_FOLDER/crop_box.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
-    bound crop_box.jsonl crop_share none none # no bound: the filter adds its columns
     crop_boxes=$DATASET_FOLDER/crop_box.jsonl
+}
+
+# Bars, subtitles and logos are cropped before anything is judged; all else is measured inside the crop.
+crop_boxes=
+if [ "$CROP" != 0 ] && [ "$rules" = now ]; then
+    find_crops
+    bound crop_box.jsonl crop_share "$MIN_CROP_SHARE" none
+    bound crop_box.jsonl crop_short_side "$MIN_SHORT_SIDE" none
+    bound crop_box.jsonl overlay_text_share none "$OVERLAY_TEXT_THRESHOLD"
+    MIN_SHORT_SIDE=0
 fi
-score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD" ${crop_boxes:+--crop_boxes="$crop_boxes"} --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+judged_in=$crop_boxes # the boxes that all else is measured in
+score "$model_ranks" compute_video_frame_quality.py "$QUALITY_SCORE" "$QUALITY_THRESHOLD" none --metrics $METRICS ${judged_in:+--crop_boxes="$judged_in"} ${QUALITY_MODEL_PATH:+--model_path="$QUALITY_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+case " $METRICS " in *" NSFWScore "*) bound "$QUALITY_SCORE.jsonl" nsfw_score none "${NSFW_THRESHOLD:-0.8}" ;; esac
+if [ "$CROP" != 0 ] && [ "$rules" = 0.3 ]; then # where text alone was measured inside the crop
+    find_crops
+    bound crop_box.jsonl crop_share none none # no bound: the filter adds its columns
+fi
+if [ "$TEXT_SCORE_THRESHOLD" != none ]; then
+    score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD" ${crop_boxes:+--crop_boxes="$crop_boxes"} --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+fi
 # The most expensive score is computed for the clips alone that pass the ones before.
-with_bounds score "$cpu_ranks" compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" --motion_estimator="$MOTION_ESTIMATOR" ${CUT_INSIDE:+--cut_inside="$CUT_INSIDE"}
+with_bounds score "$cpu_ranks" compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" ${judged_in:+--crop_boxes="$judged_in"} --motion_estimator="$MOTION_ESTIMATOR" ${CUT_INSIDE:+--cut_inside="$CUT_INSIDE"}
 bound motion_score.jsonl "activity|motion_score" "$ACTIVITY_THRESHOLD" none # the other, and versions before 0.4, have no activity
 if [ "$MOTION_ESTIMATOR" = dis ]; then bound motion_score.jsonl cut_inside none "$CUT_INSIDE_THRESHOLD"; fi # the other has no such column
 # Last, so that of copies the best of those that pass stays.
@@ -70,5 +89,10 @@ fi
 
 with_bounds on_clips run filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --min_short_side="$MIN_SHORT_SIDE" --plot="$DATASET_FOLDER/scores.png" ${WHERE:+--where="$WHERE"} \
     ${COLUMNS_FROM:+--columns_from="$COLUMNS_FROM"} ${EXCLUDE:+--exclude="$EXCLUDE"} ${INCLUDE:+--include="$INCLUDE"}
+
+# What the set lists is what was judged: a clip that passed because of its crop stands in it as a cropped file.
+if [ -n "$judged_in" ] || is_there "$DATASET_FOLDER/cropped.jsonl"; then
+    run_ranks "$cpu_ranks" crop_clips.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="$DATASET_FOLDER/train.jsonl" --saved_path="$DATASET_FOLDER/cropped.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"}
+fi
 
 report "$VIDEO_FOLDER" "${VIDEO_METADATA_PATH:-$DATASET_FOLDER/clips.jsonl}"

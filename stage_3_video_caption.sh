@@ -58,7 +58,10 @@ ask "$SUMMARIZER" caption_summary.py --video_metadata_path="$DATASET_FOLDER/fram
     ${REMOVE_QUOTES:+--remove_quotes} ${APPEND_ATTRIBUTES:+--append_attributes} \
     ${TRIGGER_WORD:+--trigger_word="$TRIGGER_WORD"} ${CAPTION_PREFIX:+--caption_prefix="$CAPTION_PREFIX"} ${CAPTION_SUFFIX:+--caption_suffix="$CAPTION_SUFFIX"}
 
+cropped=$DATASET_FOLDER/cropped.jsonl # of stage 2: the set lists cropped clips as cropped files
+if ! is_there "$cropped"; then cropped=; fi
 run export_dataset.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="$DATASET_FOLDER/summary_caption.jsonl" \
+    ${cropped:+--columns_from="$cropped" --columns_from="${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}"} \
     --saved_path="$DATASET_FOLDER/train_panda_70m.json"
 if [ -n "${FORMAT:-}${MODEL:-}" ]; then
     export_set "$DATASET_FOLDER/summary_caption.jsonl" --columns_from="${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" \

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.duplicates import Frames, footage, write
 from benchmarks.measure import table
 from compute_crop_box import crop_columns, read_clip
-from utils.scoring.crop_box import largest_rectangle
+from utils.scoring.boxes import largest_rectangle
 from utils.scoring.rapidocr_detector import RapidTextDetector
 from utils.video.sampling import FrameSampling
 

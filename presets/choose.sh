@@ -84,6 +84,14 @@ needs() { # its path, what to do where it is not there
     case $1 in *://*) ;; *) [ -e "$1" ] || fail "$1 is not there: $2" ;; esac
 }
 
+# Whether a file of a dataset is there.
+is_there() { # its path
+    case $1 in
+    *://*) PYTHONPATH=$here "$PYTHON" -c 'import sys; from utils.storage import exists; sys.exit(not exists(sys.argv[1]))' "$1" ;;
+    *) [ -e "$1" ] ;;
+    esac
+}
+
 # The dataset in one page, report.html in DATASET_FOLDER; REPORT=0 leaves it out. A stage has done its work also where there is no report.
 report() { # folder of the clips, their list
     if [ "${REPORT:-1}" = 0 ]; then return; fi

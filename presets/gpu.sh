@@ -3,6 +3,7 @@ METRICS=${METRICS:-AestheticScore}
 QUALITY_SCORE=${QUALITY_SCORE:-aesthetic_score} # the column that decides, of those that METRICS give; its file has its name
 QUALITY_THRESHOLD=${QUALITY_THRESHOLD:-4}
 TEXT_DETECTOR=${TEXT_DETECTOR:-easyocr}
+TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-0.02}
 if [ -z "${ENGINE:-}" ]; then
     if [ -x "$(dirname -- "$PYTHON")/vllm" ]; then ENGINE=vllm; else ENGINE=transformers; fi
 fi

@@ -1,6 +1,7 @@
 # The same in every preset, unless it sets them: what passes stage 2 beside quality, and how motion is measured.
 MIN_SHORT_SIDE=${MIN_SHORT_SIDE:-256} # pixels
-TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-0.02}
+MIN_CROP_SHARE=${MIN_CROP_SHARE:-0.88} # of the picture within its bars
+OVERLAY_TEXT_THRESHOLD=${OVERLAY_TEXT_THRESHOLD:-0.002}
 MOTION_ESTIMATOR=${MOTION_ESTIMATOR:-dis}
 ACTIVITY_THRESHOLD=${ACTIVITY_THRESHOLD:-1.5}
 LOW_MOTION_SCORE_THRESHOLD=${LOW_MOTION_SCORE_THRESHOLD:-none}

@@ -28,6 +28,7 @@ SCRIPT_VARIABLES = (
 # Each script is a process of its own. Where bytecode is not kept, each compiles what it imports: 11 s of CPU for transformers, then 5.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["MIN_SHORT_SIDE"] = "0"  # the tests' videos are smaller than what a training set takes
+os.environ["CROP"] = "0"  # which takes long; tests of cropping set it
 sys.dont_write_bytecode = False
 if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN

@@ -1,7 +1,6 @@
 """Crop boxes: bars, burnt-in text and marks of known place are cut away, and clean clips lose nothing."""
 
 import os
-import re
 import subprocess
 import sys
 
@@ -14,7 +13,8 @@ from skimage import data
 
 from utils.rows import read_rows, write_rows
 from utils.scoring.bars import bars
-from utils.scoring.crop_box import largest_rectangle, still_marks
+from utils.scoring.boxes import largest_rectangle
+from utils.scoring.still_marks import still_marks
 
 SIZE = (480, 270)
 LINES = ("And then she said nothing", "We leave tomorrow at dawn", "Who would have thought")
@@ -79,7 +79,16 @@ def clips(tmp_path_factory):
 def boxes_of(names, clips, folder):
     """The result file of these clips, and its rows by name."""
     write_rows(folder / "list.jsonl", [{"video_path": f"{name}.mp4"} for name in names])
-    listed = ("--video_folder", clips, "--video_metadata_path", folder / "list.jsonl", "--n_jobs", 1)
+    listed = (
+        "--video_folder",
+        clips,
+        "--video_metadata_path",
+        folder / "list.jsonl",
+        "--n_jobs",
+        1,
+        "--min_crop_share",
+        0.6,
+    )
     saved = folder / "crop_box.jsonl"
     command = [sys.executable, ROOT / "compute_crop_box.py", *listed, "--saved_path", saved]
     ran = subprocess.run([str(word) for word in command], capture_output=True, text=True)
@@ -121,7 +130,11 @@ def assert_cut_away(clips, found, name):
             if true == 0
             else (0 <= cut - true <= 6 or (name in ("subtitles", "logo") and abs(cut - true) <= 14))
         )
-    assert found[1][name]["crop_share"] == pytest.approx(w * h / (width * height), abs=1e-3)
+    bars = found[1][name]["crop_bars"]
+    picture = (width - bars[0] - bars[2]) * (height - bars[1] - bars[3])
+    is_barred = name in ("letterbox", "pillarbox", "bottom", "blurred")
+    assert found[1][name]["crop_share"] == (1 if is_barred else pytest.approx(w * h / picture, abs=1e-3))
+    assert found[1][name]["crop_short_side"] == min(w, h)
 
 
 def test_each_cause_has_its_column(found):
@@ -135,19 +148,12 @@ def test_each_cause_has_its_column(found):
 
 
 def test_a_crop_that_leaves_too_little_is_none(tmp_path, run_script, clips):
-    run_script(
-        "compute_crop_box.py",
-        "--video_folder",
-        clips / "pillarbox.mp4",
-        "--saved_path",
-        "c.jsonl",
-        "--min_crop_share",
-        0.9,
-        "--num_sampled_frames",
-        2,
-    )
+    """Then the clip is whole, and what covers it says so to the filter."""
+    flags = ("--video_folder", clips / "subtitles.mp4", "--saved_path", "c.jsonl", "--min_crop_share", 0.9)
+    run_script("compute_crop_box.py", *flags)
     (row,) = read_rows(tmp_path / "c.jsonl", ("video_path",))
-    assert row["crop_box"] is None and row["crop_share"] == pytest.approx(0.8, abs=0.02)
+    assert row["crop_box"] is None and row["crop_share"] == pytest.approx(0.82, abs=0.05)
+    assert row["overlay_text_share"] > 0.05
 
 
 def test_an_upright_film_is_cropped_as_it_is_shown(tmp_path, run_script):
@@ -204,24 +210,6 @@ def test_text_is_measured_inside_the_crop(tmp_path, run_script, clips, found):
     assert scores() == whole
     write_rows(tmp_path / "wrong.jsonl", [{"video_path": "clean.mp4", "crop_box": [1, 2]}])
     assert "crop_box is [1, 2]" in run_script(*flags, "--crop_boxes", "wrong.jsonl", code=2).stderr
-
-
-def test_stage_2_says_where_the_crop_is(tmp_path, run_script, clips, found):
-    """To the text score and to the filter, in the commands that it prints and PYTHON=true does not run; and the filter adds the columns."""
-    write_rows(tmp_path / "clips.jsonl", [{"video_path": "letterbox.mp4", "duration": 3.0}])
-    environment = {**os.environ, "DATASET_FOLDER": str(tmp_path), "VIDEO_FOLDER": str(clips), "PRESET": "embedded", "REPORT": "0", "PYTHON": "true", "CROP": "1"}  # fmt: skip
-    ran = subprocess.run(["sh", str(ROOT / "stage_2_filter_data.sh")], env=environment, capture_output=True, text=True)
-    commands = [line for line in ran.stdout.splitlines() if line.startswith("+ ")]
-    scripts = [re.search(r"(\w+)\.py", line)[1] for line in commands]
-    at = scripts.index("compute_crop_box")
-    assert f"--saved_path={tmp_path}/crop_box.jsonl" in commands[at]
-    assert f"--crop_boxes={tmp_path}/crop_box.jsonl" in commands[scripts.index("compute_text_score")] and at == 1
-    bound = ("--filter", found[0], "crop_share", "none", "none")
-    assert f"--filter {tmp_path}/crop_box.jsonl crop_share none none" in commands[-1]
-    listed = ("--video_folder", clips, "--video_metadata_path", "clips.jsonl", "--saved_path", "train.jsonl")
-    run_script("filter_videos_by_motion_score.py", *listed, *bound, "--min_seconds", 1)
-    (row,) = read_rows(tmp_path / "train.jsonl", ("video_path",))
-    assert row["crop_box"] == found[1]["letterbox"]["crop_box"] and row["crop_share"] < 1
 
 
 @pytest.mark.release

@@ -76,7 +76,7 @@ def test_a_run_writes_the_columns_that_are_declared(run_script, tmp_path, script
 )
 def test_the_presets_thresholds(preset):
     """Each preset's, and the column that QUALITY_SCORE names is one of its METRICS."""
-    names = ("QUALITY_SCORE", "QUALITY_THRESHOLD", "METRICS", "TEXT_SCORE_THRESHOLD", "LOW_MOTION_SCORE_THRESHOLD",
+    names = ("QUALITY_SCORE", "QUALITY_THRESHOLD", "METRICS", "OVERLAY_TEXT_THRESHOLD", "MIN_CROP_SHARE", "MIN_SHORT_SIDE", "LOW_MOTION_SCORE_THRESHOLD",
              "HIGH_MOTION_SCORE_THRESHOLD", "ACTIVITY_THRESHOLD", "CUT_INSIDE_THRESHOLD")  # fmt: skip
     shown = " ".join(f'"${name}"' for name in names)
     command = f'set -eu; PYTHON=python; . "$0"; . "${{0%/*}}/thresholds.sh"; printf "%s\\n" {shown}'
@@ -84,10 +84,11 @@ def test_the_presets_thresholds(preset):
         ["sh", "-c", command, ROOT / "presets" / f"{preset}.sh"], env={}, capture_output=True, text=True
     )
     assert ran.returncode == 0, ran.stderr
-    score, quality, metrics, text, low, high, activity, cut = ran.stdout.splitlines()
+    score, quality, metrics, text, crop, side, low, high, activity, cut = ran.stdout.splitlines()
     assert score in [SCRIPTS["compute_video_frame_quality.py"].METRICS[name].column for name in metrics.split()]
     assert BOUNDS[score] == (float(quality), None)
-    assert BOUNDS["text_score"] == (None, float(text))
+    assert BOUNDS["overlay_text_share"] == (None, float(text))
+    assert BOUNDS["crop_share"] == (float(crop), None) and BOUNDS["crop_short_side"] == (float(side), None)
     assert BOUNDS["motion_score"] == (None, float(high)) and low == "none"
     assert BOUNDS["activity"] == (float(activity), None)
     assert BOUNDS["cut_inside"] == (None, float(cut))
@@ -126,8 +127,7 @@ def test_the_readmes_defaults_of_stage_2(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     names, defaults = re.search(r"^\| (`QUALITY_THRESHOLD`[^|]*) \| ([^|]*) \|", text, re.MULTILINE).groups()
     declared = {
-        "QUALITY_THRESHOLD": BOUNDS["technical_score"][0], "TEXT_SCORE_THRESHOLD": BOUNDS["text_score"][1],
-        "ACTIVITY_THRESHOLD": BOUNDS["activity"][0], "HIGH_MOTION_SCORE_THRESHOLD": BOUNDS["motion_score"][1],
+        "QUALITY_THRESHOLD": BOUNDS["technical_score"][0], "ACTIVITY_THRESHOLD": BOUNDS["activity"][0], "HIGH_MOTION_SCORE_THRESHOLD": BOUNDS["motion_score"][1],
         "CUT_INSIDE_THRESHOLD": BOUNDS["cut_inside"][1],
     }  # fmt: skip
     shown = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", defaults)]

@@ -48,6 +48,14 @@ def row_parser(docstring: str, saved_path: str) -> argparse.ArgumentParser:
     return parser
 
 
+def add_crop_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--crop_boxes",
+        metavar="FILE",
+        help="the result of compute_crop_box.py: each clip is measured inside its crop_box, since what is cropped away is no reason to drop it",
+    )
+
+
 def between(low: float, high: float, kind: type = int, zero: bool = False) -> Callable[[str], float]:
     """An argparse type: a number of `kind` from `low` to `high`, both included; with `zero`, also 0. NaN is no number."""
 

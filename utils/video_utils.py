@@ -17,6 +17,7 @@ from utils.working_copies import working_copy
 VIDEO_EXTENSIONS = {
     ".mp4", ".webm", ".mkv", ".avi", ".flv", ".mov", ".ts", ".m2ts", ".mts", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".3gp", ".3g2", ".ogv",
 }  # fmt: skip
+CROPPED = ".cropped.mp4"  # ends the name of a clip that crop_clips.py has cropped
 CLIP_NAME = re.compile(r".*-Scene-\d{3,}\.mp4", re.DOTALL)
 CLIP_HEADER_BYTES = 1 << 21  # some hundred for each second of a clip
 DIGESTED_BYTES = 1 << 16  # at each of three places
@@ -67,7 +68,7 @@ def get_video_path_list(
         found += [os.path.join(folder, name) for name in names if is_video_name(name)]
     relative = (os.path.relpath(path, video_folder).replace(os.sep, "/") for path in found)
     # A name that is not UTF-8 cannot be in a row: its row holds U+FFFD in it, is no file's, and fails, saying so.
-    return sorted((os.fsencode(path).decode(errors="replace") for path in relative), key=natural_key)
+    return sorted(without_cropped([os.fsencode(path).decode(errors="replace") for path in relative]), key=natural_key)
 
 
 def _videos_behind(url: str) -> list[str]:
@@ -78,12 +79,23 @@ def _videos_behind(url: str) -> list[str]:
         raise UsageError(f"{url}: no such folder")
     if not found and is_video_name(posixpath.basename(url)):
         return [posixpath.basename(url)]
-    return sorted(found, key=natural_key)
+    return sorted(without_cropped(found), key=natural_key)
 
 
 def is_video_name(name: str) -> bool:
     """Whether a file's ending is a video's, in any case; hidden files (temporary ones, `._` files of macOS) are not."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
+
+
+def cropped_name(path: str) -> str:
+    """Where the cropped form of a clip goes: beside it."""
+    return os.path.splitext(path)[0] + CROPPED
+
+
+def without_cropped(paths: list[str]) -> list[str]:
+    """The paths of a folder's videos but for the cropped forms of others of them."""
+    forms = {cropped_name(path) for path in paths if not path.endswith(CROPPED)}
+    return [path for path in paths if path not in forms]
 
 
 def is_clip(path: str) -> bool:

@@ -10,6 +10,7 @@ DARK = 34  # gray levels of 255; black is 16 in limited range, and noise and rin
 EVEN = 5.0  # standard deviation within a line of a bar, gray levels
 STEP = 8.0  # gray levels from bar to picture, at the brightest of all frames
 STEP_SHARE = 0.4  # of a line's pixels that must have it: a skyline before a night sky has not
+LOGO_SHARE = 0.25  # of a line's pixels that a logo in a bar may cover
 PAIR_SHARE = 0.12  # where the bar opposite is as wide: letterboxes of dark films
 LARGEST = 0.45  # of a side: more is no bar
 SMALLEST = 2  # pixels: a line at the edge is a flaw of many encoders, and is cut too
@@ -18,14 +19,21 @@ EDGE = 3.0  # how much the step between them stands out of its surroundings
 NARROWEST = 0.03  # of a side, of blurred bars
 
 
-def bars(frames: np.ndarray) -> Sides:
-    """The bars of a clip. frames: uint8 (T, H, W), gray, spread over the clip.
+def bars(frames: np.ndarray, text: Sequence[tuple[int, int, int, int]] = ()) -> Sides:
+    """The bars of a clip. frames: uint8 (T, H, W), gray, spread over the clip; text: boxes [x, y, width, height] of words, which may stand
+    in a bar.
 
     A bar is the same in every frame and ends in a straight line, where the picture begins in at least one of them. A clip that is
     black all over has none.
     """
-    left_right = _black(frames.transpose(0, 2, 1))
-    top_bottom = _black(frames)
+    if text:
+        bare = frames.copy()
+        for x, y, width, height in text:
+            bare[:, y : y + height, x : x + width] = 0
+    else:
+        bare = frames
+    left_right = _black(bare.transpose(0, 2, 1))
+    top_bottom = _black(bare)
     sides = (left_right[0], top_bottom[0], left_right[1], top_bottom[1])
     left, top, right, bottom = sides
     inner = frames[:, top : frames.shape[1] - bottom, left : frames.shape[2] - right]
@@ -40,6 +48,7 @@ def _black(frames: np.ndarray) -> tuple[int, int]:
     lines = frames.shape[1]
     bright = np.percentile(frames, 98, axis=2)  # (T, lines)
     is_dark = (bright <= DARK).all(0) & (frames.std(2) <= EVEN).all(0)
+    is_dark |= _dark_beside_a_logo(frames)
     if is_dark.all():
         return (0, 0)
     before, after = int(np.argmin(is_dark)), int(np.argmin(is_dark[::-1]))
@@ -52,6 +61,14 @@ def _black(frames: np.ndarray) -> tuple[int, int]:
         for count, share in zip((before, after), shares, strict=True)
     ]
     return found[0], found[1]
+
+
+def _dark_beside_a_logo(frames: np.ndarray) -> np.ndarray:
+    """Lines that are dark and even but for something small that is the same in all frames, as a logo in a bar is: bool (lines,)."""
+    most, least = frames.max(0).astype(np.int16), frames.min(0)
+    is_bright = most > DARK
+    stays = (most - least <= 3 * EVEN) | ~is_bright
+    return (is_bright.mean(1) <= LOGO_SHARE) & stays.all(1) & (np.where(is_bright, 0, most).std(1) <= EVEN)
 
 
 def _step_share(most: np.ndarray, count: int) -> float:

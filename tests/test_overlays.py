@@ -1,0 +1,77 @@
+"""Text laid over the picture is told from text of the scene."""
+
+import cv2
+import numpy as np
+import pytest
+from test_crop_box import SIZE, pan, text
+
+from utils.scoring.overlays import find_overlays
+
+WORDS = ("And then she said", "We leave at dawn!", "Who would do that", "It was raining on")
+COUNT = 12
+
+
+def box(x: int, y: int, words: str, tilt: float = 0.0) -> np.ndarray:
+    """The corners of words that `text` writes."""
+    (width, height), below = cv2.getTextSize(words, cv2.FONT_HERSHEY_SIMPLEX, 0.8, 5)
+    corners = np.array([[0, -height], [width, -height], [width, below], [0, below]], np.float32)
+    turn = np.array([[np.cos(tilt), -np.sin(tilt)], [np.sin(tilt), np.cos(tilt)]], np.float32)
+    return corners @ turn.T + (x, y)
+
+
+def shown(frames, words_of, place_of):
+    """Gray frames with words, and their boxes, one a frame."""
+    written = [text(frame, words_of(i), *place_of(i)) for i, frame in enumerate(frames)]
+    grays = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in written])
+    return grays, [box(*place_of(i), words_of(i))[None] for i in range(len(frames))]
+
+
+moving = pan(count=COUNT, speed=9)
+still = [pan(count=1)[0]] * COUNT
+
+
+@pytest.mark.parametrize(
+    "frames, words, place",
+    [
+        (moving, lambda i: WORDS[0], lambda i: (120, 150)),  # a watermark in the middle
+        (moving, lambda i: WORDS[i // 3], lambda i: (100, 250)),  # subtitles
+        (still, lambda i: WORDS[i // 3], lambda i: (100, 250)),
+        (still, lambda i: WORDS[0], lambda i: (100, 250)),
+    ],
+)
+def test_what_is_laid_over(frames, words, place):
+    grays, boxes = shown(frames, words, place)
+    overlays, scene, _ = find_overlays(grays, boxes)
+    assert len(overlays) == 1 and not any(scene)
+    x, y = place(0)
+    assert overlays[0][0] <= x and overlays[0][1] <= y <= overlays[0][1] + overlays[0][3]
+
+
+def test_words_of_the_scene_move_with_it_or_are_tilted():
+    grays, boxes = shown(moving, lambda i: WORDS[0], lambda i: (160 - 9 * i, 120 - 3 * i))
+    overlays, scene, _ = find_overlays(grays, boxes)
+    assert not overlays and all(len(there) == 1 for there in scene)
+    tilted = [box(100, 100, WORDS[0], tilt=0.08)[None]] * COUNT
+    assert not find_overlays(np.stack([grays[0]] * COUNT), tilted)[0]
+
+
+def test_a_short_sign_before_a_still_camera_is_of_the_scene():
+    grays, boxes = shown(still, lambda i: "EXIT", lambda i: (60, 120))
+    assert not find_overlays(grays, boxes)[0]
+
+
+def test_many_level_lines_that_stay_are_a_page():
+    lines = [(20, 40 + 25 * i) for i in range(6)]
+    frame = still[0]
+    for place in lines:
+        frame = text(frame, "ENTRY", *place)
+    grays = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)] * COUNT)
+    boxes = [np.stack([box(*place, "ENTRY") for place in lines])] * COUNT
+    assert len(find_overlays(grays, boxes)[0]) == 6
+
+
+def test_what_appears_while_the_picture_stands_still_was_laid_over_it():
+    grays, boxes = shown(still, lambda i: "SALE" if i >= 9 else "", lambda i: (60, 120))
+    found = [boxes[i] if i >= 9 else np.zeros((0, 4, 2), np.float32) for i in range(COUNT)]
+    assert len(find_overlays(grays, found)[0]) == 1
+    assert grays.shape[:0:-1] == SIZE
