@@ -59,6 +59,8 @@ class CropBoxes:
     def is_of_box(self, results: list[dict]) -> bool:
         """Whether a clip's results were measured in the box that it has now: otherwise they are due again."""
         result = results[0]
+        if self.row_of and "text_crop_box" in result:
+            return result["text_crop_box"] == self.row_of(result["video_path"]).get("crop_box")
         return result.get(MEASURED_IN, result.get("text_crop_box")) == self.of(result["video_path"])
 
 
