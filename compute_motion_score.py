@@ -3,7 +3,7 @@
 Columns added: motion_score, mean length of the flow in percent of the frame's short side per second (a clip scores the
 same at 480p and 4K, at 24 and 60 fps); activity, in the same unit, the larger of camera_speed and subject_speed (the speed
 of the fastest hundredth of the frame against the camera), in the middle of the clip's pairs of frames; camera_pan, camera_tilt, camera_zoom, camera_roll, camera_shake,
-residual_motion, moving_share, subject_share, static_share, jump, flicker (units: `measure_motion` in
+camera_jerk, residual_motion, moving_share, subject_share, static_share, jump, flicker (units: `measure_motion` in
 utils/scoring/optical_flow.py); camera_motion, those in words; cut_inside, 0–1, how sure it is that the clip holds a cut
 or a dissolve (above 0.5); duration in seconds; frame_size.
 
@@ -11,8 +11,8 @@ or a dissolve (above 0.5); duration in seconds; frame_size.
     python compute_motion_score.py --video_folder datasets/panda_70m/train --video_metadata_path clips.jsonl \\
         --text_score_metadata_path text_score.jsonl --text_score_threshold 0.02 --saved_path motion_score.jsonl
 
-cut_inside is the largest change of structure and colours within half a second. For clips whose row does not say that
-stage 1 cut them, it is that or what the network TransNetV2 says of all frames, whichever is larger (--cut_inside).
+cut_inside is the largest change of structure and colours within half a second. Where that leaves a doubt, it is what the network
+TransNetV2 says of all frames; for clips whose row does not say that stage 1 cut them, the larger of the two (--cut_inside).
 
 Without the network, only the sampled frames and those that they are predicted from are decoded, so damage elsewhere is
 not noticed here: clips hold none, because stage 1 leaves it out when it detects shots.
@@ -61,7 +61,8 @@ from utils.video_utils import locate
 # What a row holds of a clip that video_splitting.py has cut: its detector has seen the whole film.
 CUT_BY_STAGE_1 = {"source_path", "source_digest", "start_seconds"}
 
-OF_ACTIVITY = ("activity", "camera_speed", "subject_speed")
+DOUBT = 0.35  # of the flow's cut_inside: shots of one place differ by as much, and whip pans by more than many cuts
+SINCE_0_4 = ("activity", "camera_speed", "subject_speed", "camera_jerk")
 
 SCORE = Score(
     "motion",
@@ -80,6 +81,7 @@ SCORE = Score(
         "camera_shake": Column(
             "mean change of pan and tilt between pairs of frames, % of the short side per second", 0
         ),
+        "camera_jerk": Column("mean change of that change, % of the short side per second", 0),
         "residual_motion": Column("mean length of the flow without the camera's, % of the short side per second", 0),
         "moving_share": Column("pixels that move", 0, 1),
         "subject_share": Column("pixels that move against the camera", 0, 1),
@@ -106,8 +108,14 @@ def motion_columns(
     """The columns of one clip, from the sampled frames and those that they need, or from all where packets do not tell
     which those are or the network sees them. Without `activity`, those that files had before 0.4."""
     path, box = locate(row["video_path"], video_folder), row.get("crop_box")
-    columns = _all_columns(path, box, asks_network(row, cut_inside), estimator, short_side, sampling_fps)
-    return {name: value for name, value in columns.items() if activity or name not in OF_ACTIVITY} | measured_in(row)
+    with_network = asks_network(row, cut_inside)
+    columns = _all_columns(path, box, with_network, estimator, short_side, sampling_fps)
+    if cut_inside == "ask" and not with_network and columns["cut_inside"] >= DOUBT:
+        columns["cut_inside"] = cut_by_network(path)
+    if not activity and estimator == "dis":
+        columns = {name: value for name, value in columns.items() if name not in SINCE_0_4}
+        columns["camera_motion"] = camera_name(columns)
+    return columns | measured_in(row)
 
 
 def _all_columns(
@@ -123,7 +131,7 @@ def _all_columns(
 
 
 def asks_network(row: dict, cut_inside: str) -> bool:
-    return cut_inside == "network" or (cut_inside == "auto" and not row.keys() >= CUT_BY_STAGE_1)
+    return cut_inside == "network" or (cut_inside in ("auto", "ask") and not row.keys() >= CUT_BY_STAGE_1)
 
 
 def columns_with_network(path: str, box: list[int] | None, short_side: int, sampling_fps: float) -> dict:
@@ -136,6 +144,18 @@ def columns_with_network(path: str, box: list[int] | None, short_side: int, samp
         frames = cut.watch(decode(container, stream))
         columns = dis_columns(path, box, stream, partial(sampled, frames, stream), short_side, sampling_fps)
     return columns | {"cut_inside": max(columns["cut_inside"], round(cut.value(), 4))}
+
+
+def cut_by_network(path: str) -> float:
+    """`cut_inside` by the network alone, which sees all frames."""
+    from utils.cutting.cut_inside import CutInside
+    from utils.cutting.detectors import network
+
+    cut = CutInside(network())
+    with open_video(path) as (container, stream):
+        for _ in cut.watch(decode(container, stream)):
+            pass
+    return round(cut.value(), 4)
 
 
 def farneback_columns(
@@ -260,9 +280,10 @@ def main() -> None:
     add_filter_arguments(parser, motion=False)
     parser.add_argument(
         "--cut_inside",
-        choices=["auto", "network", "flow"],
+        choices=["ask", "auto", "network", "flow"],
         help="what looks for cuts and dissolves: flow, the sampled frames; network, TransNetV2 on all frames as well; auto, "
-        "the network for clips that stage 1 has not cut (default: that of the existing --saved_path, else auto)",
+        "the network for clips that stage 1 has not cut; ask, also where flow leaves a doubt, and then the network alone decides "
+        "(default: that of the existing --saved_path, else ask)",
     )
     args = parser.parse_args()
     if args.motion_estimator == "farneback":
@@ -270,7 +291,7 @@ def main() -> None:
             parser.error("--motion_estimator farneback gives no cut_inside; leave --cut_inside network out")
         args.cut_inside = "flow"
     elif args.cut_inside is None:
-        args.cut_inside = begun_with(args.saved_path, args.overwrite, "cut_inside", "auto", old="flow")
+        args.cut_inside = begun_with(args.saved_path, args.overwrite, "cut_inside", "ask", old="flow")
     filters = filters_of(args)
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     boxes = CropBoxes.given_to(rows, args.crop_boxes, args.video_folder)

@@ -60,7 +60,7 @@ find_crops() {
 
 # Bars, subtitles and logos are cropped before anything is judged; all else is measured inside the crop.
 crop_boxes=
-if [ "$CROP" != 0 ] && [ "$rules" = now ]; then
+if [ "$CROP" != 0 ] && [ "$rules" != 0.3 ]; then
     find_crops
     bound crop_box.jsonl crop_share "$MIN_CROP_SHARE" none
     bound crop_box.jsonl crop_short_side "$MIN_SHORT_SIDE" none

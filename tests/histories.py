@@ -80,6 +80,7 @@ class Settings:
     quality_threshold: float = choice(1, 2.6, stage=2)
     activity_threshold: float = choice(1.5, 9, 0, stage=2)
     text_score_threshold: float = choice(0.02, 0.5, stage=2)
+    crop: int = choice(0, 1, stage=2)
     min_short_side: int = choice(0, 100, stage=2)
     where: str = choice("", "camera_motion like 'pan%'", "motion_score < 10", stage=2)
     dedup: int = choice(0, 1, stage=2)

@@ -86,6 +86,15 @@ def test_a_video_of_minutes_takes_no_more_memory(network, film):
     assert cut.value() > 0.5
 
 
+@pytest.mark.parametrize("doubt, is_asked", [(0.0, True), (2.0, False)])
+def test_where_flow_is_in_doubt_the_network_alone_decides(clip, monkeypatch, doubt, is_asked):
+    monkeypatch.setattr(compute_motion_score, "DOUBT", doubt)
+    own = {"video_path": clip, **STAGE_1}
+    flow, asked = (motion_columns(own, **CHOICES, cut_inside=way)["cut_inside"] for way in ("flow", "ask"))
+    assert asked == (compute_motion_score.cut_by_network(clip) if is_asked else flow)
+    assert (asked > 0.5) == is_asked
+
+
 def test_the_network_is_asked_about_clips_of_another_origin(clip):
     flow, auto, network = (
         motion_columns({"video_path": clip}, **CHOICES, cut_inside=way) for way in ("flow", "auto", "network")
@@ -115,7 +124,7 @@ def test_a_dataset_goes_on_as_it_was_begun(run_script, tmp_path, clip):
     printed = run_script("compute_motion_score.py", *flags, "--n_jobs", 1).stdout
     assert ", 0 due" in printed
     run_script("compute_motion_score.py", *flags, "--overwrite", "--n_jobs", 1)
-    assert json.loads(settings.read_text())["cut_inside"] == "auto"
+    assert json.loads(settings.read_text())["cut_inside"] == "ask"
     (row,) = read_rows(tmp_path / "motion.jsonl")
     assert row["cut_inside"] > 0.5
     assert ", 0 due" in run_script("compute_motion_score.py", *flags, "--n_jobs", 1).stdout

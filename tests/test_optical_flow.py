@@ -277,3 +277,10 @@ def test_a_frame_is_freed_when_it_is_done_with(tmp_path):
         assert sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects()) < 3
     finally:
         gc.enable()
+
+
+def test_a_path_that_curves_is_no_hand():
+    """Shake is change of direction; a hand changes it anew from pair to pair, an orbit goes on as it did."""
+    columns = {"camera_pan": 1.0, "camera_tilt": 3.0, "camera_zoom": 0.0, "camera_roll": 0.0, "camera_shake": 9.0}
+    assert camera_name(columns | {"camera_jerk": 9.0}) == "tilt up"
+    assert camera_name(columns | {"camera_jerk": 15.0}) == camera_name(columns) == "handheld"

@@ -23,6 +23,10 @@ GRID = 8  # pixels between the points that the camera's motion is fitted to
 MOVING = 1.5  # %/s: from here on a pixel moves; above what codecs stir up on still footage
 STILL = 0.5  # %/s: below this mean a pair of frames is still
 FASTEST = 0.01  # of the pixels: a subject that covers more of the frame counts as if it covered this much
+SHAKES, JERKY = (
+    4.0,
+    1.4,
+)  # %/s of shake, and jerk over shake, from which on a camera is in a hand: a smooth path has 0.9–1.2, chance 1.7
 NAMED = 1.2  # %/s: a camera motion that moves the frame by less goes unnamed
 
 
@@ -119,6 +123,7 @@ def measure_motion(frames: Iterable[np.ndarray], times_seconds: Iterable[float])
     - `camera_zoom`: > 0 in, percent of growth per second (logarithm of the scale times 100).
     - `camera_roll`: > 0 clockwise (the content turns counterclockwise), degrees per second.
     - `camera_shake`: mean change of (pan, tilt) from pair to pair, %/s; 0 for steady motion and for a single pair.
+    - `camera_jerk`: mean change of that change, %/s: what tells a hand's shake from a path that curves.
     - `residual_motion`: mean length of the flow without the camera's, %/s: what the subjects do.
     - `camera_speed`: mean length of the camera's own field; `subject_speed`: speed against the camera that the fastest hundredth of the pixels
       reaches; both %/s, and medians over the pairs, so that what happens for less than half of the clip does not count.
@@ -142,6 +147,7 @@ def measure_motion(frames: Iterable[np.ndarray], times_seconds: Iterable[float])
     columns["activity"] = float(np.median([max(pair["camera_speed"], pair["subject_speed"]) for pair in pairs]))
     velocities = np.array([(pair["camera_pan"], pair["camera_tilt"]) for pair in pairs])
     columns["camera_shake"] = float(np.hypot(*np.diff(velocities, axis=0).T).mean()) if len(pairs) > 1 else 0.0
+    columns["camera_jerk"] = float(np.hypot(*np.diff(velocities, 2, axis=0).T).mean()) if len(pairs) > 2 else 0.0
     columns["jump"] = max(pair["jump"] for pair in pairs)
     return columns
 
@@ -181,7 +187,7 @@ def camera_name(columns: dict[str, float]) -> str:
     """One or two of pan left/right, tilt up/down, zoom in/out, roll clockwise/counterclockwise; "static"; "handheld".
 
     The stronger comes first ("pan left and zoom in"). Zoom and roll count by how far they move the average pixel, which
-    lies half the short side from the centre.
+    lies half the short side from the centre. Without a `camera_jerk`, as files had it before 0.4, a path that curves much is "handheld" too.
     """
     strengths = {
         ("pan left", "pan right"): columns["camera_pan"],
@@ -190,7 +196,12 @@ def camera_name(columns: dict[str, float]) -> str:
         ("roll counterclockwise", "roll clockwise"): 50 * math.radians(columns["camera_roll"]),
     }
     strongest = max(map(abs, strengths.values()))
-    if columns["camera_shake"] > max(5 * NAMED, 1.5 * strongest):
+    shake, jerk = columns["camera_shake"], columns.get("camera_jerk")
+    if (
+        shake > max(5 * NAMED, 1.5 * strongest)
+        if jerk is None
+        else shake > max(SHAKES, 0.8 * strongest) and jerk > JERKY * shake
+    ):
         return "handheld"
     named = [(abs(v), names[v > 0]) for names, v in strengths.items() if abs(v) >= max(NAMED, strongest / 2)]
     return " and ".join(name for _, name in sorted(named, reverse=True)[:2]) or "static"
