@@ -42,5 +42,21 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w"))
 
 
+def _use_environment() -> None:
+    """Start again under the environment beside the scripts, where this Python lacks their packages: a command that is pasted works
+    whether or not that environment is active.
+    """
+    if any(os.path.isdir(os.path.join(folder, "msgspec")) for folder in sys.path):  # the one that every script needs
+        return
+    python = os.path.join(PROJECT, ".venv", "bin", "python")
+    if os.access(python, os.X_OK) and os.environ.get("REELSET_PYTHON") != python:
+        os.environ["REELSET_PYTHON"] = python  # once: that environment may lack them, too
+        arguments = sys.argv if _main.__spec__ is None else ["-m", _main.__spec__.name, *sys.argv[1:]]
+        os.execv(python, [python, *arguments])
+    os.write(2, f"{sys.executable} lacks the packages of Reelset; this installs them: cd '{PROJECT}' && bash tools/setup_venv.sh\n".encode())
+    os._exit(2)
+
+
 if _is_script:
     _open_streams()
+    _use_environment()

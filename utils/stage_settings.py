@@ -1,0 +1,327 @@
+"""The settings of the stage scripts: one table, from which come `--help`, the checks before any work, and docs/settings.md.
+
+    python -m utils.stage_settings 2 --help                    what stage 2 prints for `sh stage_2_filter_data.sh --help`
+    python -m utils.stage_settings 2 N_JOBS=4 WHERE='a > 1'    shell assignments of the arguments, or one sentence and exit code 2
+    python -m utils.stage_settings markdown                    docs/settings.md
+
+Only the standard library is imported until a condition is to be checked: the stages call this before it is known whether packages are there.
+"""
+
+import difflib
+import math
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PRESETS = sorted(
+    path.stem
+    for path in (ROOT / "presets").glob("*.sh")
+    if path.stem not in ("begin", "foreground", "launch", "thresholds")
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a value may be: `meaning` completes "... is 'x', not ..."; one of `choices`, or a number from `low` to `high`."""
+
+    meaning: str = "a text"
+    choices: tuple[str, ...] = ()
+    low: float | None = None
+    high: float = math.inf
+    whole: bool = False
+    is_bound: bool = False  # `none` is a value, too
+
+    def fits(self, value: str) -> bool:
+        if self.choices:
+            return value in self.choices
+        if self.low is None or (self.is_bound and value == "none"):
+            return True
+        try:
+            number = float(value)
+        except ValueError:
+            return False
+        return self.low <= number <= self.high and (not self.whole or number == int(number))
+
+
+def one_of(*choices: str) -> Kind:
+    return Kind(f"one of {', '.join(choices)}", choices)
+
+
+def number(low: float, high: float = math.inf, whole: bool = False) -> Kind:
+    what = "a whole number" if whole else "a number"
+    return Kind(
+        f"{what} from {low:g} to {high:g}" if high < math.inf else f"{what}, {low:g} or more", (), low, high, whole
+    )
+
+
+def bound(low: float = -1e12, high: float = 1e12) -> Kind:
+    """A number, or none for no bound."""
+    what = (
+        "a number"
+        if low == -1e12
+        else f"a number from {low:g} to {high:g}"
+        if high < 1e12
+        else f"a number, {low:g} or more"
+    )
+    return Kind(f"{what}, or none for no bound", (), low, high, is_bound=True)
+
+
+TEXT, SWITCH, SHARE = Kind(), one_of("0", "1"), bound(0, 1)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A variable of the environment, or an argument NAME=VALUE; `stages` that it is for; `default` as a person reads it."""
+
+    name: str
+    stages: str
+    default: str
+    help: str
+    kind: Kind = TEXT
+
+
+SETTINGS = [
+    Setting("DATASET_FOLDER", "123", "datasets/panda_70m", "the dataset: a folder, or a URL such as s3://bucket/set"),
+    Setting("VIDEO_FOLDER", "123", "before_vcut/ in stage 1, else train/", "videos that the stage reads"),
+    Setting("VIDEO_METADATA_PATH", "23", "clips.jsonl, train.jsonl", "list of the clips in VIDEO_FOLDER"),
+    Setting("OUTPUT_FOLDER", "1", "train/", "folder that the clips are written into"),
+    Setting("PRESET", "123", "auto", "models and thresholds: gpu where there is a CUDA device, else embedded", one_of("auto", *PRESETS)),
+    Setting("MIN_SECONDS", "12", "3", "shortest clip", number(0.1)),
+    Setting("MAX_SECONDS", "12", "10", "longest clip", number(0.1)),
+    Setting("DETECTOR", "1", "both", "what finds the shots: cutscene_detect.py --help lists them"),
+    Setting("CUTSCENE_THRESHOLD", "1", "the detector's", "its threshold", number(0)),
+    Setting("ENCODER", "1", "smart", "how clips are written: smart copies whole GOPs", one_of("smart", "libx264", "h264_nvenc", "copy")),
+    Setting("LONG_SHOTS", "1", "keyframe", "where shots above MAX_SECONDS are split", one_of("keyframe", "even", "greedy")),
+    Setting("RESOLUTION_THRESHOLD", "1", "0", "sources with fewer pixels (or WIDTHxHEIGHT) are dropped"),
+    Setting("REMOVE_ORPHANS", "1", "0", "1 removes clips of earlier runs whose source is gone, renamed or cut differently now", SWITCH),
+    Setting("CROP", "2", "1", "0 crops nothing; else bars, subtitles and logos are cropped away, and clips are judged within their crop", SWITCH),
+    Setting("MIN_CROP_SHARE", "2", "0.88", "share of the picture that a crop must leave", SHARE),
+    Setting("MIN_SHORT_SIDE", "2", "256", "pixels of a kept clip's short side, after the crop", number(0, whole=True)),
+    Setting("OVERLAY_TEXT_THRESHOLD", "2", "0.002", "share of the crop that text laid over the picture may still cover", SHARE),
+    Setting("METRICS", "2", "by preset", "quality metrics: compute_video_frame_quality.py --help lists them"),
+    Setting("QUALITY_SCORE", "2", "by preset", "the column of METRICS that decides"),
+    Setting("QUALITY_THRESHOLD", "2", "4", "its lowest value", bound()),
+    Setting("TECHNICAL_SCORE_THRESHOLD", "2", "4", "another name of QUALITY_THRESHOLD with the embedded preset", bound(0, 10)),
+    Setting("NSFW_THRESHOLD", "2", "0.8", "highest nsfw_score, where NSFWScore is among METRICS", SHARE),
+    Setting("TEXT_SCORE_THRESHOLD", "2", "none; 0.02 with CROP=0 and the presets cpu and gpu", "share of the frame that text of any kind may cover", SHARE),
+    Setting("TEXT_DETECTOR", "2", "by preset", "what finds text", one_of("rapidocr", "easyocr")),
+    Setting("MOTION_ESTIMATOR", "2", "dis", "optical flow; farneback gives EasyAnimate's score", one_of("dis", "farneback")),
+    Setting("ACTIVITY_THRESHOLD", "2", "1.5", "lowest activity of camera or subject, % of the short side per second", bound(0)),
+    Setting("LOW_MOTION_SCORE_THRESHOLD", "2", "none", "lowest mean motion over the frame", bound(0)),
+    Setting("HIGH_MOTION_SCORE_THRESHOLD", "2", "25", "highest mean motion over the frame", bound(0)),
+    Setting("CUT_INSIDE", "2", "ask", "which clips TransNetV2 looks into for cuts", one_of("ask", "auto", "network", "flow")),
+    Setting("CUT_INSIDE_THRESHOLD", "2", "0.5", "highest certainty of a cut inside", SHARE),
+    Setting("DEDUP", "2", "0", "1 keeps of copies the best alone", SWITCH),
+    Setting("WHERE", "2", "none", "an SQL condition over all columns that a kept clip meets"),
+    Setting("COLUMNS_FROM", "2", "none", "a further file whose columns WHERE may name"),
+    Setting("EXCLUDE", "2", "none", "clips to drop: a list, or the marks of a report"),
+    Setting("INCLUDE", "2", "none", "clips to keep whatever the filters say: likewise"),
+    Setting("QUALITY_MODEL_PATH", "2", "the hub's", "CLIP's weights"),
+    Setting("TEXT_MODEL_PATH", "2", "downloaded once", "EasyOCR's weights"),
+    Setting("VLM_QUESTIONS", "2", "none", "questions for a vision-language model: a file, or a set of prompts/questions/"),
+    Setting("VLM_TOGETHER", "2", "0", "1 asks all questions about a clip in one request", SWITCH),
+    Setting("CAPTIONER", "3", "by preset", "what describes frames", one_of("attributes", "transformers", "vllm", "openai")),
+    Setting("SUMMARIZER", "3", "by preset", "what makes one caption of them", one_of("none", "attributes", "transformers", "vllm", "openai")),
+    Setting("ENGINE", "3", "vllm where it is installed, else transformers", "of the presets gpu and vlm", one_of("transformers", "vllm", "openai")),
+    Setting("IMAGE_CAPTION_MODEL", "23", "by preset", "a name in docs/captions.md, a hub id or a folder"),
+    Setting("SUMMARY_MODEL", "3", "by preset", "likewise"),
+    Setting("IMAGE_CAPTION_PROMPT", "3", "prompts/", "a text, or a file of prompts/"),
+    Setting("SUMMARY_PROMPT", "3", "prompts/", "likewise"),
+    Setting("CAPTION_UNIT", "3", "frame, or clip by preset", "whether frames are described one by one or as a clip", one_of("frame", "clip")),
+    Setting("STYLES", "3", "none", "lengths of caption in one answer: short,long,tags"),
+    Setting("CAPTIONS_FROM", "3", "none", "captions made elsewhere: a file, or a folder of .txt"),
+    Setting("REWRITE", "3", "none", "a second prompt that rewrites the summary"),
+    Setting("MAX_WORDS", "3", "none", "of a caption", number(1, whole=True)),
+    Setting("REMOVE_QUOTES", "3", "0", "1 takes quotation marks out of captions", SWITCH),
+    Setting("APPEND_ATTRIBUTES", "3", "0", "1 adds measured attributes to captions", SWITCH),
+    Setting("TRIGGER_WORD", "3", "none", "word that begins every caption"),
+    Setting("CAPTION_PREFIX", "3", "none", "text before every caption"),
+    Setting("CAPTION_SUFFIX", "3", "none", "text after every caption"),
+    Setting("FRAME_SAMPLE_METHOD", "3", "by preset", "which frames are described", one_of("uniform", "mid", "first", "last", "keyframe")),
+    Setting("NUM_SAMPLED_FRAMES", "3", "by preset", "how many", number(1, 10_000, whole=True)),
+    Setting("SKIP_SIGHT_CHECK", "23", "0", "1 does not ask the model about a picture of known content first", SWITCH),
+    Setting("ENGINE_SERVER", "3", "none", "a server that stage 3 starts and stops", one_of("vllm", "sglang", "lmdeploy", "transformers")),
+    Setting("BASE_URL", "23", "none", "address of a server that runs already, for CAPTIONER=openai"),
+    Setting("SERVER_ARGS", "3", "none", "further flags of ENGINE_SERVER"),
+    Setting("ENGINE_ARGS", "3", "none", "further arguments of the engine, as JSON"),
+    Setting("CONCURRENCY", "3", "by engine", "questions that a server gets at a time", number(1, whole=True)),
+    Setting("BATCH_SIZE", "3", "8 with the preset gpu", "clips that transformers describes at a time", number(1, whole=True)),
+    Setting("TENSOR_PARALLEL_SIZE", "3", "1", "GPUs that hold one model", number(1, whole=True)),
+    Setting("MAX_MODEL_LEN", "3", "the model's", "tokens of a question and its answer", number(1, whole=True)),
+    Setting("TEMPERATURE", "3", "0", "of sampling", number(0)),
+    Setting("SEED", "3", "0", "of sampling", number(0, whole=True)),
+    Setting("FORMAT", "3", "none", "trainer that the set is also written for: docs/export.md"),
+    Setting("MODEL", "3", "none", "model that the clips are encoded for: docs/export.md"),
+    Setting("MEDIA", "3", "encode with MODEL, else link", "how clips come into the export", one_of("none", "link", "copy", "encode")),
+    Setting("VAL_SHARE", "3", "0", "share of the set that is held back for validation", number(0, 0.5)),
+    Setting("EXPORT_FOLDER", "3", "FORMAT-MODEL in DATASET_FOLDER", "folder of the export"),
+    Setting("REPORT", "123", "1", "0 makes no report.html", SWITCH),
+    Setting("VIDEO_READER", "23", "pyav", "what decodes sampled frames", one_of("pyav", "decord")),
+    Setting("N_JOBS", "123", "CPU cores", "processes that read videos", number(1, 1024, whole=True)),
+    Setting("OVERWRITE", "123", "0", "1 computes everything anew", SWITCH),
+    Setting("RETRY_ERRORS", "123", "0", "1 tries failed rows again", SWITCH),
+    Setting("LOG_JSON", "123", "0", "1 prints progress as lines of JSON on stderr", SWITCH),
+    Setting("GPUS", "123", "those that are visible", "GPUs to use", number(0, whole=True)),
+    Setting("NUM_PROCESSES", "123", "GPUS", "ranks of scripts with a model", number(1, whole=True)),
+    Setting("LAUNCHER", "123", "torchrun for several ranks, ray where RAY_ADDRESS is set", "how ranks are started", one_of("none", "torchrun", "accelerate", "ray")),
+    Setting("NNODES", "123", "1", "machines", number(1, whole=True)),
+    Setting("NODE_RANK", "123", "0", "number of this machine", number(0, whole=True)),
+    Setting("MASTER_ADDR", "123", "none", "address of machine 0"),
+    Setting("MASTER_PORT", "123", "29500", "its port", number(1, 65_535, whole=True)),
+    Setting("RAY_ADDRESS", "123", "none", "a Ray cluster"),
+    Setting("PYTHON", "123", ".venv/bin/python", "interpreter"),
+]  # fmt: skip
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+SCRIPTS = {"1": "stage_1_video_cut.sh", "2": "stage_2_filter_data.sh", "3": "stage_3_video_caption.sh"}
+
+
+class Wrong(Exception):
+    """What is wrong with a setting, as a sentence."""
+
+
+def given(stage: str, arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings among the arguments. Raises: `Wrong` for one, or a variable, that does not exist or holds what it cannot."""
+    found = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if not equals:
+            raise Wrong(f"{argument!r} is no NAME=VALUE; sh {SCRIPTS[stage]} --help lists the settings")
+        if name not in BY_NAME:
+            raise Wrong(f"there is no setting {name}{_nearest(name, 0.5)}; sh {SCRIPTS[stage]} --help lists them")
+        found[name] = value
+    for name in sorted(environment.keys() - BY_NAME.keys()):
+        if near := _misspelled(name):
+            raise Wrong(f"{name} is set, and there is no such setting: is {near} meant? unset {name} if not")
+    for name, value in {**{n: environment[n] for n in BY_NAME if n in environment}, **found}.items():
+        if value and not BY_NAME[name].kind.fits(value):
+            kind = BY_NAME[name].kind
+            raise Wrong(f"{name} is {value!r}, not {kind.meaning}{_nearest(value, 0.6, kind.choices)}")
+    return found
+
+
+def _nearest(name: str, cutoff: float, among: Sequence[str] | None = None) -> str:
+    near = difflib.get_close_matches(name, BY_NAME if among is None else among, 1, cutoff)
+    return f" (nearest: {near[0]})" if near else ""
+
+
+def _misspelled(name: str) -> str | None:
+    """The setting that a variable's name is within two slips of, of a long name, or one of a shorter; most variables are nobody's business."""
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]{5,}", name):
+        return None
+    for near in difflib.get_close_matches(name, BY_NAME, 1, 0.8):
+        if slips(name, near) <= (2 if len(near) >= 10 else 1):
+            return near
+    return None
+
+
+def slips(one: str, other: str) -> int:
+    """Letters to add, drop, replace or swap with their neighbour to make one word the other (optimal string alignment)."""
+    rows = [list(range(len(other) + 1))]
+    for i, a in enumerate(one, 1):
+        row = [i]
+        for j, b in enumerate(other, 1):
+            row.append(min(rows[-1][j] + 1, row[-1] + 1, rows[-1][j - 1] + (a != b)))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                row[-1] = min(row[-1], rows[-2][j - 2] + 1)
+        rows.append(row)
+    return rows[-1][-1]
+
+
+def help_of(stage: str) -> str:
+    """The head of a stage script, and the settings that it takes."""
+    lines = (ROOT / SCRIPTS[stage]).read_text(encoding="utf-8").splitlines()[1:]
+    head = [line[2:] if line.startswith("# ") else "" for line in lines[: lines.index("set -eu")]]
+    taken = [setting for setting in SETTINGS if stage in setting.stages]
+    width = max(len(setting.name) for setting in taken)
+    rows = [f"  {s.name:{width}}  {s.help}{_values(s)} (default: {s.default})" for s in taken]
+    return "\n".join(
+        [
+            *head,
+            "",
+            f"settings, as variables of the environment or as arguments: sh {SCRIPTS[stage]} NAME=VALUE ...",
+            *rows,
+        ]
+    )
+
+
+def _values(setting: Setting) -> str:
+    choices = setting.kind.choices
+    return f": {', '.join(choices)}" if choices and choices != ("0", "1") else ""
+
+
+def markdown() -> str:
+    """docs/settings.md."""
+    head = """# Settings of the stage scripts
+
+Each is a variable of the environment, or an argument: `sh stage_2_filter_data.sh MIN_SHORT_SIDE=480 DEDUP=1`. A name that does not exist and a value that cannot be are refused before any work.
+`sh stage_2_filter_data.sh --help` prints those of one stage. This page is printed by `python -m utils.stage_settings markdown`.
+
+| setting | stages | default | meaning |
+|---|---|---|---|
+"""
+    cell = "| `{}` | {} | {} | {} |"
+    rows = [
+        cell.format(s.name, ", ".join(s.stages), s.default, (s.help + _values(s)).replace("|", "\\|")) for s in SETTINGS
+    ]
+    return head + "\n".join(rows) + "\n"
+
+
+def check_condition(where: str, environment: Mapping[str, str]) -> None:
+    """Raises: `Wrong` where WHERE is no condition, or names a column that no list and no score has."""
+    from importlib import import_module
+
+    from utils.errors import UsageError
+    from utils.pipeline.condition import parse_condition
+    from utils.pipeline.row_list import rows_in
+    from utils.storage import exists
+
+    columns: dict[str, None] = {}
+    for script in (
+        "compute_crop_box",
+        "compute_video_frame_quality",
+        "compute_text_score",
+        "compute_motion_score",
+        "compute_duplicates",
+    ):
+        columns |= dict.fromkeys(import_module(script).SCORE.columns)
+    folder = environment.get("DATASET_FOLDER") or str(ROOT / "datasets" / "panda_70m")
+    lists = [environment.get("VIDEO_METADATA_PATH") or f"{folder}/clips.jsonl", environment.get("COLUMNS_FROM", "")]
+    if environment.get("VLM_QUESTIONS"):
+        return  # whose columns are the questions' names
+    try:
+        for path in filter(None, lists):
+            if exists(path):
+                for row in rows_in(path).head(1000):
+                    columns |= dict.fromkeys(row)
+        parse_condition(where, [*columns, "duration", "short_side", "pixels"])
+    except UsageError as error:
+        raise Wrong(str(error).replace("--where", "WHERE")) from None
+
+
+def main(arguments: Sequence[str]) -> int:
+    stage, *rest = arguments
+    if stage == "markdown":
+        print(markdown(), end="")
+        return 0
+    if {"-h", "--help"} & set(rest):
+        print(help_of(stage))
+        return 0
+    try:
+        found = given(stage, rest, os.environ)
+        if stage == "2" and (where := found.get("WHERE", os.environ.get("WHERE"))):
+            check_condition(where, {**os.environ, **found})
+    except Wrong as wrong:
+        print(f"{SCRIPTS[stage]}: {wrong}", file=sys.stderr)
+        return 2
+    for name, value in found.items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
