@@ -13,12 +13,10 @@ frames); attributes, the measured values, for caption_summary.py.
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
 
-import io
 from functools import partial
 
 import av
 import numpy as np
-from PIL import Image
 
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import describe, main_colours
@@ -26,7 +24,9 @@ from utils.captioning.chat import Answer, Engine, Request, Sampling, ask
 from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
+from utils.captioning.frames import read_images
 from utils.captioning.prompts import prompt_text
+from utils.captioning.sight import SightCheck
 from utils.cli import about, add_flags, add_sampling_arguments, at_least, from_flags, row_parser, run
 from utils.pipeline.ancestry import CAPTION_ANCESTORS, MEASURED
 from utils.pipeline.process import RunOptions, Step, Stream, prefetch, process_rows
@@ -69,34 +69,6 @@ def frame_attributes(frames: list[np.ndarray]) -> dict:
     return {"brightness": round(float(luma), 4), "main_colours": main_colours(frames)}
 
 
-def read_images(
-    row: dict, video_folder: str | None, frame_sampling: FrameSampling, max_pixels: int, as_jpeg: bool
-) -> dict:
-    """The sampled frames of one clip as its engine takes them: `images`, `indices` and `seconds`."""
-
-    def image_of(frame: av.VideoFrame) -> bytes | np.ndarray:
-        image = fit_pixels(frame_to_array(frame, "rgb24"), max_pixels)
-        return jpeg(image) if as_jpeg else image
-
-    indices, seconds, images = frame_sampling.each(locate(row["video_path"], video_folder), image_of)
-    return {"indices": indices, "seconds": seconds, "images": images}
-
-
-def fit_pixels(image: np.ndarray, max_pixels: int) -> np.ndarray:
-    """uint8 (H, W, 3), downscaled in proportion where H x W is above `max_pixels`."""
-    height, width = image.shape[:2]
-    scale = min(1, (max_pixels / (height * width)) ** 0.5)
-    size = max(1, int(width * scale)), max(1, int(height * scale))
-    return image if scale == 1 else np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-
-def jpeg(image: np.ndarray) -> bytes:
-    """The JPEG file that a server gets: quality 95, no chroma subsampling."""
-    out = io.BytesIO()
-    Image.fromarray(image).save(out, "JPEG", quality=95, subsampling=0)
-    return out.getvalue()
-
-
 def questions(row: dict, got: dict, unit: str, prompt: str, sampling: Sampling) -> list[Request]:
     """A request for each frame, or one that shows all of them, each after its time."""
     key, images = row["video_path"], got["images"]
@@ -116,11 +88,14 @@ def caption_columns(row: dict, got: dict, answers: list[Answer], model: str, pro
     }
 
 
-def answers(items: Stream, choice: EngineChoice, engine: OnDemand[Engine], unit: str, prompt: str) -> Stream:
+def answers(
+    items: Stream, choice: EngineChoice, engine: OnDemand[Engine], unit: str, prompt: str, sight_check: SightCheck
+) -> Stream:
     """`Step.score`: called where rows are due, so a run with nothing left to do loads no model."""
     items = prefetch(items)
     with about("--image_caption_model_name"):
         opened = engine()
+        sight_check(opened, choice)
     requests = partial(questions, unit=unit, prompt=prompt, sampling=choice.sampling())
     columns = partial(caption_columns, model=choice.model, prompt=prompt)
     return ask(items, opened, requests, columns, checks_for(choice.answers.answer_checks, prompt))
@@ -150,7 +125,7 @@ def main() -> None:
         help="maximum per image; larger ones are downscaled",
     )
     parser.add_argument("--output_dir", help="ignored; accepted for EasyAnimate's command lines")
-    add_flags(parser, {"answers": AnswerOptions, **ENGINES})
+    add_flags(parser, {"answers": AnswerOptions, "sight": SightCheck, **ENGINES})
     args = parser.parse_args()
     refuse_server(args.captioner, engine_server=args.engine_server, base_url=args.base_url)
     if args.output_dir:
@@ -190,8 +165,9 @@ def main() -> None:
             as_jpeg=choice.options.jpeg,
         )
         score = partial(
-            answers, choice=choice, engine=OnDemand(partial(choice.open, ranks)), unit=args.caption_unit, prompt=prompt
-        )
+            answers, choice=choice, engine=OnDemand(partial(choice.open, ranks)), unit=args.caption_unit, prompt=prompt,
+            sight_check=from_flags(SightCheck, args),
+        )  # fmt: skip
         step = caption_step(read, settings, score, patience=0, gpus=getattr(choice.options, "tensor_parallel_size", 1))
     process_rows(step, rows, from_flags(RunOptions, args), ranks)
 

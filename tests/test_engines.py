@@ -112,7 +112,7 @@ def model(tmp_path_factory):
 def command(clip, model, saved_path, *more):
     return [
         sys.executable, str(ROOT / "caption_video_frame.py"), "--video_folder", clip, "--saved_path", saved_path, "--captioner", "openai",
-        "--image_caption_model_name", model, "--n_jobs", "1", "--max_retries", "0", *more,
+        "--image_caption_model_name", model, "--n_jobs", "1", "--max_retries", "0", "--skip_sight_check", *more,
     ]  # fmt: skip
 
 

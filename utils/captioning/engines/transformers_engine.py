@@ -9,6 +9,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, ClassVar
 
+from utils.captioning.answer_text import markup_tokens
 from utils.captioning.chat import Answer, Request, Sampling, messages
 from utils.captioning.engine_choice import EngineChoice, dtype_flag, trust_remote_code_flag
 from utils.captioning.model_table import hub_id
@@ -96,6 +97,7 @@ class TransformersEngine:
         ends = self.model.generation_config.eos_token_id
         ends = self.tokenizer.eos_token_id if ends is None else ends
         self.ends = set(ends if isinstance(ends, list) else [ends])
+        self.control_tokens = markup_tokens([*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens])
         self.waiting: deque[Request] = deque()
 
     def room(self) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from utils.captioning.answer_text import markup_tokens
 from utils.captioning.chat import Answer, Request, messages
 from utils.captioning.engine_choice import EngineChoice, dtype_flag, trust_remote_code_flag
 from utils.captioning.model_table import hub_id
@@ -101,6 +102,8 @@ class VllmEngine:
                 f"{folder}: not a vision-language model; take one, such as Qwen2.5-VL-7B, to caption images"
             )
         self.max_open = 2 * self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
+        tokenizer = self.llm.get_tokenizer()
+        self.control_tokens = markup_tokens([*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens])
         self.open: dict[str, Request] = {}
         self.refused: list[tuple[Request, Failure]] = []
 
