@@ -24,7 +24,7 @@ from utils.captioning.chat import Answer, Engine, Request, Sampling, ask
 from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
-from utils.captioning.frames import read_images
+from utils.captioning.frames import read_images, with_times
 from utils.captioning.prompts import prompt_text
 from utils.captioning.sight import SightCheck
 from utils.cli import about, add_flags, add_sampling_arguments, at_least, from_flags, row_parser, run
@@ -74,8 +74,7 @@ def questions(row: dict, got: dict, unit: str, prompt: str, sampling: Sampling) 
     key, images = row["video_path"], got["images"]
     if unit == "frame":
         return [Request(key, index, [image, prompt], sampling) for index, image in enumerate(images)]
-    shown = [part for second, image in zip(got["seconds"], images) for part in (f"{second:.1f} s:", image)]
-    return [Request(key, 0, [*shown, prompt], sampling)]
+    return [Request(key, 0, [*with_times(got), prompt], sampling)]
 
 
 def caption_columns(row: dict, got: dict, answers: list[Answer], model: str, prompt: str) -> dict:

@@ -26,9 +26,9 @@ from utils.cli import about, add_sampling_arguments, between, from_flags, row_pa
 from utils.errors import UsageError
 from utils.pipeline.ancestry import begun_with
 from utils.pipeline.process import RunOptions, in_batches, process_rows
-from utils.pipeline.row_list import Lookup, open_rows
+from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
-from utils.rows.columns import is_of, number, tuple_of
+from utils.scoring.crop_boxes import crop_boxes
 from utils.scoring.easyocr_detector import CANVAS_SIZE, LINK_THRESHOLD, LOW_TEXT, TEXT_THRESHOLD, EasyTextDetector
 from utils.scoring.rapidocr_detector import BOX_THRESHOLD, RapidTextDetector
 from utils.scoring.text_area import text_area_share
@@ -48,7 +48,6 @@ SCORE = Score(
         "sample_frame_idx": Column("indices of the sampled frames, a list", 0),
     },
 )
-BOX = tuple_of(number(0, True), number(0, True), number(1, True), number(1, True))  # x, y, width, height
 FLAGS = {"easyocr": ("model_path", "low_text", "link_threshold", "canvas_size"), "rapidocr": ("look",)}
 
 
@@ -75,19 +74,6 @@ def read_frames(
 
     indices, _, frames = sampling.each(locate(row["video_path"], video_folder), as_seen)
     return {"sample_frame_idx": indices, **({} if box is None else {"text_crop_box": box})}, frames
-
-
-def crop_boxes(path: str, video_folder: str | None) -> Callable[[str], list | None]:
-    """The crop box of a clip by its path, out of a file; None for a clip that has none there, which is measured whole.
-
-    Raises: `UsageError` where a box is none.
-    """
-    lookup = Lookup(path, video_folder)
-    for row in lookup.rows:
-        box = row.get("crop_box")
-        if box is not None and not is_of(box, BOX):
-            raise UsageError(f"{row['video_path']}: crop_box is {box!r}, not [x, y, width, height]")
-    return lambda video_path: lookup(video_path).get("crop_box")
 
 
 def text_columns(

@@ -4,6 +4,8 @@
 #   VIDEO_FOLDER=~/clips TEXT_SCORE_THRESHOLD=0.05 N_JOBS=8 sh stage_2_filter_data.sh
 #   WHERE="camera_motion like 'pan%'" EXCLUDE=marks.jsonl sh stage_2_filter_data.sh
 # CROP=1 finds what each clip is to be cropped to by the export, and measures text inside it alone.
+# VLM_QUESTIONS="overlays my_questions.txt" asks a vision-language model these sets of questions about the clips that pass; their bounds are in the files.
+#   VLM_QUESTIONS=overlays BASE_URL=http://localhost:8000/v1 IMAGE_CAPTION_MODEL=Qwen3-VL-8B sh stage_2_filter_data.sh
 # DEDUP=1 keeps of copies the best alone; with WHERE="same_view = ''" one clip of each view.
 # WHERE is a condition over all columns; EXCLUDE and INCLUDE are lists of clips, or the marks of a report; COLUMNS_FROM is a further file whose columns
 # WHERE may name.
@@ -17,6 +19,7 @@ if [ -z "${VIDEO_FOLDER:-}" ] && [ -z "${VIDEO_METADATA_PATH:-}" ]; then VIDEO_M
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 needs "${VIDEO_METADATA_PATH:-$VIDEO_FOLDER}" "run stage_1_video_cut.sh first, or set VIDEO_FOLDER to a folder of clips"
 model_ranks=${NUM_PROCESSES:-$GPUS} # of scripts whose model runs on a GPU
+if [ -n "${BASE_URL:-}${ENGINE_SERVER:-}" ]; then vlm_engine=openai; elif [ "$CAPTIONER" = attributes ]; then vlm_engine=transformers; else vlm_engine=$CAPTIONER; fi
 if [ "$TEXT_DETECTOR" = easyocr ]; then text_ranks=$model_ranks; else text_ranks=$cpu_ranks; fi
 
 newline='
@@ -62,6 +65,16 @@ score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD
 with_bounds score "$cpu_ranks" compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" --motion_estimator="$MOTION_ESTIMATOR" ${CUT_INSIDE:+--cut_inside="$CUT_INSIDE"}
 bound motion_score.jsonl "activity|motion_score" "$ACTIVITY_THRESHOLD" none # the other, and versions before 0.4, have no activity
 if [ "$MOTION_ESTIMATOR" = dis ]; then bound motion_score.jsonl cut_inside none "$CUT_INSIDE_THRESHOLD"; fi # the other has no such column
+# What no formula sees: questions to a vision-language model, about the clips alone that pass what is cheaper.
+for questions in ${VLM_QUESTIONS:-}; do
+    file=vlm_$(basename "${questions%.*}").jsonl
+    with_bounds on_clips "ask $vlm_engine" compute_vlm_score.py --saved_path="$DATASET_FOLDER/$file" --questions="$questions" --captioner="$vlm_engine" \
+        ${IMAGE_CAPTION_MODEL:+--image_caption_model_name="$IMAGE_CAPTION_MODEL"} ${VLM_TOGETHER:+--together} ${crop_boxes:+--crop_boxes="$crop_boxes"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+    listed=$(PYTHONPATH=$here "$PYTHON" -m tools.question_bounds "$questions")
+    while read -r column low high; do if [ -n "$column" ]; then bound "$file" "$column" "$low" "$high"; fi; done <<END
+$listed
+END
+done
 # Last, so that of copies the best of those that pass stays.
 if [ "${DEDUP:-0}" != 0 ]; then
     with_bounds on_clips "run_ranks $cpu_ranks" compute_duplicates.py --saved_path="$DATASET_FOLDER/duplicates.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"}

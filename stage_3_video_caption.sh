@@ -14,28 +14,6 @@ if [ -n "${ENGINE_SERVER:-}" ]; then CAPTIONER=${CAPTIONER:-openai} SUMMARIZER=$
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 needs "${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" "run stage_2_filter_data.sh first, or set VIDEO_METADATA_PATH"
 
-# How many ranks an engine gets: one per GPU, vLLM one per TENSOR_PARALLEL_SIZE GPUs.
-ranks() { # engine
-    case $1 in
-    vllm) echo "${NUM_PROCESSES:-$((GPUS / ${TENSOR_PARALLEL_SIZE:-1}))}" ;;
-    transformers) echo "${NUM_PROCESSES:-$GPUS}" ;;
-    openai) echo 1 ;; # asks --concurrency questions at a time
-    *) echo "$cpu_ranks" ;;
-    esac
-}
-
-# Run a captioning script with the flags that both scripts share.
-ask() { # engine, script, further flags
-    engine=$1 script=$2
-    shift 2
-    server= address=
-    if [ "$engine" = openai ]; then server=${ENGINE_SERVER:-} address=${BASE_URL:-}; fi
-    run_ranks "$(ranks "$engine")" "$script" "$@" ${server:+--engine_server="$server"} ${address:+--base_url="$address"} \
-        ${SERVER_ARGS:+--server_args="$SERVER_ARGS"} ${ENGINE_ARGS:+--engine_args="$ENGINE_ARGS"} ${CONCURRENCY:+--concurrency="$CONCURRENCY"} \
-        ${TENSOR_PARALLEL_SIZE:+--tensor_parallel_size="$TENSOR_PARALLEL_SIZE"} ${MAX_MODEL_LEN:+--max_model_len="$MAX_MODEL_LEN"} \
-        ${BATCH_SIZE:+--batch_size="$BATCH_SIZE"} ${SEED:+--seed="$SEED"} ${TEMPERATURE:+--temperature="$TEMPERATURE"} ${N_JOBS:+--n_jobs="$N_JOBS"}
-}
-
 export_set() { # list, further flags
     list=$1
     shift

@@ -87,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(*self.server.models) if isinstance(self.server.models, tuple) else self.server.models(self)
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.keys.add(self.headers["Authorization"])
         self.server.requests.append(body)
         seen = numbers(body)

@@ -9,7 +9,7 @@ comes back with its answer, so no answer can go to another clip. It may have `co
 import json
 import time
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -23,12 +23,15 @@ IDLE_SECONDS = 0.005  # between two looks for rows, while there is nothing to as
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an answer is sampled: greedily at `temperature` 0. `schema`: the JSON schema that guided decoding keeps to."""
+    """How an answer is sampled: greedily at `temperature` 0. `schema`: the JSON schema that guided decoding keeps to. `alternatives`: of
+    each token so many of the likeliest in its place, where the engine can give them.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
     seed: int = 0
     schema: dict | None = None
+    alternatives: int = 0
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,15 @@ class Request:
 @dataclass(frozen=True)
 class Answer:
     """`text` as the model gave it, of so many `tokens`; `cut` where it reached `max_new_tokens`. `shortened_from`: the number
-    of words that it had, where a check has shortened it.
+    of words that it had, where a check has shortened it. `alternatives`: of each token its text, and the likeliest in its place with
+    their probabilities, where they were asked for and the engine gives them.
     """
 
     text: str
     cut: bool = False
     tokens: int = 0
     shortened_from: int | None = None
+    alternatives: Sequence[tuple[str, Mapping[str, float]]] = ()
 
 
 class Engine(Protocol):

@@ -36,6 +36,11 @@ def read_images(
     return {"indices": indices, "seconds": seconds, "images": images}
 
 
+def with_times(got: dict) -> list:
+    """The images of a clip as parts of a request, each after its time."""
+    return [part for second, image in zip(got["seconds"], got["images"]) for part in (f"{second:.1f} s:", image)]
+
+
 def fit_pixels(image: np.ndarray, max_pixels: int) -> np.ndarray:
     """uint8 (H, W, 3), downscaled in proportion where H x W is above `max_pixels`."""
     height, width = image.shape[:2]

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import concurrent.futures
 import json
+import math
 import os
 import re
 import shlex
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import openai
 
 NO_CHAT = "there is no chat at this address (most end in /v1)"
+MOST_ALTERNATIVES = 5  # that every server with log-probabilities gives; OpenAI and vLLM give 20
 MAX_FAILURES = 20  # in a row without an answer: the fault is the server's
 
 
@@ -137,7 +139,7 @@ class OpenAIEngine:
         self.options = options
         self.semaphore = asyncio.Semaphore(options.concurrency)
         self.open: dict[concurrent.futures.Future, Request] = {}
-        self.failures_in_a_row, self.answered = 0, False
+        self.failures_in_a_row, self.answered, self.gives_alternatives = 0, False, True
 
     def room(self) -> bool:
         return len(self.open) < 2 * self.options.concurrency
@@ -170,9 +172,25 @@ class OpenAIEngine:
             return self._failed("ServerError", f"the server's answer holds no text: {_line(got)[:200]}")
         self.failures_in_a_row, self.answered = 0, True
         tokens = getattr(getattr(got, "usage", None), "completion_tokens", 0)
-        return Answer(text, cut=getattr(choice, "finish_reason", "") == "length", tokens=tokens)
+        cut = getattr(choice, "finish_reason", "") == "length"
+        return Answer(text, cut=cut, tokens=tokens, alternatives=_alternatives(choice))
 
     async def _send(self, request: Request) -> Any:
+        """The server's answer; without log-probabilities from one that refuses to give them."""
+        import openai
+
+        with_alternatives = bool(request.sampling.alternatives) and self.gives_alternatives
+        try:
+            return await self._create(request, with_alternatives)
+        except openai.APIStatusError as error:
+            if not with_alternatives or "logprob" not in str(error).lower():
+                raise
+        if self.gives_alternatives:
+            print(f"{self.url} gives no log-probabilities: answers count as 0 or 1")
+        self.gives_alternatives = False
+        return await self._create(request, False)
+
+    async def _create(self, request: Request, with_alternatives: bool) -> Any:
         sampling = request.sampling
         fields: dict[str, Any] = {
             "max_tokens": sampling.max_new_tokens,
@@ -182,6 +200,8 @@ class OpenAIEngine:
         if sampling.schema:
             schema = {"name": "caption", "schema": sampling.schema, "strict": True}
             fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if with_alternatives:
+            fields |= {"logprobs": True, "top_logprobs": min(sampling.alternatives, MOST_ALTERNATIVES)}
         # --extra_body overrides all of them; null leaves out a field that a server does not know.
         fields |= self.options.extra_body
         chat: Any = messages(request, _image_part)
@@ -225,6 +245,17 @@ class OpenAIEngine:
         if self.failures_in_a_row >= MAX_FAILURES:
             raise RunError(f"{self.url}: {self.failures_in_a_row} requests in a row have failed; the last: {message}")
         return Failure(kind, message)
+
+
+def _alternatives(choice: Any) -> list[tuple[str, dict[str, float]]]:
+    """`Answer.alternatives`; none where the server gives none, or others than its protocol says."""
+    try:
+        return [
+            (one.token, {other.token: math.exp(min(0.0, other.logprob)) for other in one.top_logprobs})
+            for one in choice.logprobs.content
+        ]
+    except (AttributeError, TypeError, ValueError):
+        return []
 
 
 def _key() -> str:

@@ -1,0 +1,188 @@
+"""Ask a vision-language model (VLM) questions about each clip; each answer is a column, to filter by like any other score.
+
+Columns added: one for each question of --questions, 0–1, the probability that the model says yes, where the engine gives those of tokens
+(transformers, vllm, servers with logprobs), else 0 or 1; of a question with choices, one of these words; sample_frame_idx; with
+--crop_boxes, vlm_crop_box, the part of the frame that the model was shown.
+
+    python compute_vlm_score.py --video_folder CLIPS --questions overlays --captioner transformers --image_caption_model_name Qwen2.5-VL-7B
+    python compute_vlm_score.py --video_metadata_path clips.jsonl --video_folder CLIPS --questions my_questions.txt --together \\
+        --captioner openai --base_url http://localhost:8000/v1 --image_caption_model_name Qwen3-VL-8B
+    torchrun --nproc_per_node 8 compute_vlm_score.py --video_folder CLIPS --questions content --captioner vllm
+
+--questions is a set of prompts/questions (overlays, defects, content, unsafe) or a file: JSON Lines, {"column": "logo", "question": "Is there a
+logo?", "passes": [null, 0.5]}, or a .txt, one question a line. --together asks all of them in one request, as JSON by guided decoding.
+"""
+
+import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from utils.captioning.chat import Answer, Check, Engine, Request, ask
+from utils.captioning.engine_choice import AnswerOptions, EngineChoice
+from utils.captioning.engines import ENGINES
+from utils.captioning.engines.openai_engine import refuse_server
+from utils.captioning.frames import read_images, with_times
+from utils.captioning.question_sets import (
+    ALTERNATIVES,
+    SETS,
+    Question,
+    alone,
+    check_alone,
+    check_together,
+    read_questions,
+    schema,
+    together,
+    value_alone,
+    values_together,
+)
+from utils.captioning.sight import SightCheck
+from utils.cli import (
+    about,
+    add_filter_arguments,
+    add_flags,
+    add_sampling_arguments,
+    at_least,
+    filters_of,
+    from_flags,
+    row_parser,
+    run,
+)
+from utils.pipeline.filters import passing_rows
+from utils.pipeline.process import RunOptions, Stream, prefetch, process_rows
+from utils.pipeline.row_list import open_rows
+from utils.pipeline.score import Column, OnDemand, Score
+from utils.scoring.crop_boxes import crop_boxes
+from utils.video.sampling import FrameSampling
+from utils.workers.ranks import Ranks
+
+# Of the sets that come with it; a file of yours declares its own columns.
+SCORE = Score(
+    "vlm",
+    "vlm_score.jsonl",
+    {one.column: one.declared() for path in sorted(SETS.glob("*.jsonl")) for one in read_questions(str(path))}
+    | {"sample_frame_idx": Column("indices of the frames that the model was shown, a list", 0)},
+)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Which questions are put to the model about each clip, and how."""
+
+    questions: Sequence[Question]
+    together: bool
+    choice: EngineChoice
+
+    def requests(self, row: dict, got: dict) -> list[Request]:
+        """One with all questions, or one for each, after the clip's frames with their times."""
+        key, shown = row["video_path"], with_times(got)
+        if self.together:
+            sampling = replace(self.choice.sampling(schema(self.questions)), alternatives=ALTERNATIVES)
+            return [Request(key, 0, [*shown, together(self.questions)], sampling)]
+        sampling = replace(self.choice.sampling(), alternatives=ALTERNATIVES)
+        return [Request(key, i, [*shown, alone(one)], sampling) for i, one in enumerate(self.questions)]
+
+    def checks(self, request: Request) -> list[Check]:
+        if self.together:
+            return [partial(check_together, questions=self.questions)]
+        return [partial(check_alone, question=self.questions[request.index])]
+
+    def columns(self, row: dict, got: dict, answers: list[Answer]) -> dict:
+        if self.together:
+            values = values_together(answers[0], self.questions)
+        else:
+            values = {one.column: value_alone(answer, one) for one, answer in zip(self.questions, answers, strict=True)}
+        box = {} if got["box"] is None else {"vlm_crop_box": got["box"]}
+        return {**values, "sample_frame_idx": got["indices"], **box}
+
+
+def read_clip(
+    row: dict, video_folder: str | None, frame_sampling: FrameSampling, max_pixels: int, as_jpeg: bool
+) -> dict:
+    """The sampled frames as the engine takes them, of a row with a crop_box what is inside it."""
+    box = row.get("crop_box")
+    return read_images(row, video_folder, frame_sampling, max_pixels, as_jpeg, box) | {"box": box}
+
+
+def answers(items: Stream, asking: Asking, engine: OnDemand[Engine], sight_check: SightCheck) -> Stream:
+    """`Step.score`: called where rows are due, so a run with nothing left to do loads no model."""
+    items = prefetch(items)
+    with about("--image_caption_model_name"):
+        opened = engine()
+        sight_check(opened, asking.choice)
+    return ask(items, opened, asking.requests, asking.columns, asking.checks)
+
+
+def main() -> None:
+    parser = row_parser(__doc__, SCORE.saved_path)
+    parser.add_argument(
+        "--questions", required=True, metavar="FILE", help="a file of questions, or a set of prompts/questions"
+    )
+    parser.add_argument("--together", action="store_true", help="all questions in one request, answered as JSON")
+    parser.add_argument("--captioner", choices=list(ENGINES), default="transformers", help="engine of the model")
+    parser.add_argument(
+        "--image_caption_model_name",
+        default="Qwen2.5-VL-7B",
+        help="short name from docs/captions.md, hub id, local folder, or the server's name for it",
+    )
+    add_sampling_arguments(parser, ["uniform", "mid", "first", "last", "keyframe"], "uniform", 4)
+    parser.add_argument(
+        "--max_pixels",
+        type=at_least(28 * 28),
+        default=1280 * 28 * 28,
+        help="maximum per image; larger ones are downscaled",
+    )
+    parser.add_argument(
+        "--crop_boxes", metavar="FILE", help="the result of compute_crop_box.py: the model is shown what is inside"
+    )
+    add_filter_arguments(parser, motion=True)
+    add_flags(parser, {"answers": AnswerOptions, "sight": SightCheck, **ENGINES})
+    args = parser.parse_args()
+    refuse_server(args.captioner, engine_server=args.engine_server, base_url=args.base_url)
+    with about("--questions"):
+        questions = read_questions(args.questions)
+    filters = filters_of(args)
+    rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
+    crop_box: Callable[[str], list | None] = {}.get  # type: ignore[assignment]  # by a clip's path
+    if args.crop_boxes:
+        with about("--crop_boxes"):
+            crop_box = crop_boxes(args.crop_boxes, args.video_folder)
+    rows.change = lambda row: {**row, "crop_box": crop_box(row["video_path"])}
+
+    def is_of_this_box(results: list[dict]) -> bool:
+        return results[0].get("vlm_crop_box") == crop_box(results[0]["video_path"])
+
+    frame_sampling, ranks = from_flags(FrameSampling, args), Ranks()
+    choice = EngineChoice(
+        args.captioner,
+        args.image_caption_model_name,
+        from_flags(ENGINES[args.captioner], args),
+        from_flags(AnswerOptions, args),
+        args.saved_path,
+        images=args.num_sampled_frames,
+    )
+    with about("--image_caption_model_name"):
+        settings = {name: value for name, value in choice.settings().items() if name != "answer_checks"}
+    settings |= {
+        "questions": [one.settings for one in questions], "together": args.together, **frame_sampling.settings,
+        "max_pixels": args.max_pixels,
+    }  # fmt: skip
+    read = partial(
+        read_clip, video_folder=args.video_folder, frame_sampling=frame_sampling, max_pixels=args.max_pixels,
+        as_jpeg=choice.options.jpeg,
+    )  # fmt: skip
+    score = partial(
+        answers, asking=Asking(questions, args.together, choice), engine=OnDemand(partial(choice.open, ranks)),
+        sight_check=from_flags(SightCheck, args),
+    )  # fmt: skip
+    step = SCORE.step(
+        read, settings, score, patience=0, is_whole=is_of_this_box, passing=passing_rows(rows, filters),
+        inputs=[*(f.file for f in filters), *filter(None, [args.crop_boxes])], done_word="asked about",
+        gpus=getattr(choice.options, "tensor_parallel_size", 1),
+    )  # fmt: skip
+    process_rows(step, rows, from_flags(RunOptions, args), ranks)
+
+
+if __name__ == "__main__":
+    run(main)
