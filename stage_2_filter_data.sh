@@ -69,7 +69,8 @@ if [ "$MOTION_ESTIMATOR" = dis ]; then bound motion_score.jsonl cut_inside none 
 for questions in ${VLM_QUESTIONS:-}; do
     file=vlm_$(basename "${questions%.*}").jsonl
     with_bounds on_clips "ask $vlm_engine" compute_vlm_score.py --saved_path="$DATASET_FOLDER/$file" --questions="$questions" --captioner="$vlm_engine" \
-        ${IMAGE_CAPTION_MODEL:+--image_caption_model_name="$IMAGE_CAPTION_MODEL"} ${VLM_TOGETHER:+--together} ${crop_boxes:+--crop_boxes="$crop_boxes"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+        ${IMAGE_CAPTION_MODEL:+--image_caption_model_name="$IMAGE_CAPTION_MODEL"} ${VLM_TOGETHER:+--together} ${crop_boxes:+--crop_boxes="$crop_boxes"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"} \
+        ${SKIP_SIGHT_CHECK:+--skip_sight_check}
     listed=$(PYTHONPATH=$here "$PYTHON" -m tools.question_bounds "$questions")
     while read -r column low high; do if [ -n "$column" ]; then bound "$file" "$column" "$low" "$high"; fi; done <<END
 $listed

@@ -28,7 +28,7 @@ ask "$CAPTIONER" caption_video_frame.py --video_folder="$VIDEO_FOLDER" --video_m
     --saved_path="$DATASET_FOLDER/frame_caption.jsonl" --captioner="$CAPTIONER" ${IMAGE_CAPTION_MODEL:+--image_caption_model_name="$IMAGE_CAPTION_MODEL"} \
     ${IMAGE_CAPTION_PROMPT:+--image_caption_prompt="$IMAGE_CAPTION_PROMPT"} ${CAPTION_UNIT:+--caption_unit="$CAPTION_UNIT"} \
     ${FRAME_SAMPLE_METHOD:+--frame_sample_method="$FRAME_SAMPLE_METHOD"} ${NUM_SAMPLED_FRAMES:+--num_sampled_frames="$NUM_SAMPLED_FRAMES"} \
-    ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+    ${VIDEO_READER:+--video_reader="$VIDEO_READER"} ${SKIP_SIGHT_CHECK:+--skip_sight_check}
 
 ask "$SUMMARIZER" caption_summary.py --video_metadata_path="$DATASET_FOLDER/frame_caption.jsonl" \
     --saved_path="$DATASET_FOLDER/summary_caption.jsonl" --summarizer="$SUMMARIZER" ${SUMMARY_MODEL:+--summary_model_name="$SUMMARY_MODEL"} \

@@ -52,8 +52,8 @@ def answer_text(text: str, tokens: Collection[str] = ()) -> str:
     the middle stay, for a check to find. Of what is longer than `MAX_CHARACTERS` so much and one more, as it came.
     """
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    for end in REASONED:
-        text = text.rpartition(end)[2]
+    for mark in REASONED:
+        text = text.rpartition(mark)[2]
     text = text.strip()
     if text.startswith(REASONS):
         return ""

@@ -138,7 +138,7 @@ def ask(
     """
     stream, more = iter(items), True
     asked: dict[str, PendingRow] = {}
-    tokens = getattr(engine, "control_tokens", frozenset())
+    tokens: Collection[str] = getattr(engine, "control_tokens", frozenset())
     while more or asked:
         while more and engine.room():
             try:

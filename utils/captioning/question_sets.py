@@ -51,8 +51,12 @@ class Question:
     def value(self, text: str) -> float | str | None:
         """What an answer in text says: a choice, 1 for yes, 0 for no; None where it says neither."""
         said = re.sub(r"^\W+", "", text[:400]).lower()
-        longest_first = sorted(self.choices, key=len, reverse=True)
-        for value, words in [(choice, [choice.lower()]) for choice in longest_first] or [(1.0, YES), (0.0, NO)]:
+        known: list[tuple[float | str, list[str]]] = [(1.0, YES), (0.0, NO)]
+        if self.choices:
+            known = [
+                (choice, [choice.lower()]) for choice in sorted(self.choices, key=len, reverse=True)
+            ]  # longest first
+        for value, words in known:
             if any(said.startswith(word) and _ends(said[len(word) :], word) for word in words):
                 return value
         return None

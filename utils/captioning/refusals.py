@@ -19,7 +19,8 @@ _QUOTED = re.compile(
 
 @lru_cache(maxsize=1)
 def patterns() -> list[re.Pattern]:
-    named, found = {}, []
+    named: dict[str, str] = {}
+    found = []
     for line in PATTERNS.read_text(encoding="utf-8").splitlines():
         if not line or line.startswith("#"):
             continue

@@ -169,7 +169,8 @@ class _Likeliest:
     """Keeps of each step of `generate` the `count` likeliest tokens, with their probabilities, of each request of the batch."""
 
     def __init__(self, count: int):
-        self.count, self.steps = count, []
+        self.count = count
+        self.steps: list[tuple[Any, Any]] = []  # probabilities and tokens, each (batch, count)
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         self.steps.append(scores.float().softmax(-1).topk(min(self.count, scores.shape[-1])))
