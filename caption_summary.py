@@ -4,7 +4,8 @@
 into one sentence, without a model; none keeps a clip's only frame caption as it is. Columns added: summary_model;
 summary_caption; summary_answer, what was answered, where --remove_quotes, --append_attributes, --trigger_word, --caption_prefix or
 --caption_suffix change it: they are applied anew at each run, to all captions, and nothing is asked again for them; summary_cut_from, the
-words of an answer that was too long and was cut at the end of a sentence.
+words of an answer that was too long and was cut at the end of a sentence; camera_contradiction, where the caption says of the camera what
+its measured motion contradicts; caption_short, caption_long, caption_tags where the list has them, finished likewise.
 
     python caption_summary.py --video_metadata_path frame_caption.jsonl --summarizer vllm
     python caption_summary.py --video_metadata_path frame_caption.jsonl --summarizer openai --rewrite dense
@@ -23,10 +24,12 @@ from functools import partial
 
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import camera_speed, describe
+from utils.captioning.caption_styles import LENGTHS, PREFIX
 from utils.captioning.chat import Answer, Check, Engine, Request, Sampling, ask, parse_json
 from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
+from utils.captioning.measured_facts import contradiction
 from utils.captioning.prompts import DESCRIPTIONS, STYLES, prompt_text, schema_of
 from utils.cli import about, add_flags, at_least, from_flags, row_parser, run, true_or_false
 from utils.errors import UsageError
@@ -36,6 +39,7 @@ from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import OnDemand
 from utils.workers.ranks import Ranks
 
+OF_STYLES = {f"{PREFIX}{style}" for style in LENGTHS}
 QUOTES = re.compile('["“”„«»「」『』]')
 
 
@@ -57,9 +61,9 @@ class Finish:
     caption_prefix: str = ""
     caption_suffix: str = ""
 
-    def __call__(self, answer: str, attributes: dict | None) -> str:
+    def __call__(self, answer: str, attributes: dict | None, is_tags: bool = False) -> str:
         caption = QUOTES.sub("", answer) if self.remove_quotes else answer
-        after = attribute_sentences(attributes or {}) if self.append_attributes else []
+        after = attribute_sentences(attributes or {}) if self.append_attributes and not is_tags else []
         parts = [self.caption_prefix, caption.strip(), *after, self.caption_suffix]
         if len(list(filter(None, parts))) > 1:
             caption = " ".join(filter(None, parts))
@@ -72,10 +76,16 @@ class Finish:
             return result
         answer = result.get("summary_answer", result["summary_caption"])
         caption = self(answer, row.get("attributes"))
-        kept = {name: value for name, value in result.items() if name != "summary_answer"} | {
-            "summary_caption": caption
-        }
-        return kept | ({"summary_answer": answer} if caption != answer else {})
+        made = ("summary_answer", "camera_contradiction")
+        kept = {name: value for name, value in result.items() if name not in made} | {"summary_caption": caption}
+        for name in sorted(OF_STYLES & row.keys()):
+            kept[name] = self(row[name], row.get("attributes"), is_tags=name == f"{PREFIX}tags")
+        wrong = contradiction(answer, row.get("attributes") or {})
+        return (
+            kept
+            | ({"camera_contradiction": wrong} if wrong else {})
+            | ({"summary_answer": answer} if caption != answer else {})
+        )
 
     def settings(self, before: dict) -> dict:
         """Those that a file until 0.3 was made with, which are in its captions for good: others are an error there."""

@@ -90,7 +90,7 @@ ask() { # engine, script, further flags
     run_ranks "$(engine_ranks "$engine")" "$script" "$@" ${server:+--engine_server="$server"} ${address:+--base_url="$address"} \
         ${SERVER_ARGS:+--server_args="$SERVER_ARGS"} ${ENGINE_ARGS:+--engine_args="$ENGINE_ARGS"} ${CONCURRENCY:+--concurrency="$CONCURRENCY"} \
         ${TENSOR_PARALLEL_SIZE:+--tensor_parallel_size="$TENSOR_PARALLEL_SIZE"} ${MAX_MODEL_LEN:+--max_model_len="$MAX_MODEL_LEN"} \
-        ${BATCH_SIZE:+--batch_size="$BATCH_SIZE"} ${SEED:+--seed="$SEED"} ${TEMPERATURE:+--temperature="$TEMPERATURE"} ${N_JOBS:+--n_jobs="$N_JOBS"}
+        ${QUANTIZATION:+--quantization="$QUANTIZATION"} ${BATCH_SIZE:+--batch_size="$BATCH_SIZE"} ${SEED:+--seed="$SEED"} ${TEMPERATURE:+--temperature="$TEMPERATURE"} ${N_JOBS:+--n_jobs="$N_JOBS"}
 }
 
 # A script that handles a table as a whole: on the first machine, while the others wait.

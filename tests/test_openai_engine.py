@@ -198,8 +198,12 @@ def server(monkeypatch):
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     """A folder of 30 clips, each frame with a number that no other frame has."""
-    folder = tmp_path_factory.mktemp("clips")
-    for clip in range(CLIPS):
+    return write_clips(tmp_path_factory.mktemp("clips"), CLIPS)
+
+
+def write_clips(folder, count: int):
+    folder.mkdir(exist_ok=True)
+    for clip in range(count):
         write_video(folder / name(clip), (numbered_frame(FRAMES * clip + i) for i in range(FRAMES)))
     return folder
 

@@ -225,3 +225,9 @@ def parse_json(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):  # the latter of [[[[…
         return None
+
+
+def object_in(text: str) -> dict:
+    """The JSON object in an answer, also of a server that ignores the schema and puts words or a fence around it; {} without one."""
+    found = parse_json(text[text.find("{") : text.rfind("}") + 1])
+    return found if isinstance(found, dict) else {}

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.captioning.answer_text import REASONED
-from utils.captioning.chat import Answer, Rejection, parse_json
+from utils.captioning.chat import Answer, Rejection, object_in, parse_json
 from utils.captioning.prompts import FOLDER, text_of
 from utils.errors import UsageError
 from utils.pipeline.score import Column
@@ -183,12 +183,6 @@ def together(questions: Sequence[Question]) -> str:
 def schema(questions: Sequence[Question]) -> dict:
     words = {one.column: {"type": "string", "enum": list(one.choices or ("yes", "no"))} for one in questions}
     return {"type": "object", "properties": words, "required": list(words), "additionalProperties": False}
-
-
-def object_in(text: str) -> dict:
-    """The JSON object in an answer, also of a server that ignores the schema and puts words or a fence around it; {} without one."""
-    found = parse_json(text[text.find("{") : text.rfind("}") + 1])
-    return found if isinstance(found, dict) else {}
 
 
 def check_together(answer: Answer, questions: Sequence[Question]) -> Rejection | None:
