@@ -31,7 +31,7 @@ ask "$CAPTIONER" caption_video_frame.py --video_folder="$VIDEO_FOLDER" --video_m
     ${VIDEO_READER:+--video_reader="$VIDEO_READER"} ${SKIP_SIGHT_CHECK:+--skip_sight_check}
 
 ask "$SUMMARIZER" caption_summary.py --video_metadata_path="$DATASET_FOLDER/frame_caption.jsonl" \
-    --saved_path="$DATASET_FOLDER/summary_caption.jsonl" --summarizer="$SUMMARIZER" ${SUMMARY_MODEL:+--summary_model_name="$SUMMARY_MODEL"} \
+    --saved_path="$DATASET_FOLDER/summary_caption.jsonl" --summarizer="$SUMMARIZER" ${CAPTIONS_FROM:+--captions_from="$CAPTIONS_FROM"} ${SUMMARY_MODEL:+--summary_model_name="$SUMMARY_MODEL"} \
     ${SUMMARY_PROMPT:+--summary_prompt="$SUMMARY_PROMPT"} ${REWRITE:+--rewrite="$REWRITE"} ${MAX_WORDS:+--max_words="$MAX_WORDS"} \
     ${REMOVE_QUOTES:+--remove_quotes} ${APPEND_ATTRIBUTES:+--append_attributes} \
     ${TRIGGER_WORD:+--trigger_word="$TRIGGER_WORD"} ${CAPTION_PREFIX:+--caption_prefix="$CAPTION_PREFIX"} ${CAPTION_SUFFIX:+--caption_suffix="$CAPTION_SUFFIX"}

@@ -125,13 +125,13 @@ def ask(
     items: Iterable[tuple[dict, Any] | None],
     engine: Engine,
     requests: Callable[[dict, Any], list[Request]],
-    columns: Callable[[dict, Any, list[Answer]], dict],
+    columns: Callable[[dict, Any, list[Answer]], dict | Failure],
     checks: Sequence[Check] | Callable[[Request], Sequence[Check]],
 ) -> Iterator[tuple[dict, dict | Failure]]:
     """Each row of a `process_rows` stream with the columns that the model's answers give.
 
     `requests(row, got)` are the questions about a row, `got` what was read of it; `columns(row, got, answers)` is what is
-    saved, `answers` in the order of the requests. `checks` are those of all answers, or a function of the request.
+    saved, `answers` in the order of the requests; a row without a request has its columns at once. `checks` are those of all answers, or a function of the request.
 
     An answer that a check rejects is asked for once more with other sampling. A row is a `Failure` when one of its
     requests fails or has a second bad answer.
@@ -153,6 +153,9 @@ def ask(
                 yield row, got
                 continue
             questions = requests(row, got)
+            if not questions:
+                yield row, columns(row, got, [])
+                continue
             asked[row["video_path"]] = PendingRow(row, got, len(questions))
             for question in questions:
                 engine.submit(question)
