@@ -9,7 +9,7 @@ Columns added: one for each question of --questions, 0–1, the probability that
         --captioner openai --base_url http://localhost:8000/v1 --image_caption_model_name Qwen3-VL-8B
     torchrun --nproc_per_node 8 compute_vlm_score.py --video_folder CLIPS --questions content --captioner vllm
 
---questions is a set of prompts/questions (overlays, defects, content, unsafe) or a file: JSON Lines, {"column": "logo", "question": "Is there a
+--questions is a set of prompts/questions (overlays, defects, content, unsafe, caption_match) or a file: JSON Lines, {"column": "logo", "question": "Is there a
 logo?", "passes": [null, 0.5]}, or a .txt, one question a line. --together asks all of them in one request, as JSON by guided decoding.
 """
 
@@ -19,24 +19,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from utils.captioning import question_sets as sets
 from utils.captioning.chat import Answer, Check, Engine, Request, ask
 from utils.captioning.engine_choice import AnswerOptions, EngineChoice
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.frames import read_images, with_times
-from utils.captioning.question_sets import (
-    ALTERNATIVES,
-    SETS,
-    Question,
-    alone,
-    check_alone,
-    check_together,
-    read_questions,
-    schema,
-    together,
-    value_alone,
-    values_together,
-)
+from utils.captioning.question_sets import Question
 from utils.captioning.sight import SightCheck
 from utils.cli import (
     about,
@@ -49,6 +38,8 @@ from utils.cli import (
     row_parser,
     run,
 )
+from utils.errors import UsageError
+from utils.pipeline.ancestry import CLIP_COLUMNS
 from utils.pipeline.filters import passing_rows
 from utils.pipeline.process import RunOptions, Stream, prefetch, process_rows
 from utils.pipeline.row_list import open_rows
@@ -61,7 +52,7 @@ from utils.workers.ranks import Ranks
 SCORE = Score(
     "vlm",
     "vlm_score.jsonl",
-    {one.column: one.declared() for path in sorted(SETS.glob("*.jsonl")) for one in read_questions(str(path))}
+    {one.column: one.declared() for path in sorted(sets.SETS.glob("*.jsonl")) for one in sets.read_questions(str(path))}
     | {"sample_frame_idx": Column("indices of the frames that the model was shown, a list", 0)},
 )
 
@@ -73,26 +64,30 @@ class Asking:
     questions: Sequence[Question]
     together: bool
     choice: EngineChoice
+    caption_column: str
 
     def requests(self, row: dict, got: dict) -> list[Request]:
         """One with all questions, or one for each, after the clip's frames with their times."""
-        key, shown = row["video_path"], with_times(got)
+        key, shown, caption = row["video_path"], with_times(got), str(row.get(self.caption_column))
         if self.together:
-            sampling = replace(self.choice.sampling(schema(self.questions)), alternatives=ALTERNATIVES)
-            return [Request(key, 0, [*shown, together(self.questions)], sampling)]
-        sampling = replace(self.choice.sampling(), alternatives=ALTERNATIVES)
-        return [Request(key, i, [*shown, alone(one)], sampling) for i, one in enumerate(self.questions)]
+            sampling = replace(self.choice.sampling(sets.schema(self.questions)), alternatives=sets.ALTERNATIVES)
+            return [Request(key, 0, [*shown, sets.together(self.questions).replace(sets.CAPTION, caption)], sampling)]
+        sampling = replace(self.choice.sampling(), alternatives=sets.ALTERNATIVES)
+        texts = [sets.alone(one).replace(sets.CAPTION, caption) for one in self.questions]
+        return [Request(key, i, [*shown, text], sampling) for i, text in enumerate(texts)]
 
     def checks(self, request: Request) -> list[Check]:
         if self.together:
-            return [partial(check_together, questions=self.questions)]
-        return [partial(check_alone, question=self.questions[request.index])]
+            return [partial(sets.check_together, questions=self.questions)]
+        return [partial(sets.check_alone, question=self.questions[request.index])]
 
     def columns(self, row: dict, got: dict, answers: list[Answer]) -> dict:
         if self.together:
-            values = values_together(answers[0], self.questions)
+            values = sets.values_together(answers[0], self.questions)
         else:
-            values = {one.column: value_alone(answer, one) for one, answer in zip(self.questions, answers, strict=True)}
+            values = {
+                one.column: sets.value_alone(answer, one) for one, answer in zip(self.questions, answers, strict=True)
+            }
         box = {} if got["box"] is None else {"vlm_crop_box": got["box"]}
         return {**values, "sample_frame_idx": got["indices"], **box}
 
@@ -103,6 +98,16 @@ def read_clip(
     """The sampled frames as the engine takes them, of a row with a crop_box what is inside it."""
     box = row.get("crop_box")
     return read_images(row, video_folder, frame_sampling, max_pixels, as_jpeg, box) | {"box": box}
+
+
+def with_captions(row: dict, columns: Sequence[str]) -> dict:
+    """The row. Raises: `UsageError` where it has no text in one of the columns."""
+    for column in columns:
+        if not isinstance(row.get(column), str):
+            raise UsageError(
+                f"{row['video_path']}: {column} is {row.get(column)!r}, not the text that {sets.CAPTION} stands for"
+            )
+    return row
 
 
 def answers(items: Stream, asking: Asking, engine: OnDemand[Engine], sight_check: SightCheck) -> Stream:
@@ -126,6 +131,9 @@ def main() -> None:
         default="Qwen2.5-VL-7B",
         help="short name from docs/captions.md, hub id, local folder, or the server's name for it",
     )
+    parser.add_argument(
+        "--caption_column", default="summary_caption", help="column that {caption} in a question stands for"
+    )
     add_sampling_arguments(parser, ["uniform", "mid", "first", "last", "keyframe"], "uniform", 4)
     parser.add_argument(
         "--max_pixels",
@@ -141,14 +149,15 @@ def main() -> None:
     args = parser.parse_args()
     refuse_server(args.captioner, engine_server=args.engine_server, base_url=args.base_url)
     with about("--questions"):
-        questions = read_questions(args.questions)
+        questions = sets.read_questions(args.questions)
     filters = filters_of(args)
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     crop_box: Callable[[str], list | None] = {}.get  # type: ignore[assignment]  # by a clip's path
     if args.crop_boxes:
         with about("--crop_boxes"):
             crop_box = crop_boxes(args.crop_boxes, args.video_folder)
-    rows.change = lambda row: {**row, "crop_box": crop_box(row["video_path"])}
+    captions = [args.caption_column] if any(sets.CAPTION in one.question for one in questions) else []
+    rows.change = lambda row: {**with_captions(row, captions), "crop_box": crop_box(row["video_path"])}
 
     def is_of_this_box(results: list[dict]) -> bool:
         return results[0].get("vlm_crop_box") == crop_box(results[0]["video_path"])
@@ -173,13 +182,13 @@ def main() -> None:
         as_jpeg=choice.options.jpeg,
     )  # fmt: skip
     score = partial(
-        answers, asking=Asking(questions, args.together, choice), engine=OnDemand(partial(choice.open, ranks)),
+        answers, asking=Asking(questions, args.together, choice, args.caption_column), engine=OnDemand(partial(choice.open, ranks)),
         sight_check=from_flags(SightCheck, args),
     )  # fmt: skip
     step = SCORE.step(
         read, settings, score, patience=0, is_whole=is_of_this_box, passing=passing_rows(rows, filters),
         inputs=[*(f.file for f in filters), *filter(None, [args.crop_boxes])], done_word="asked about",
-        gpus=getattr(choice.options, "tensor_parallel_size", 1),
+        depends_on=(*CLIP_COLUMNS, *captions), gpus=getattr(choice.options, "tensor_parallel_size", 1),
     )  # fmt: skip
     process_rows(step, rows, from_flags(RunOptions, args), ranks)
 

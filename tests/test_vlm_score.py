@@ -225,6 +225,26 @@ def test_only_clips_that_passed_are_asked_about_and_the_answers_filter(server, f
     assert [row["video_path"] for row in read_rows(tmp_path / "train.jsonl")] == [CLIPS[1], CLIPS[2]]
 
 
+def test_a_caption_is_held_against_its_clip_and_anew_when_it_changes(server, flags, tmp_path, run_main):
+    def fits(handler):
+        prompt = handler.body["messages"][0]["content"][-1]["text"]
+        handler.say("Yes." if f'"clip {numbers(handler.body)[0] // FRAMES}' in prompt else "No.")
+
+    def listed(*captions):
+        rows = [{"video_path": clip, "summary_caption": caption} for clip, caption in zip(CLIPS, captions)]
+        (tmp_path / "summary_caption.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        run_main(compute_vlm_score, *flags, "--video_metadata_path", "summary_caption.jsonl", "--skip_sight_check")
+        return [row["caption_match"] for row in read_rows(tmp_path / "vlm_score.jsonl")]
+
+    server.faults, flags[3] = Always(fits), "caption_match"
+    assert listed("clip 0 runs.", "clip 5 runs.") == [1, 0]
+    server.requests.clear()
+    assert listed("clip 0 runs.", "clip 1 runs.") == [1, 1] and len(server.requests) == 1
+    (tmp_path / "summary_caption.jsonl").write_text(json.dumps({"video_path": CLIPS[0]}) + "\n")
+    with pytest.raises(UsageError, match=r"summary_caption is None, not the text that \{caption\} stands for"):
+        run_main(compute_vlm_score, *flags, "--video_metadata_path", "summary_caption.jsonl")
+
+
 def test_a_wrong_answer_is_asked_for_once_more_and_then_an_error_row(server, flags, tmp_path, run_main):
     server.faults |= {FRAMES: unsure("logo", 2), 2 * FRAMES: unsure("people", 1)}
     run_main(compute_vlm_score, *flags, "--saved_path", "rows.jsonl", "--concurrency", 1)
@@ -304,7 +324,7 @@ def test_stage_2_asks_after_the_cheap_filters_and_filters_by_the_answers(tmp_pat
 
 def test_the_sets_that_come_with_it():
     names = Counter(one.column for path in SETS.glob("*.jsonl") for one in read_questions(path.stem))
-    assert {path.stem for path in SETS.glob("*.jsonl")} == {"overlays", "defects", "content", "unsafe"}
+    assert {path.stem for path in SETS.glob("*.jsonl")} == {"overlays", "defects", "content", "unsafe", "caption_match"}
     assert max(names.values()) == 1, "two sets have a column of one name"
 
 
@@ -332,7 +352,8 @@ def test_a_file_that_is_wrong_is_a_sentence(tmp_path, name, text, told):
 
 def test_a_set_that_is_none_is_a_sentence():
     with pytest.raises(
-        UsageError, match=r"overlay: no such file, and no set of .* \(content, defects, overlays, unsafe\)"
+        UsageError,
+        match=r"overlay: no such file, and no set of .* \(caption_match, content, defects, overlays, unsafe\)",
     ):
         read_questions("overlay")
 

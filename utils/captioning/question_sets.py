@@ -22,6 +22,7 @@ YES = ["yes", "true", "y", "是", "有", "はい", "네", "예", "ja", "oui", "s
 NO = ["no", "false", "n", "否", "不", "没有", "不是", "いいえ", "아니요", "nein", "non", "não", "нет"]
 ALTERNATIVES = 20  # tokens in the place of an answer's, as many as servers give
 LEAST_SURE = 0.3  # of the probability must be of yes and no together; else the answer's own text counts
+CAPTION = "{caption}"  # in a question: where the clip's caption stands
 COLUMN = re.compile(r"[a-z][a-z0-9_]{0,59}")
 TAKEN = ("video_path", "made_from", "sample_frame_idx", "vlm_crop_box")
 
