@@ -4,7 +4,8 @@
 into one sentence, without a model; none keeps a clip's only frame caption as it is. Columns added: summary_model;
 summary_caption; summary_answer, what was answered, where --remove_quotes, --append_attributes, --trigger_word, --caption_prefix or
 --caption_suffix change it: they are applied anew at each run, to all captions, and nothing is asked again for them; summary_cut_from, the
-words of an answer that was too long and was cut at the end of a sentence.
+words of an answer that was too long and was cut at the end of a sentence; captions_from, a caption that was made elsewhere; camera_contradiction, where the caption says of the camera what
+its measured motion contradicts; caption_short, caption_long, caption_tags where the list has them, finished likewise.
 
     python caption_summary.py --video_metadata_path frame_caption.jsonl --summarizer vllm
     python caption_summary.py --video_metadata_path frame_caption.jsonl --summarizer openai --rewrite dense
@@ -16,31 +17,38 @@ words of an answer that was too long and was cut at the end of a sentence.
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
 
 import json
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import camera_speed, describe
+from utils.captioning.caption_styles import LENGTHS, PREFIX
 from utils.captioning.chat import Answer, Check, Engine, Request, Sampling, ask, parse_json
 from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
+from utils.captioning.given_captions import GIVEN, GivenCaptions, checked_caption
+from utils.captioning.measured_facts import contradiction
 from utils.captioning.prompts import DESCRIPTIONS, STYLES, prompt_text, schema_of
 from utils.cli import about, add_flags, at_least, from_flags, row_parser, run, true_or_false
-from utils.errors import UsageError
+from utils.errors import Failure, UsageError
 from utils.pipeline.ancestry import CLIP_COLUMNS, begun_with, settings_of
 from utils.pipeline.process import RunOptions, Step, Stream, prefetch, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import OnDemand
 from utils.workers.ranks import Ranks
 
+OF_STYLES = {f"{PREFIX}{style}" for style in LENGTHS}
 QUOTES = re.compile('["“”„«»「」『』]')
 
 
 def descriptions(row: dict, column: str) -> list[str]:
-    """The texts in a row's caption column, which holds one or a list."""
+    """The texts in a row's caption column, which holds one or a list; none where its caption is given."""
+    if row.get(GIVEN):
+        return []
     found = row[column]
     return found if isinstance(found, list) else [found]
 
@@ -57,9 +65,9 @@ class Finish:
     caption_prefix: str = ""
     caption_suffix: str = ""
 
-    def __call__(self, answer: str, attributes: dict | None) -> str:
+    def __call__(self, answer: str, attributes: dict | None, is_tags: bool = False) -> str:
         caption = QUOTES.sub("", answer) if self.remove_quotes else answer
-        after = attribute_sentences(attributes or {}) if self.append_attributes else []
+        after = attribute_sentences(attributes or {}) if self.append_attributes and not is_tags else []
         parts = [self.caption_prefix, caption.strip(), *after, self.caption_suffix]
         if len(list(filter(None, parts))) > 1:
             caption = " ".join(filter(None, parts))
@@ -72,21 +80,35 @@ class Finish:
             return result
         answer = result.get("summary_answer", result["summary_caption"])
         caption = self(answer, row.get("attributes"))
-        kept = {name: value for name, value in result.items() if name != "summary_answer"} | {
-            "summary_caption": caption
-        }
-        return kept | ({"summary_answer": answer} if caption != answer else {})
+        made = ("summary_answer", "camera_contradiction")
+        kept = {name: value for name, value in result.items() if name not in made} | {"summary_caption": caption}
+        for name in sorted(OF_STYLES & row.keys()):
+            kept[name] = self(row[name], row.get("attributes"), is_tags=name == f"{PREFIX}tags")
+        wrong = contradiction(answer, row.get("attributes") or {})
+        return (
+            kept
+            | ({"camera_contradiction": wrong} if wrong else {})
+            | ({"summary_answer": answer} if caption != answer else {})
+        )
 
     def settings(self, before: dict) -> dict:
         """Those that a file until 0.3 was made with, which are in its captions for good: others are an error there."""
         return {name: before[name] and value for name, value in asdict(self).items() if name in before}
 
 
-def one_caption(row: dict, column: str, summarizer: str) -> dict:
+def one_caption(row: dict, column: str, summarizer: str, given_checks: Sequence[Check]) -> dict | Failure:
     """The columns of one clip without a model."""
+    if row.get(GIVEN):
+        return given_columns(row, given_checks)
     if summarizer == "attributes":
         return answered("attributes", describe(row["attributes"]))
     return answered(row.get("image_caption_model", "none"), descriptions(row, column)[0])
+
+
+def given_columns(row: dict, checks: Sequence[Check]) -> dict | Failure:
+    """The columns of a clip whose caption was made elsewhere."""
+    caption = checked_caption(row[GIVEN], checks)
+    return caption if isinstance(caption, Failure) else {**answered(GIVEN, caption), GIVEN: row[GIVEN]}
 
 
 def answered(model: str, caption: str) -> dict:
@@ -95,7 +117,9 @@ def answered(model: str, caption: str) -> dict:
 
 
 def question(row: dict, texts: list[str], prompt: str, sampling: Sampling) -> list[Request]:
-    """The prompt with the descriptions in their place, or below it; numbered where there are several."""
+    """The prompt with the descriptions in their place, or below it; numbered where there are several. None where the caption is given."""
+    if not texts:
+        return []
     if len(texts) > 1:
         texts = [f"{number}. {text}" for number, text in enumerate(texts, 1)]
     if DESCRIPTIONS not in prompt:
@@ -103,8 +127,12 @@ def question(row: dict, texts: list[str], prompt: str, sampling: Sampling) -> li
     return [Request(row["video_path"], 0, [prompt.replace(DESCRIPTIONS, "\n".join(texts))], sampling)]
 
 
-def summary_columns(row: dict, texts: list[str], answers: list[Answer], model: str, as_json: bool) -> dict:
+def summary_columns(
+    row: dict, texts: list[str], answers: list[Answer], model: str, as_json: bool, given_checks: Sequence[Check] = ()
+) -> dict | Failure:
     """The columns of one clip from a model's answer: its paragraphs as one, or its JSON object on one line."""
+    if not answers:
+        return given_columns(row, given_checks)
     (answer,) = answers
     caption = json.dumps(parse_json(answer.text), ensure_ascii=False) if as_json else " ".join(answer.text.split())
     return {
@@ -124,8 +152,10 @@ def attribute_sentences(attributes: dict) -> list[str]:
     ]
 
 
-def checked(row: dict, list_path: str, column: str, summarizer: str) -> dict:
-    """The row. Raises: `UsageError` where it lacks what the summarizer needs."""
+def checked(row: dict, list_path: str, column: str, summarizer: str, given: Callable[[str], str]) -> dict:
+    """The row, with its caption where one is given. Raises: `UsageError` where it lacks what the summarizer needs."""
+    if caption := given(row["video_path"]):
+        return {**row, GIVEN: caption}
     at, found = f"{list_path}: {row['video_path']}", row.get(column)
     texts = [found] if isinstance(found, str) else found
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
@@ -146,14 +176,19 @@ def answers(
     prompt: str,
     checks: Sequence[Check],
     schema: dict | None,
+    given_checks: Sequence[Check],
 ) -> Stream:
     """`Step.score`: called where rows are due, so a run with nothing left to do loads no model."""
     items = prefetch(items)
     with about("--summary_model_name"):
         opened = engine()
     requests = partial(question, prompt=prompt, sampling=choice.sampling(schema))
-    columns = partial(summary_columns, model=choice.model, as_json=bool(schema))
+    columns = partial(summary_columns, model=choice.model, as_json=bool(schema), given_checks=given_checks)
     return ask(items, opened, requests, columns, checks)
+
+
+def _none_given(video_path: str) -> str:
+    return ""
 
 
 def main() -> None:
@@ -170,6 +205,12 @@ def main() -> None:
     parser.add_argument(
         "--summary_prompt",
         help="text, or a .txt file; the frame captions stand where it says {descriptions}, else below it (default: the style's, in prompts/)",
+    )
+    parser.add_argument(
+        "--captions_from",
+        metavar="PATH",
+        help="captions made elsewhere, which are taken in place of asking: a list (jsonl, csv, parquet) with video_path and caption or text, "
+        "or a folder with a .txt of each clip's name",
     )
     styles = [name for name in STYLES if name != "summary"]
     parser.add_argument(
@@ -218,17 +259,30 @@ def main() -> None:
     begun = finish.settings(before)
     column, ranks = args.caption_column, None
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
-    rows.change = partial(checked, list_path=args.video_metadata_path, column=column, summarizer=args.summarizer)
+    given: Callable[[str], str] = _none_given
+    if args.captions_from:
+        with about("--captions_from"):
+            given = GivenCaptions(args.captions_from, args.video_folder)
+    of_caption = [name for name in args.answer_checks if name not in ("cut", "echo")]
+    given_checks = checks_for(of_caption, max_words=args.max_words, shorten=False)
+
+    def is_of_this_caption(results: list[dict]) -> bool:
+        return results[0].get(GIVEN, "") == given(results[0]["video_path"])
+
+    rows.change = partial(
+        checked, list_path=args.video_metadata_path, column=column, summarizer=args.summarizer, given=given
+    )
     if args.append_attributes and rows and not any(attribute_sentences(row.get("attributes") or {}) for row in rows):
         raise UsageError(
             f"--append_attributes: no row of {args.video_metadata_path} has a motion_score or camera_motion in its attributes"
         )
     summary_step = partial(
         Step, "summary", depends_on=(*CLIP_COLUMNS, column, "attributes"), opens_video=False,
+        is_whole=is_of_this_caption, inputs=[args.captions_from] if args.captions_from and os.path.isfile(args.captions_from) else [],
         finish=partial(finish.row, is_done=any(begun.values())), done_word="summarized",
     )  # fmt: skip
     if args.summarizer not in ENGINES:
-        read = partial(one_caption, column=column, summarizer=args.summarizer)
+        read = partial(one_caption, column=column, summarizer=args.summarizer, given_checks=given_checks)
         step = summary_step(read, {"summarizer": args.summarizer, **begun, "version": 1})
     else:
         style = STYLES[args.rewrite]
@@ -263,6 +317,7 @@ def main() -> None:
             prompt=prompt,
             checks=checks,
             schema=schema,
+            given_checks=given_checks,
         )
         step = summary_step(
             partial(descriptions, column=column),

@@ -3,7 +3,7 @@
 --captioner transformers and vllm run the model here, openai asks a server with OpenAI's chat protocol, and attributes
 needs no model: it puts measured values (brightness, colours, text) into words. Columns added: image_caption_model;
 prompt; sampled_frame_idx; sampled_frame_caption, a list with one text per frame (--caption_unit clip: one text about all
-frames); attributes, the measured values, for caption_summary.py.
+frames); attributes, the measured values, for caption_summary.py; with --styles, caption_short, caption_long and caption_tags.
 
     python caption_video_frame.py --video_metadata_path train.jsonl --video_folder CLIPS --captioner vllm
     python caption_video_frame.py --video_folder CLIPS --captioner transformers --image_caption_model_name SmolVLM2-500M
@@ -13,21 +13,32 @@ frames); attributes, the measured values, for caption_summary.py.
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
 
-import io
+from collections.abc import Sequence
 from functools import partial
 
 import av
 import numpy as np
-from PIL import Image
 
 from utils.captioning.answer_checks import checks_for
 from utils.captioning.attributes import describe, main_colours
+from utils.captioning.caption_styles import (
+    LENGTHS,
+    TOKENS,
+    main_caption,
+    style_columns,
+    styles_checks,
+    styles_prompt,
+    styles_schema,
+)
 from utils.captioning.chat import Answer, Engine, Request, Sampling, ask
 from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
+from utils.captioning.frames import read_images, with_times
+from utils.captioning.measured_facts import with_facts
 from utils.captioning.prompts import prompt_text
-from utils.cli import about, add_flags, add_sampling_arguments, at_least, from_flags, row_parser, run
+from utils.captioning.sight import SightCheck
+from utils.cli import about, add_flags, add_sampling_arguments, at_least, comma_separated, from_flags, row_parser, run
 from utils.pipeline.ancestry import CAPTION_ANCESTORS, MEASURED
 from utils.pipeline.crops import MEASURED_IN
 from utils.pipeline.process import RunOptions, Step, Stream, prefetch, process_rows
@@ -72,64 +83,51 @@ def frame_attributes(frames: list[np.ndarray]) -> dict:
     return {"brightness": round(float(luma), 4), "main_colours": main_colours(frames)}
 
 
-def read_images(
-    row: dict, video_folder: str | None, frame_sampling: FrameSampling, max_pixels: int, as_jpeg: bool
-) -> dict:
-    """The sampled frames of one clip as its engine takes them: `images`, `indices` and `seconds`. Of a clip that was judged in its crop box,
-    what is inside it.
-    """
-    crop = cropped(row.get(MEASURED_IN))
-
-    def image_of(frame: av.VideoFrame) -> bytes | np.ndarray:
-        image = fit_pixels(frame_to_array(crop(frame), "rgb24"), max_pixels)
-        return jpeg(image) if as_jpeg else image
-
-    indices, seconds, images = frame_sampling.each(locate(row["video_path"], video_folder), image_of)
-    return {"indices": indices, "seconds": seconds, "images": images}
-
-
-def fit_pixels(image: np.ndarray, max_pixels: int) -> np.ndarray:
-    """uint8 (H, W, 3), downscaled in proportion where H x W is above `max_pixels`."""
-    height, width = image.shape[:2]
-    scale = min(1, (max_pixels / (height * width)) ** 0.5)
-    size = max(1, int(width * scale)), max(1, int(height * scale))
-    return image if scale == 1 else np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-
-def jpeg(image: np.ndarray) -> bytes:
-    """The JPEG file that a server gets: quality 95, no chroma subsampling."""
-    out = io.BytesIO()
-    Image.fromarray(image).save(out, "JPEG", quality=95, subsampling=0)
-    return out.getvalue()
-
-
 def questions(row: dict, got: dict, unit: str, prompt: str, sampling: Sampling) -> list[Request]:
     """A request for each frame, or one that shows all of them, each after its time."""
-    key, images = row["video_path"], got["images"]
+    key, images, prompt = row["video_path"], got["images"], with_facts(prompt, row)
     if unit == "frame":
         return [Request(key, index, [image, prompt], sampling) for index, image in enumerate(images)]
-    shown = [part for second, image in zip(got["seconds"], images) for part in (f"{second:.1f} s:", image)]
-    return [Request(key, 0, [*shown, prompt], sampling)]
+    return [Request(key, 0, [*with_times(got), prompt], sampling)]
 
 
-def caption_columns(row: dict, got: dict, answers: list[Answer], model: str, prompt: str) -> dict:
+def caption_columns(
+    row: dict, got: dict, answers: list[Answer], model: str, prompt: str, styles: Sequence[str] = ()
+) -> dict:
+    texts, of_styles = [answer.text for answer in answers], {}
+    if styles:
+        of_styles = style_columns(answers[0], styles)
+        texts = [main_caption(of_styles)]
     return {
         "image_caption_model": model,
         "prompt": prompt,
         "sampled_frame_idx": got["indices"],
-        "sampled_frame_caption": [answer.text for answer in answers],
+        "sampled_frame_caption": texts,
+        **of_styles,
         "attributes": measured(row),
     }
 
 
-def answers(items: Stream, choice: EngineChoice, engine: OnDemand[Engine], unit: str, prompt: str) -> Stream:
+def answers(
+    items: Stream,
+    choice: EngineChoice,
+    engine: OnDemand[Engine],
+    unit: str,
+    prompt: str,
+    styles: Sequence[str],
+    sight_check: SightCheck,
+) -> Stream:
     """`Step.score`: called where rows are due, so a run with nothing left to do loads no model."""
     items = prefetch(items)
     with about("--image_caption_model_name"):
         opened = engine()
-    requests = partial(questions, unit=unit, prompt=prompt, sampling=choice.sampling())
-    columns = partial(caption_columns, model=choice.model, prompt=prompt)
-    return ask(items, opened, requests, columns, checks_for(choice.answers.answer_checks, prompt))
+        sight_check(opened, choice)
+    sampling = choice.sampling(styles_schema(styles) if styles else None)
+    requests = partial(questions, unit=unit, prompt=prompt, sampling=sampling)
+    columns = partial(caption_columns, model=choice.model, prompt=prompt, styles=styles)
+    names = choice.answers.answer_checks
+    checks = styles_checks(styles, names, prompt) if styles else checks_for(names, prompt)
+    return ask(items, opened, requests, columns, checks)
 
 
 def main() -> None:
@@ -143,10 +141,18 @@ def main() -> None:
         f"(default: {DEFAULT_MODEL})",
     )
     parser.add_argument(
-        "--image_caption_prompt", help="text, or a .txt file (default: frame.txt or clip.txt in prompts/)"
+        "--image_caption_prompt",
+        help="text, or a .txt file; {camera_motion} and {duration} are put in as measured (default: frame.txt, clip.txt or styles.txt in prompts/)",
     )
     parser.add_argument(
         "--caption_unit", choices=["frame", "clip"], default="frame", help="one caption per frame, or one per clip"
+    )
+    parser.add_argument(
+        "--styles",
+        type=comma_separated(LENGTHS),
+        default=[],
+        metavar="short,long,tags",
+        help="several captions of the clip in one answer, as columns caption_short, caption_long, caption_tags",
     )
     add_sampling_arguments(parser, ["uniform", "mid", "first", "last", "keyframe"], "mid", 1)
     parser.add_argument(
@@ -156,12 +162,14 @@ def main() -> None:
         help="maximum per image; larger ones are downscaled",
     )
     parser.add_argument("--output_dir", help="ignored; accepted for EasyAnimate's command lines")
-    add_flags(parser, {"answers": AnswerOptions, **ENGINES})
+    add_flags(parser, {"answers": AnswerOptions, "sight": SightCheck, **ENGINES})
     args = parser.parse_args()
     refuse_server(args.captioner, engine_server=args.engine_server, base_url=args.base_url)
     if args.output_dir:
         print("--output_dir is ignored: --saved_path records which clips are done")
     name = args.image_caption_model_name
+    if args.styles and (args.caption_unit != "clip" or args.captioner == "attributes"):
+        parser.error("--styles goes with --caption_unit clip and a --captioner that is a model")
     rows, ranks = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column), None
     frame_sampling = from_flags(FrameSampling, args)
     caption_step = partial(Step, "caption", depends_on=(*CAPTION_ANCESTORS, MEASURED_IN), done_word="captioned")
@@ -173,12 +181,16 @@ def main() -> None:
     else:
         with about("--image_caption_prompt"):
             given = args.image_caption_prompt
-            prompt = prompt_text(f"{args.caption_unit}.txt" if given is None else given)
+            if given is not None:
+                prompt = prompt_text(given)
+            else:
+                prompt = styles_prompt(args.styles) if args.styles else prompt_text(f"{args.caption_unit}.txt")
+        more_tokens = {"max_new_tokens": max(TOKENS, args.max_new_tokens)} if args.styles else {}
         choice = EngineChoice(
             args.captioner,
             DEFAULT_MODEL if name is None else name,
             from_flags(ENGINES[args.captioner], args),
-            as_begun(from_flags(AnswerOptions, args), args.saved_path, args.overwrite),
+            as_begun(from_flags(AnswerOptions, args, **more_tokens), args.saved_path, args.overwrite),
             args.saved_path,
             images=args.num_sampled_frames if args.caption_unit == "clip" else 1,
         )
@@ -187,6 +199,8 @@ def main() -> None:
                 "captioner": args.captioner, **choice.settings(), "unit": args.caption_unit, "prompt": prompt,
                 **frame_sampling.settings, "max_pixels": args.max_pixels, "version": 1,
             }  # fmt: skip
+            if args.styles:
+                settings["styles"] = " ".join(args.styles)
         ranks = Ranks()
         read = partial(
             read_images,
@@ -196,8 +210,9 @@ def main() -> None:
             as_jpeg=choice.options.jpeg,
         )
         score = partial(
-            answers, choice=choice, engine=OnDemand(partial(choice.open, ranks)), unit=args.caption_unit, prompt=prompt
-        )
+            answers, choice=choice, engine=OnDemand(partial(choice.open, ranks)), unit=args.caption_unit, prompt=prompt, styles=args.styles,
+            sight_check=from_flags(SightCheck, args),
+        )  # fmt: skip
         step = caption_step(read, settings, score, patience=0, gpus=getattr(choice.options, "tensor_parallel_size", 1))
     process_rows(step, rows, from_flags(RunOptions, args), ranks)
 

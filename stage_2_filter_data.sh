@@ -4,6 +4,8 @@
 #   VIDEO_FOLDER=~/clips TEXT_SCORE_THRESHOLD=0.05 N_JOBS=8 sh stage_2_filter_data.sh
 #   WHERE="camera_motion like 'pan%'" EXCLUDE=marks.jsonl sh stage_2_filter_data.sh
 # Bars, subtitles and logos are cropped away: a clip is judged, listed and exported within its crop box. CROP=0 leaves that out.
+# VLM_QUESTIONS="overlays my_questions.txt" asks a vision-language model these sets of questions about the clips that pass; their bounds are in the files.
+#   VLM_QUESTIONS=overlays BASE_URL=http://localhost:8000/v1 IMAGE_CAPTION_MODEL=Qwen3-VL-8B sh stage_2_filter_data.sh
 # DEDUP=1 keeps of copies the best alone; with WHERE="same_view = ''" one clip of each view.
 # WHERE is a condition over all columns; EXCLUDE and INCLUDE are lists of clips, or the marks of a report; COLUMNS_FROM is a further file whose columns
 # WHERE may name.
@@ -21,6 +23,7 @@ case $rules in whole) CROP=${CROP:-0} ;; *) CROP=${CROP:-1} ;; esac
 if [ "$CROP" = 0 ] || [ "$rules" = 0.3 ]; then TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-0.02}; fi # else text laid over the picture decides
 TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-none}
 model_ranks=${NUM_PROCESSES:-$GPUS} # of scripts whose model runs on a GPU
+if [ -n "${BASE_URL:-}${ENGINE_SERVER:-}" ]; then vlm_engine=openai; elif [ "$CAPTIONER" = attributes ]; then vlm_engine=transformers; else vlm_engine=$CAPTIONER; fi
 if [ "$TEXT_DETECTOR" = easyocr ]; then text_ranks=$model_ranks; else text_ranks=$cpu_ranks; fi
 
 newline='
@@ -81,6 +84,17 @@ fi
 with_bounds score "$cpu_ranks" compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" ${judged_in:+--crop_boxes="$judged_in"} --motion_estimator="$MOTION_ESTIMATOR" ${CUT_INSIDE:+--cut_inside="$CUT_INSIDE"}
 bound motion_score.jsonl "activity|motion_score" "$ACTIVITY_THRESHOLD" none # the other, and versions before 0.4, have no activity
 if [ "$MOTION_ESTIMATOR" = dis ]; then bound motion_score.jsonl cut_inside none "$CUT_INSIDE_THRESHOLD"; fi # the other has no such column
+# What no formula sees: questions to a vision-language model, about the clips alone that pass what is cheaper.
+for questions in ${VLM_QUESTIONS:-}; do
+    file=vlm_$(basename "${questions%.*}").jsonl
+    with_bounds on_clips "ask $vlm_engine" compute_vlm_score.py --saved_path="$DATASET_FOLDER/$file" --questions="$questions" --captioner="$vlm_engine" \
+        ${IMAGE_CAPTION_MODEL:+--image_caption_model_name="$IMAGE_CAPTION_MODEL"} ${VLM_TOGETHER:+--together} ${crop_boxes:+--crop_boxes="$crop_boxes"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"} \
+        ${SKIP_SIGHT_CHECK:+--skip_sight_check}
+    listed=$(PYTHONPATH=$here "$PYTHON" -m tools.question_bounds "$questions")
+    while read -r column low high; do if [ -n "$column" ]; then bound "$file" "$column" "$low" "$high"; fi; done <<END
+$listed
+END
+done
 # Last, so that of copies the best of those that pass stays.
 if [ "${DEDUP:-0}" != 0 ]; then
     with_bounds on_clips "run_ranks $cpu_ranks" compute_duplicates.py --saved_path="$DATASET_FOLDER/duplicates.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"}

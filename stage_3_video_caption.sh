@@ -14,28 +14,6 @@ if [ -n "${ENGINE_SERVER:-}" ]; then CAPTIONER=${CAPTIONER:-openai} SUMMARIZER=$
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 needs "${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" "run stage_2_filter_data.sh first, or set VIDEO_METADATA_PATH"
 
-# How many ranks an engine gets: one per GPU, vLLM one per TENSOR_PARALLEL_SIZE GPUs.
-ranks() { # engine
-    case $1 in
-    vllm) echo "${NUM_PROCESSES:-$((GPUS / ${TENSOR_PARALLEL_SIZE:-1}))}" ;;
-    transformers) echo "${NUM_PROCESSES:-$GPUS}" ;;
-    openai) echo 1 ;; # asks --concurrency questions at a time
-    *) echo "$cpu_ranks" ;;
-    esac
-}
-
-# Run a captioning script with the flags that both scripts share.
-ask() { # engine, script, further flags
-    engine=$1 script=$2
-    shift 2
-    server= address=
-    if [ "$engine" = openai ]; then server=${ENGINE_SERVER:-} address=${BASE_URL:-}; fi
-    run_ranks "$(ranks "$engine")" "$script" "$@" ${server:+--engine_server="$server"} ${address:+--base_url="$address"} \
-        ${SERVER_ARGS:+--server_args="$SERVER_ARGS"} ${ENGINE_ARGS:+--engine_args="$ENGINE_ARGS"} ${CONCURRENCY:+--concurrency="$CONCURRENCY"} \
-        ${TENSOR_PARALLEL_SIZE:+--tensor_parallel_size="$TENSOR_PARALLEL_SIZE"} ${MAX_MODEL_LEN:+--max_model_len="$MAX_MODEL_LEN"} \
-        ${BATCH_SIZE:+--batch_size="$BATCH_SIZE"} ${SEED:+--seed="$SEED"} ${TEMPERATURE:+--temperature="$TEMPERATURE"} ${N_JOBS:+--n_jobs="$N_JOBS"}
-}
-
 export_set() { # list, further flags
     list=$1
     shift
@@ -48,12 +26,12 @@ if [ -n "${FORMAT:-}${MODEL:-}" ]; then export_set "${VIDEO_METADATA_PATH:-$DATA
 
 ask "$CAPTIONER" caption_video_frame.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" \
     --saved_path="$DATASET_FOLDER/frame_caption.jsonl" --captioner="$CAPTIONER" ${IMAGE_CAPTION_MODEL:+--image_caption_model_name="$IMAGE_CAPTION_MODEL"} \
-    ${IMAGE_CAPTION_PROMPT:+--image_caption_prompt="$IMAGE_CAPTION_PROMPT"} ${CAPTION_UNIT:+--caption_unit="$CAPTION_UNIT"} \
+    ${IMAGE_CAPTION_PROMPT:+--image_caption_prompt="$IMAGE_CAPTION_PROMPT"} ${CAPTION_UNIT:+--caption_unit="$CAPTION_UNIT"} ${STYLES:+--styles="$STYLES"} \
     ${FRAME_SAMPLE_METHOD:+--frame_sample_method="$FRAME_SAMPLE_METHOD"} ${NUM_SAMPLED_FRAMES:+--num_sampled_frames="$NUM_SAMPLED_FRAMES"} \
-    ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+    ${VIDEO_READER:+--video_reader="$VIDEO_READER"} ${SKIP_SIGHT_CHECK:+--skip_sight_check}
 
 ask "$SUMMARIZER" caption_summary.py --video_metadata_path="$DATASET_FOLDER/frame_caption.jsonl" \
-    --saved_path="$DATASET_FOLDER/summary_caption.jsonl" --summarizer="$SUMMARIZER" ${SUMMARY_MODEL:+--summary_model_name="$SUMMARY_MODEL"} \
+    --saved_path="$DATASET_FOLDER/summary_caption.jsonl" --summarizer="$SUMMARIZER" ${CAPTIONS_FROM:+--captions_from="$CAPTIONS_FROM"} ${SUMMARY_MODEL:+--summary_model_name="$SUMMARY_MODEL"} \
     ${SUMMARY_PROMPT:+--summary_prompt="$SUMMARY_PROMPT"} ${REWRITE:+--rewrite="$REWRITE"} ${MAX_WORDS:+--max_words="$MAX_WORDS"} \
     ${REMOVE_QUOTES:+--remove_quotes} ${APPEND_ATTRIBUTES:+--append_attributes} \
     ${TRIGGER_WORD:+--trigger_word="$TRIGGER_WORD"} ${CAPTION_PREFIX:+--caption_prefix="$CAPTION_PREFIX"} ${CAPTION_SUFFIX:+--caption_suffix="$CAPTION_SUFFIX"}

@@ -211,7 +211,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="alternating runs (default: 3)")
     args = parser.parse_args()
 
-    from caption_video_frame import read_images
+    from utils.captioning.frames import read_images
     from utils.models.weights import snapshot
     from utils.video.sampling import FrameSampling
 

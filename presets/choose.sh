@@ -71,6 +71,28 @@ run_ranks() { # how many a machine, a script, its flags
     launch "$count" "$here/$script" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
 }
 
+# How many ranks an engine gets: one per GPU, vLLM one per TENSOR_PARALLEL_SIZE GPUs.
+engine_ranks() { # engine
+    case $1 in
+    vllm) echo "${NUM_PROCESSES:-$((GPUS / ${TENSOR_PARALLEL_SIZE:-1}))}" ;;
+    transformers) echo "${NUM_PROCESSES:-$GPUS}" ;;
+    openai) echo 1 ;; # asks --concurrency questions at a time
+    *) echo "$cpu_ranks" ;;
+    esac
+}
+
+# Run a script that asks a model, with the flags that all of these share.
+ask() { # engine, script, further flags
+    engine=$1 script=$2
+    shift 2
+    server= address=
+    if [ "$engine" = openai ]; then server=${ENGINE_SERVER:-} address=${BASE_URL:-}; fi
+    run_ranks "$(engine_ranks "$engine")" "$script" "$@" ${server:+--engine_server="$server"} ${address:+--base_url="$address"} \
+        ${SERVER_ARGS:+--server_args="$SERVER_ARGS"} ${ENGINE_ARGS:+--engine_args="$ENGINE_ARGS"} ${CONCURRENCY:+--concurrency="$CONCURRENCY"} \
+        ${TENSOR_PARALLEL_SIZE:+--tensor_parallel_size="$TENSOR_PARALLEL_SIZE"} ${MAX_MODEL_LEN:+--max_model_len="$MAX_MODEL_LEN"} \
+        ${QUANTIZATION:+--quantization="$QUANTIZATION"} ${BATCH_SIZE:+--batch_size="$BATCH_SIZE"} ${SEED:+--seed="$SEED"} ${TEMPERATURE:+--temperature="$TEMPERATURE"} ${N_JOBS:+--n_jobs="$N_JOBS"}
+}
+
 # A script that handles a table as a whole: on the first machine, while the others wait.
 run() { # a script, its flags
     script=$1

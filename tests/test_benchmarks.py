@@ -29,6 +29,10 @@ SMOKE = {
     "metadata": ("--rows 20", "| 20 | 0 | resume | "),
     "motion": ("{videos} --runs 1", "| bare Farneback at native size, in memory |"),
     "pipeline": ("--rows 8 --n_jobs 1 --frame_size 64 36 --saved_path {out}/rows.jsonl", "8 rows in = 8 "),
+    "questions": (
+        "{judged}/labels.jsonl --scores {judged}/s.jsonl --key clip --truth score verdict drop",
+        "| score | 10 | 5 | 1.000 | 0.500 | 1.000 | 1.000 |",
+    ),
     "reading": ("{dataset}/train --runs 1", "| 4 frames (quality) |"),
     "remote_reading": ("{video} --minutes 0.1", "| mp4, moov at the end |"),
     "report": ("--rows 17", "| 17 | "),
@@ -49,7 +53,7 @@ SMOKE = {
 # Those of a second or two of CPU; of speed, memory and tables, of marked truth, of labels, of the report. The others run before a
 # release, some with all scripts.
 GATE = {
-    "clean_clips", "judged", "learned_filter", "metadata", "pipeline", "reading", "remote_reading", "report", "schedule", "threshold_strips", "truth_technical",
+    "clean_clips", "judged", "learned_filter", "metadata", "pipeline", "questions", "reading", "remote_reading", "report", "schedule", "threshold_strips", "truth_technical",
 }  # fmt: skip
 LIBRARIES = {"cases", "composed_films", "measure", "model_shapes"}
 
@@ -97,7 +101,8 @@ def judged_dataset(folder: Path) -> Path:
     clips = [{"video_path": f"{i}-1.mp4", "source_path": f"{i}.mp4", "duration": 5.0, **span} for i in range(10)]
     verdicts = ["drop" if i % 2 else "keep" for i in range(10)]
     labels = [
-        {"source": f"films/{i}.mp4", "verdict": verdict, "reasons": [], **span} for i, verdict in enumerate(verdicts)
+        {"source": f"films/{i}.mp4", "clip": f"{i}-1.mp4", "verdict": verdict, "reasons": [], **span}
+        for i, verdict in enumerate(verdicts)
     ]
     write_rows(folder / "labels.jsonl", labels)
     write_rows(folder / "clips.jsonl", clips)

@@ -17,10 +17,12 @@ from conftest import ROOT, numbered_frame, write_video
 import caption_summary
 import caption_video_frame
 from caption_summary import Finish
-from caption_video_frame import caption_columns, questions, read_images
+from caption_video_frame import caption_columns, questions
 from utils.captioning.answer_checks import CHECKS, checks_for, count_words
-from utils.captioning.chat import Answer, Request, Sampling, ask, strip_reasoning
+from utils.captioning.answer_text import answer_text
+from utils.captioning.chat import Answer, Request, Sampling, ask
 from utils.captioning.engines.transformers_engine import TransformersEngine, TransformersOptions
+from utils.captioning.frames import read_images
 from utils.captioning.prompts import STYLES, schema_of
 from utils.errors import Failure, UsageError
 from utils.rows import read_rows
@@ -176,7 +178,7 @@ BROKEN = {
 
 def usage_error(run_main, *flags) -> str:
     with pytest.raises(UsageError) as error:
-        run_main(caption_video_frame, "--captioner", "transformers", *flags)
+        run_main(caption_video_frame, "--captioner", "transformers", "--skip_sight_check", *flags)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -232,7 +234,7 @@ def captioned(model, clips, tmp_path, run_main):
     """The flags of a run on all clips, and the file of its rows."""
     flags = [
         "--video_folder", clips, "--captioner", "transformers", "--image_caption_model_name", model("qwen2_5_vl"), "--n_jobs", 1,
-        "--frame_sample_method", "keyframe", "--num_sampled_frames", 2, "--temperature", 0.8,
+        "--frame_sample_method", "keyframe", "--num_sampled_frames", 2, "--temperature", 0.8, "--skip_sight_check",
     ]  # fmt: skip
     run_main(caption_video_frame, *flags, "--saved_path", "one.jsonl")
     return flags, tmp_path / "one.jsonl"
@@ -362,7 +364,7 @@ def test_a_good_answer_passes_every_check(text):
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in BAD.items() for text in texts])
 def test_a_bad_answer_is_told(name, text):
-    assert CHECKS[name](Answer(strip_reasoning(text)))
+    assert CHECKS[name](Answer(answer_text(text)))
 
 
 PROMPT = "Rewrite this as one caption of a video, in one paragraph of at most 80 words. Begin with “In this video,”."

@@ -167,7 +167,17 @@ def test_the_engine_of_the_docs_works(run_main, tmp_path, monkeypatch):
     (_, text), (_, failure) = sorted(made, key=lambda item: item[0]["video_path"])
     assert text == "> A dog." and failure.error == "RequestRefused"
 
-    flags = ["--video_folder", "clips", "--captioner", "echo", "--image_caption_prompt", "What is it?", "--n_jobs", 1]
+    flags = [
+        "--video_folder",
+        "clips",
+        "--captioner",
+        "echo",
+        "--image_caption_prompt",
+        "What is it?",
+        "--n_jobs",
+        1,
+        "--skip_sight_check",
+    ]
     run_main(caption_video_frame, *flags, "--echo_prefix", "> ")
     rows = read_rows(tmp_path / "frame_caption.jsonl")
     assert [row["sampled_frame_caption"] for row in rows] == [["> What is it?"]] * 2

@@ -112,7 +112,7 @@ def model(tmp_path_factory):
 def command(clip, model, saved_path, *more):
     return [
         sys.executable, str(ROOT / "caption_video_frame.py"), "--video_folder", clip, "--saved_path", saved_path, "--captioner", "openai",
-        "--image_caption_model_name", model, "--n_jobs", "1", "--max_retries", "0", *more,
+        "--image_caption_model_name", model, "--n_jobs", "1", "--max_retries", "0", "--skip_sight_check", *more,
     ]  # fmt: skip
 
 
@@ -213,7 +213,7 @@ def test_stage_3_takes_everything_from_the_environment(clip, model, tmp_path, ru
     environment = {
         **ENVIRONMENT, "DATASET_FOLDER": str(tmp_path), "VIDEO_FOLDER": str(clip), "PYTHON": "true", "GPUS": "0", "PRESET": "cpu", "REPORT": "0",
         "IMAGE_CAPTION_MODEL": str(model), "NUM_SAMPLED_FRAMES": "2", "CAPTION_UNIT": "frame", "SUMMARIZER": "transformers", "N_JOBS": "1",
-        "SUMMARY_MODEL": str(tiny_models.build("qwen2", tmp_path / "llm")), "APPEND_ATTRIBUTES": "1", "SEED": "3",
+        "SUMMARY_MODEL": str(tiny_models.build("qwen2", tmp_path / "llm")), "APPEND_ATTRIBUTES": "1", "SEED": "3", "SKIP_SIGHT_CHECK": "1",
     }  # fmt: skip
     ran = subprocess.run(
         ["sh", str(ROOT / "stage_3_video_caption.sh")], env=environment, capture_output=True, text=True

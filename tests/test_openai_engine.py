@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections import Counter
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,11 +27,13 @@ from conftest import ROOT, SCRIPT_VARIABLES, numbered_frame, read_index, write_v
 from PIL import Image
 
 import caption_summary
-from caption_video_frame import caption_columns, jpeg, questions, read_images
+from caption_video_frame import caption_columns, questions
 from utils.captioning.answer_checks import CHECKS, checks_for
 from utils.captioning.chat import Answer, Request, Sampling, ask
 from utils.captioning.engines.openai_engine import OpenAIEngine, OpenAIOptions
+from utils.captioning.frames import jpeg, read_images
 from utils.captioning.prompts import STYLES, prompt_text, schema_of
+from utils.captioning.sight import check_sight
 from utils.errors import Failure, RunError, UsageError
 from utils.rows import read_rows
 from utils.video.sampling import FrameSampling
@@ -84,7 +87,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(*self.server.models) if isinstance(self.server.models, tuple) else self.server.models(self)
 
     def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        body = self.body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.keys.add(self.headers["Authorization"])
         self.server.requests.append(body)
         seen = numbers(body)
@@ -140,6 +143,13 @@ def drip(handler):
         handler.wfile.write(b" ")
 
 
+def bomb(packing):
+    """1 GB of blanks in 1 MB, which is what its length says."""
+    packed = zlib.compressobj(9, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    data = b"".join([*(packed.compress(b" " * 2**20) for _ in range(2**10)), packed.flush()])
+    return lambda handler: handler.raw(200, data, Content_Encoding=packing)
+
+
 def refuse(status, words, **headers):
     return lambda handler: handler.reply(status, {"error": {"message": words}}, **headers)
 
@@ -152,6 +162,12 @@ FAULTS = {
     "hang": (lambda handler: time.sleep(2), True, "TimeLimit", "--request_seconds allows more"),
     "half": (half, True, "ServerError", "the connection broke"),
     "drip": (drip, False, "TimeLimit", "--request_seconds allows more"),
+    "10 MB": (lambda handler: handler.say("A dog. " * 1_500_000), False, "ServerError", "is larger than 2,097,152 bytes"),
+    "bomb": (bomb("gzip"), False, "ServerError", "is larger than 2,097,152 bytes"),
+    "zstd": (bomb("zstd"), False, "ServerError", "is packed by 'zstd', which was not asked for"),
+    "blanks": (lambda handler: handler.say("A dog" + " " * 64_000 + "runs."), True, "BadAnswer", "the answer repeats itself"),
+    "large": (lambda handler: handler.say("A dog. " * 20_000), True, "BadAnswer", "more than 100,000 characters"),
+    "no sight": (lambda handler: handler.say("There is no image attached."), True, "BadAnswer", "the answer is a refusal"),
     "400": (refuse(400, "the prompt is too long"), False, "RequestRefused", "(400): the prompt is too long"),
     "no JSON": (lambda handler: handler.raw(200, b"<html>Busy"), False, "ServerError", "cannot be read"),
     "bytes": (lambda handler: handler.raw(200, b'{"choices": "\xff"}'), False, "ServerError", "cannot be read"),
@@ -182,8 +198,12 @@ def server(monkeypatch):
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     """A folder of 30 clips, each frame with a number that no other frame has."""
-    folder = tmp_path_factory.mktemp("clips")
-    for clip in range(CLIPS):
+    return write_clips(tmp_path_factory.mktemp("clips"), CLIPS)
+
+
+def write_clips(folder, count: int):
+    folder.mkdir(exist_ok=True)
+    for clip in range(count):
         write_video(folder / name(clip), (numbered_frame(FRAMES * clip + i) for i in range(FRAMES)))
     return folder
 
@@ -228,8 +248,9 @@ def run(script: str, *flags, **environment) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=given)
 
 
-def captioning(server, folder, saved, *flags, **environment) -> subprocess.Popen:
+def captioning(server, folder, saved, *flags, sight_check=False, **environment) -> subprocess.Popen:
     asked = ["--captioner", "openai", "--base_url", server.url, "--image_caption_model_name", "tiny", "--n_jobs", 1]
+    asked += [] if sight_check else ["--skip_sight_check"]
     return run(
         "caption_video_frame.py", "--video_folder", folder, "--saved_path", saved, "--frame_sample_method", "first", *asked,
         *flags, **environment,
@@ -324,6 +345,60 @@ def test_half_an_emoji_becomes_one_that_can_be_written(server):
 def test_thoughts_are_no_part_of_the_caption(server, thought):
     server.says[-1] = thought + "A dog.\n"
     assert tell(engine_of(server)) == "A dog."
+
+
+def test_a_packed_answer_of_any_size_costs_little(server):
+    """Neither memory nor time, also where it redirects; one that is packed and small is read."""
+    engine = engine_of(server, request_seconds=20)
+    whole = json.dumps({"choices": [{"message": {"content": "A dog."}}]}).encode()
+    packed = zlib.compress(whole, 9, zlib.MAX_WBITS | 16)
+    server.faults[-1] = [
+        lambda handler: handler.raw(200, packed, Content_Encoding="gzip"),
+        lambda handler: (setattr(handler, "path", ""), FAULTS["bomb"][0](handler)),
+    ]
+    assert tell(engine) == "A dog."
+    began = time.process_time()
+    assert tell(engine).error == "ServerError"
+    assert time.process_time() - began < 1
+    server.models = lambda handler: FAULTS["bomb"][0](handler)
+    engine_of(server)  # a list of models that cannot be read is none
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "A red circle on a green background.",
+        "绿色背景上有一个红色圆形。",
+        "<think>Hm.</think>Red disc, green around it.",
+    ],
+)
+def test_a_model_that_names_the_test_image_sees(server, answer):
+    server.says[-1] = answer
+    check_sight(engine_of(server), True, 64)
+    (request,) = server.requests
+    (image, _) = request["messages"][0]["content"]
+    shown = Image.open(io.BytesIO(base64.b64decode(image["image_url"]["url"].partition(",")[2])))
+    red, green = shown.getpixel((168, 168)), shown.getpixel((10, 10))
+    assert red[0] > 200 > 60 > red[1] and green[1] > 140 > 60 > green[0]
+
+
+def test_a_model_that_does_not_see_fails_before_the_first_clip(server, clips, tmp_path):
+    server.says[-1] = "A red circle on a white background."
+    output = ended(captioning(server, clips, tmp_path / "rows.jsonl", sight_check=True), 2)
+    assert (
+        "--image_caption_model_name: it does not see: of a test image, a red disc on green, it says 'A red circle on a white"
+        in output
+    )
+    assert len(server.requests) == 1 and not (tmp_path / "rows.jsonl").exists()
+    server.says[-1] = "A red disc on green."
+    assert "30 captioned + 0 errors" in ended(captioning(server, clips, tmp_path / "rows.jsonl", sight_check=True))
+    assert len(server.requests) == 1 + 1 + CLIPS, "not once a run"
+    server.faults[-1] = [refuse(400, "this model takes no images")]
+    output = ended(captioning(server, clips, tmp_path / "more.jsonl", sight_check=True), 2)
+    assert (
+        "it could not be asked about a test image: the server refuses the request (400): this model takes no images"
+        in output
+    )
 
 
 # What is asked
@@ -529,10 +604,10 @@ def test_a_proxy_that_is_none_is_a_sentence(server, monkeypatch):
 
 NASTY = {
     0: 'He said: "</script><b>it\'s</b>" & left \\ a \\n comma, a {brace}',
-    1: "A dog 🐕‍🦺 runs,\nthen\r\nstops.\n\n影片中，一只狗。\u2028\x85\u0000 end",
+    1: "A dog 🐕‍🦺 runs,\nthen\r\nstops.\n\n影片中，一只狗。\u2028\x85 end",
     2: " ".join(f"word{i}" for i in range(10_000)),
-    3: '["looks", "like", "JSON"]',
-    4: "true",
+    3: 'Signs: ["looks", "like", "JSON"]',
+    4: "A true story.",
 }
 
 

@@ -15,9 +15,9 @@ import tiny_models
 from conftest import numbered_frame, write_video
 from PIL import Image
 
-from caption_video_frame import read_images
 from utils.captioning.chat import Request, Sampling
 from utils.captioning.engines.transformers_engine import TransformersEngine, TransformersOptions
+from utils.captioning.frames import read_images
 from utils.rows import read_rows
 from utils.video.sampling import FrameSampling
 
@@ -80,7 +80,7 @@ def test_the_server_says_what_the_same_model_says_here(served, clips, tmp_path, 
     done = run_script(
         "caption_video_frame.py", "--video_folder", clips, "--captioner", "openai", "--base_url", url, "--image_caption_model_name", model,
         "--frame_sample_method", "uniform", "--num_sampled_frames", 2, "--caption_unit", unit, "--image_caption_prompt", PROMPT,
-        "--saved_path", "rows.jsonl", "--max_new_tokens", 32, "--n_jobs", 1,
+        "--saved_path", "rows.jsonl", "--max_new_tokens", 32, "--n_jobs", 1, "--skip_sight_check",
     )  # fmt: skip
     assert "2 rows in = 2 captioned + 0 errors" in done.stdout
     rows = {row["video_path"]: row["sampled_frame_caption"] for row in read_rows(tmp_path / "rows.jsonl")}

@@ -156,7 +156,7 @@ class Verifier:
         listed.write_text("".join(json.dumps({"video_path": f"{name}.mp4"}) + "\n" for name in PHOTOGRAPHS))
         rows = self.rows(
             "caption_video_frame.py", "--video_metadata_path", listed, "--video_folder", self.clips,
-            "--captioner", self.args.engine, "--image_caption_model_name", model,
+            "--captioner", self.args.engine, "--image_caption_model_name", model, "--skip_sight_check",
         )  # fmt: skip
         said = {name: rows[name]["sampled_frame_caption"][0] for name in PHOTOGRAPHS}
         return [

@@ -111,6 +111,18 @@ def file_to_write(text: str) -> str:
 file_to_write.__name__ = "file"
 
 
+def comma_separated(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """An argparse type: some of `names`, separated by commas, each once."""
+
+    def listed(text: str) -> list[str]:
+        found = [name.strip() for name in text.split(",")]
+        if len(set(found)) < len(found) or not set(found) <= set(names):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of {', '.join(names)}, separated by commas")
+        return found
+
+    return listed
+
+
 def json_object(text: str) -> dict:
     """An argparse type."""
     try:

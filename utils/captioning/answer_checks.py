@@ -5,15 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 
+from utils.captioning.answer_text import CONTROL
 from utils.captioning.chat import Answer, Check, Rejection, parse_json
+from utils.captioning.refusals import LOOKED_AT, refuses, unquoted
 
-# How refusals begin; the apostrophe may be curly.
-REFUSAL = re.compile(
-    r"\W*(i['’]?m (very |really )?sorry\b|i am sorry\b|sorry,|i apologi[sz]e\b|i can(['’]t|not) (assist|help|provide|see|view|describe|fulfil)"
-    r"|i['’]m (unable|not able) to|i am (unable|not able) to|unfortunately, i|as an ai\b|抱歉|对不起|很抱歉|我无法|作为(一个)?(ai|人工智能))",
-    re.IGNORECASE,
-)
 # Words of the task, which no clip holds. Narrow on purpose: a caption may tell of somebody who writes a caption.
 _TASK = r"(captions?|summar(y|ies)|descriptions?|prompts?|instructions?|rewrit(e|ten|ing))"
 TALK = re.compile(
@@ -36,6 +33,12 @@ TALK_BEGINS = re.compile(
     re.IGNORECASE,
 )
 LOOP_REPEATS, LOOP_CHARACTERS, LONGEST_LOOP = 3, 40, 400
+PUNCTUATION = 20  # signs on end, blanks between them or not: more than any ellipsis, rule or row of stars
+BLANKS = 100  # on end
+COUNTED = 3  # times that a sentence comes with other numbers
+COUNTED_WORDS, COUNTED_PHRASES = 4, 5  # of a phrase with a number in it, and how often it comes with other numbers
+NUMBERS = 60  # on end: a month's days and a clock's hours are fewer
+LONGEST_WORD = 200  # characters, of a script with blanks between words: a URL has fewer
 SENTENCE_WORDS = 4  # a shorter sentence may come twice: "No. No."
 PHRASE_WORDS, PHRASES = 8, 3  # of a phrase that comes so often
 ECHO_WORDS, ECHO_CHARACTERS = 6, 24  # a Chinese or Japanese character counts for two
@@ -59,7 +62,42 @@ def cut(answer: Answer, max_words: int | None = None, others: Sequence[Check] = 
 
 
 def refusal(answer: Answer) -> Rejection | None:
-    return Rejection("the answer is a refusal") if REFUSAL.match(answer.text) else None
+    """A refusal, a word that nothing was shown, or an error in place of a caption."""
+    return Rejection("the answer is a refusal") if refuses(answer.text) else None
+
+
+# What formats text, or a conversation, and is no part of it. A backquote, a brace or a colon may be: three in a row, a whole object, a role.
+MARKUP = {
+    "control tokens": CONTROL,
+    "the turns of a conversation": re.compile(
+        r"^assistant\s{0,3}\n|(?:^|\n)[#*\s]{0,9}(?:user|assistant|system|human|bot|gpt|instruction|response)[*\s]{0,9}[:：]|\b(?:ASSISTANT|USER):", re.IGNORECASE
+    ),
+    "tokens of a vocabulary": re.compile(r"[ĠĊ][A-Za-z,.]|▁\w{1,40}▁"),
+    "a block of code": re.compile("```|~~~"),
+    "LaTeX": re.compile(r"\\(?:boxed|text|textbf|mathrm|frac|begin|section|item|caption)\b|\$\$"),
+    "HTML": re.compile(r"</?(?:p|div|br|b|i|u|strong|em|ul|ol|li|h[1-6]|span|html|body|head|script|img|a|table|tr|td|code|pre)\b[^<>]{0,200}>|<!doctype|&(?:nbsp|amp|lt|gt|quot);", re.IGNORECASE),
+    "Markdown": re.compile(r"(?:^|\n)#{1,6} |\|[ :]?---|!\[[^\]\n]{0,99}\]\(|(?:^|\n)---+\s*\n"),
+    "coordinates": re.compile(r"[(\[] ?\d{1,4}(?:\.\d{1,4})?(?:, ?\d{1,4}(?:\.\d{1,4})?){3} ?[)\]]|\(\d{1,4}, ?\d{1,4}\),? ?\(\d{1,4}, ?\d{1,4}\)"),
+    "a template's blank": re.compile(r"\{\{|\}\}|\[(?:insert|describe|your|caption|description)\b[^\]\n]{0,60}\]|<(?:insert|your|description|subject)\b[^<>\n]{0,60}>|\{(?:caption|description|image|text|subject)\}", re.IGNORECASE),
+    "data in place of text": re.compile(rf"data:\w+/|[!-~]{{{LONGEST_WORD}}}"),
+}  # fmt: skip
+
+
+def markup(answer: Answer, is_json: bool = False) -> Rejection | None:
+    """Control tokens, the turns of a conversation, code, LaTeX, HTML, coordinates: text that nobody would train on. With `is_json`, of
+    the values of the object that was asked for.
+    """
+    text = answer.text
+    if text[:1] in ("{", "[") and not is_json and isinstance(parse_json(text), (dict, list)):
+        return Rejection("the answer holds JSON")
+    said = unquoted(text) if len(text) <= LOOKED_AT else text
+    for what, pattern in MARKUP.items():
+        if found := pattern.search(said if what in QUOTABLE else text):
+            return Rejection(f"the answer holds {what} ({found[0].strip()[:40]!r})")
+    return None
+
+
+QUOTABLE = ("HTML", "a template's blank")  # what a sign or a screen may say
 
 
 def talk(answer: Answer) -> Rejection | None:
@@ -84,23 +122,56 @@ def echo(answer: Answer, prompt: str) -> Rejection | None:
 
 
 def loop(answer: Answer) -> Rejection | None:
-    """Text that ends in a repeated unit of at most 400 characters: four times or more, over 40 characters or more; the
-    same sentence twice; or the same phrase of 8 words three times.
+    """Text that ends in a repeated unit of at most 400 characters: four times or more, over 40 characters or more; the same sentence twice,
+    or three times with other numbers; the same phrase of 8 words three times; 20 punctuation marks, or 100 blanks, on end.
     """
-    sentences = [tuple(_words(sentence)) for sentence in _ENDS.split(answer.text)]
-    twice = Counter(sentence for sentence in sentences if len(sentence) >= SENTENCE_WORDS)
-    words = _words(answer.text)
-    phrases = Counter(tuple(words[at : at + PHRASE_WORDS]) for at in range(len(words) - PHRASE_WORDS + 1))
-    if max(twice.values(), default=0) > 1 or max(phrases.values(), default=0) >= PHRASES:
+    text = answer.text
+    if _repeats(text) or _counts(text) or _SIGNS.search(text) or _ends_in_loop(text.rstrip(" \t\r\n.,;!?。，；！？")):
         return Rejection("the answer repeats itself")
-    text = re.sub(r"[\s.,;!?。，；！？]+$", "", answer.text)
-    for period in range(1, min(LONGEST_LOOP, len(text) // 2) + 1):
-        same = 0
-        while same + period < len(text) and text[-1 - same] == text[-1 - same - period]:
-            same += 1
-        if same >= LOOP_REPEATS * period and same + period >= LOOP_CHARACTERS:
-            return Rejection("the answer repeats itself")
     return None
+
+
+_SIGNS = re.compile(rf"(?:[^\w\s]\s{{0,3}}){{{PUNCTUATION}}}|\s{{{BLANKS}}}")
+
+
+def _repeats(text: str) -> bool:
+    sentences = [tuple(_words(sentence)) for sentence in _ENDS.split(text)]
+    twice = Counter(sentence for sentence in sentences if len(sentence) >= SENTENCE_WORDS)
+    words = _words(text)
+    phrases = Counter(tuple(words[at : at + PHRASE_WORDS]) for at in range(len(words) - PHRASE_WORDS + 1))
+    return max(twice.values(), default=0) > 1 or max(phrases.values(), default=0) >= PHRASES
+
+
+def _counts(text: str) -> bool:
+    """Whether sentences or phrases come again and again with other numbers in them."""
+    sentences = Counter(tuple(map(_without_number, _words(sentence))) for sentence in _ENDS.split(text))
+    if any(count >= COUNTED and "0" in words and len(words) > 2 for words, count in sentences.items()):
+        return True
+    words = [_without_number(word) for word in _words(text)]
+    phrases = Counter(tuple(words[at : at + COUNTED_WORDS]) for at in range(len(words) - COUNTED_WORDS + 1))
+    for phrase, count in phrases.items():
+        numbers = phrase.count("0")
+        if numbers and count >= (COUNTED_PHRASES if numbers < COUNTED_WORDS - 1 else NUMBERS):
+            return True
+    return False
+
+
+_SPELLED = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty thirty"
+_NUMBER = re.compile(
+    rf"\W?\d[\d.,:/]*(?:st|nd|rd|th|s|%)?|{'|'.join(_SPELLED.split())}|[〇二三四五六七八九十百]", re.IGNORECASE
+)
+
+
+def _without_number(word: str) -> str:
+    return "0" if _NUMBER.fullmatch(word) else word
+
+
+def _ends_in_loop(text: str) -> bool:
+    for period in range(1, min(LONGEST_LOOP, len(text) // 2) + 1):
+        enough = max(LOOP_REPEATS * period, LOOP_CHARACTERS - period)
+        if enough + period <= len(text) and text[-enough:] == text[-enough - period : -period]:
+            return True
+    return False
 
 
 def too_long(answer: Answer, max_words: int, shorten: bool = True) -> Rejection | None:
@@ -125,9 +196,9 @@ def shortened(answer: Answer, max_words: int) -> Answer | None:
     ends = [found.start() for found in _ENDS.finditer(text)] or [
         found.start() for found in re.finditer("[,，、;；]", text)
     ]
-    cuts = (text[:end].rstrip() for end in reversed(ends))
-    kept = next((kept for kept in cuts if LEAST_KEPT * max_words <= count_words(kept) <= max_words), None)
-    return replace(answer, text=kept, shortened_from=count_words(text)) if kept else None
+    counts = accumulate(count_words(text[begin:end]) for begin, end in zip([0, *ends], ends))
+    fit = [end for end, count in zip(ends, counts) if LEAST_KEPT * max_words <= count <= max_words]
+    return replace(answer, text=text[: fit[-1]].rstrip(), shortened_from=count_words(text)) if fit else None
 
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+")
@@ -140,8 +211,11 @@ def count_words(text: str) -> int:
 
 def _words(text: str) -> list[str]:
     """`count_words`' words in lower case, without the punctuation around them."""
-    bare = (re.sub(r"^\W+|\W+$", "", word.lower()) for word in _WORD.findall(text))
-    return [word for word in bare if word]
+    found = (_BARE.search(word) for word in _WORD.findall(text.lower()))
+    return [word[0] for word in found if word]
+
+
+_BARE = re.compile(r"\w(?:.*\w)?")
 
 
 def _width(word: str) -> int:
@@ -159,6 +233,7 @@ CHECKS: dict[str, Check] = {
     "cut": cut,
     "empty": empty,
     "refusal": refusal,
+    "markup": markup,
     "loop": loop,
     "talk": talk,
     "echo": partial(echo, prompt=""),
@@ -174,6 +249,7 @@ def checks_for(
 ) -> list[Check]:
     """The checks with these names, and those that the style of caption needs."""
     every: dict[str, Check] = {**CHECKS, "echo": partial(echo, prompt=prompt)}
+    every["markup"] = partial(markup, is_json=bool(schema))
     chosen = [every[name] for name in names if name != "cut"]
     if schema:
         chosen.append(partial(not_json, schema=schema))

@@ -3,17 +3,18 @@ bad one.
 
 An engine has three methods. `room()` is true while it wants another request; `submit(request)` takes one; `finished()`
 works for a moment and gives (request, `Answer` or `Failure`) for those that have ended, in any order. The request itself
-comes back with its answer, so no answer can go to another clip.
+comes back with its answer, so no answer can go to another clip. It may have `control_tokens`, the model's own, which no answer holds.
 """
 
 import json
-import re
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
+from utils.captioning.answer_text import MAX_CHARACTERS, answer_text, own_token
 from utils.errors import Failure
 
 RETRY_TEMPERATURE = 0.7  # of the second try, where the first was greedy
@@ -22,12 +23,15 @@ IDLE_SECONDS = 0.005  # between two looks for rows, while there is nothing to as
 
 @dataclass(frozen=True)
 class Sampling:
-    """How an answer is sampled: greedily at `temperature` 0. `schema`: the JSON schema that guided decoding keeps to."""
+    """How an answer is sampled: greedily at `temperature` 0. `schema`: the JSON schema that guided decoding keeps to. `alternatives`: of
+    each token so many of the likeliest in its place, where the engine can give them.
+    """
 
     max_new_tokens: int
     temperature: float = 0.0
     seed: int = 0
     schema: dict | None = None
+    alternatives: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,15 @@ class Request:
 @dataclass(frozen=True)
 class Answer:
     """`text` as the model gave it, of so many `tokens`; `cut` where it reached `max_new_tokens`. `shortened_from`: the number
-    of words that it had, where a check has shortened it.
+    of words that it had, where a check has shortened it. `alternatives`: of each token its text, and the likeliest in its place with
+    their probabilities, where they were asked for and the engine gives them.
     """
 
     text: str
     cut: bool = False
     tokens: int = 0
     shortened_from: int | None = None
+    alternatives: Sequence[tuple[str, Mapping[str, float]]] = ()
 
 
 class Engine(Protocol):
@@ -94,10 +100,13 @@ class PendingRow:
     answers: dict[int, Answer] = field(default_factory=dict)
     failure: Failure | None = None
 
-    def take(self, request: Request, answer: Answer | Failure, checks: Sequence[Check]) -> Request | None:
+    def take(
+        self, request: Request, answer: Answer | Failure, checks: Sequence[Check], tokens: Collection[str]
+    ) -> Request | None:
         """Keep the answer to one of the row's requests, or give the request to ask in its place."""
         if isinstance(answer, Answer):
-            answer = replace(answer, text=strip_reasoning(answer.text))
+            answer = replace(answer, text=answer_text(answer.text, tokens))
+            checks = [can_be_checked, partial(no_control_token, tokens=tokens), *checks]
             outcome = _checked(request, answer, checks)
             if isinstance(outcome, Request):
                 if not self.failure:
@@ -116,19 +125,20 @@ def ask(
     items: Iterable[tuple[dict, Any] | None],
     engine: Engine,
     requests: Callable[[dict, Any], list[Request]],
-    columns: Callable[[dict, Any, list[Answer]], dict],
-    checks: Sequence[Check],
+    columns: Callable[[dict, Any, list[Answer]], dict | Failure],
+    checks: Sequence[Check] | Callable[[Request], Sequence[Check]],
 ) -> Iterator[tuple[dict, dict | Failure]]:
     """Each row of a `process_rows` stream with the columns that the model's answers give.
 
     `requests(row, got)` are the questions about a row, `got` what was read of it; `columns(row, got, answers)` is what is
-    saved, `answers` in the order of the requests.
+    saved, `answers` in the order of the requests; a row without a request has its columns at once. `checks` are those of all answers, or a function of the request.
 
     An answer that a check rejects is asked for once more with other sampling. A row is a `Failure` when one of its
     requests fails or has a second bad answer.
     """
     stream, more = iter(items), True
     asked: dict[str, PendingRow] = {}
+    tokens: Collection[str] = getattr(engine, "control_tokens", frozenset())
     while more or asked:
         while more and engine.room():
             try:
@@ -143,6 +153,9 @@ def ask(
                 yield row, got
                 continue
             questions = requests(row, got)
+            if not questions:
+                yield row, columns(row, got, [])
+                continue
             asked[row["video_path"]] = PendingRow(row, got, len(questions))
             for question in questions:
                 engine.submit(question)
@@ -151,12 +164,25 @@ def ask(
             continue
         for request, answer in engine.finished():
             one = asked[request.key]
-            if again := one.take(request, answer, checks):
+            of_request = checks(request) if callable(checks) else checks
+            if again := one.take(request, answer, of_request, tokens):
                 engine.submit(again)
             elif not one.unanswered:
                 del asked[request.key]
                 answers = [answer for _, answer in sorted(one.answers.items())]
                 yield one.row, one.failure or columns(one.row, one.got, answers)
+
+
+def can_be_checked(answer: Answer) -> Rejection | None:
+    """First of all checks: what is larger than any caption is refused before a pattern looks at it."""
+    is_small = len(answer.text) <= MAX_CHARACTERS
+    return None if is_small else Rejection(f"the answer has more than {MAX_CHARACTERS:,} characters")
+
+
+def no_control_token(answer: Answer, tokens: Collection[str]) -> Rejection | None:
+    """`tokens`: the model's own."""
+    token = own_token(answer.text, tokens)
+    return Rejection(f"the answer holds a control token of the model ({token!r})") if token else None
 
 
 def _checked(request: Request, answer: Answer, checks: Sequence[Check]) -> Request | Answer | Failure:
@@ -196,17 +222,15 @@ def messages(request: Request, image_part: Callable[[Any], dict], always_parts: 
     return [{"role": role, "content": content(parts)} for role, parts in chat]
 
 
-def strip_reasoning(text: str) -> str:
-    """`text` without the reasoning before the answer (some templates open <think> in the question), without the half
-    character that streaming servers may leave at the end, and without blank ends.
-    """
-    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return re.sub(r"^(.*</think>|\s*<think>.*)", "", text, flags=re.DOTALL).strip()
-
-
 def parse_json(text: str) -> Any:
     """The value that `text` holds; None for what is not JSON."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter of [[[[…
         return None
+
+
+def object_in(text: str) -> dict:
+    """The JSON object in an answer, also of a server that ignores the schema and puts words or a fence around it; {} without one."""
+    found = parse_json(text[text.find("{") : text.rfind("}") + 1])
+    return found if isinstance(found, dict) else {}

@@ -9,6 +9,7 @@ import asyncio
 import base64
 import concurrent.futures
 import json
+import math
 import os
 import re
 import shlex
@@ -16,9 +17,11 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
 
 from utils.captioning.chat import Answer, Request, messages
 from utils.captioning.engine_choice import EngineChoice
+from utils.captioning.engines.bounded_http import bounded_client
 from utils.captioning.model_table import hub_id, known_model
 from utils.captioning.server import SERVERS, EngineServer
 from utils.cli import about, at_least, flag, json_object
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     import openai
 
 NO_CHAT = "there is no chat at this address (most end in /v1)"
+MOST_ALTERNATIVES = 5  # that every server with log-probabilities gives; OpenAI and vLLM give 20
 MAX_FAILURES = 20  # in a row without an answer: the fault is the server's
 
 
@@ -112,31 +116,30 @@ class OpenAIEngine:
         import openai
 
         seconds = options.request_seconds
+        # A daemon thread: Ctrl-C does not wait for a server that hangs.
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True, name="requests").start()
         with about("OPENAI_API_KEY"):
             key = _key()
         with about(f"--base_url {options.base_url}"):
             try:
-                first = openai.OpenAI(
-                    base_url=options.base_url or None, api_key=key or "none", max_retries=1, timeout=30
-                )
+                self.client = openai.AsyncOpenAI(
+                    base_url=options.base_url or None, api_key=key or "none", max_retries=options.max_retries,
+                    timeout=seconds, http_client=bounded_client(seconds),
+                )  # fmt: skip
+                self.url = str(self.client.base_url)
+                _ = urlsplit(self.url).port  # one out of range is a ValueError here, and a group of exceptions below
+                served = asyncio.run_coroutine_threadsafe(_served_models(self.client), self.loop).result()
             # An invalid address, or a proxy's; a SOCKS proxy needs a package. httpx and httpx2 have an InvalidURL each.
             except Exception as error:
                 if type(error).__name__ != "InvalidURL" and not isinstance(error, (ValueError, ImportError)):
                     raise
                 raise UsageError(_line(error)) from None
-        self.url, served = str(first.base_url), _served_models(first)
-        self.client = openai.AsyncOpenAI(
-            base_url=options.base_url or None, api_key=key or "none", max_retries=options.max_retries,
-            timeout=seconds, http_client=_client(seconds),
-        )  # fmt: skip
         self.model = next((name for name in names if name in served), names[0])
         self.options = options
         self.semaphore = asyncio.Semaphore(options.concurrency)
         self.open: dict[concurrent.futures.Future, Request] = {}
-        self.failures_in_a_row, self.answered = 0, False
-        # A daemon thread: Ctrl-C does not wait for a server that hangs.
-        self.loop = asyncio.new_event_loop()
-        threading.Thread(target=self.loop.run_forever, daemon=True, name="requests").start()
+        self.failures_in_a_row, self.answered, self.gives_alternatives = 0, False, True
 
     def room(self) -> bool:
         return len(self.open) < 2 * self.options.concurrency
@@ -169,9 +172,25 @@ class OpenAIEngine:
             return self._failed("ServerError", f"the server's answer holds no text: {_line(got)[:200]}")
         self.failures_in_a_row, self.answered = 0, True
         tokens = getattr(getattr(got, "usage", None), "completion_tokens", 0)
-        return Answer(text, cut=getattr(choice, "finish_reason", "") == "length", tokens=tokens)
+        cut = getattr(choice, "finish_reason", "") == "length"
+        return Answer(text, cut=cut, tokens=tokens, alternatives=_alternatives(choice))
 
     async def _send(self, request: Request) -> Any:
+        """The server's answer; without log-probabilities from one that refuses to give them."""
+        import openai
+
+        with_alternatives = bool(request.sampling.alternatives) and self.gives_alternatives
+        try:
+            return await self._create(request, with_alternatives)
+        except openai.APIStatusError as error:
+            if not with_alternatives or "logprob" not in str(error).lower():
+                raise
+        if self.gives_alternatives:
+            print(f"{self.url} gives no log-probabilities: answers count as 0 or 1")
+        self.gives_alternatives = False
+        return await self._create(request, False)
+
+    async def _create(self, request: Request, with_alternatives: bool) -> Any:
         sampling = request.sampling
         fields: dict[str, Any] = {
             "max_tokens": sampling.max_new_tokens,
@@ -181,6 +200,8 @@ class OpenAIEngine:
         if sampling.schema:
             schema = {"name": "caption", "schema": sampling.schema, "strict": True}
             fields["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if with_alternatives:
+            fields |= {"logprobs": True, "top_logprobs": min(sampling.alternatives, MOST_ALTERNATIVES)}
         # --extra_body overrides all of them; null leaves out a field that a server does not know.
         fields |= self.options.extra_body
         chat: Any = messages(request, _image_part)
@@ -226,20 +247,15 @@ class OpenAIEngine:
         return Failure(kind, message)
 
 
-def _client(seconds: float) -> Any:
-    """An HTTP client that bounds each try of a request as a whole; the usual limit is for each wait for the next bytes,
-    and so no limit for a server that sends a byte now and then.
-    """
-    import openai
-
-    class Client(openai.DefaultAsyncHttpxClient):
-        async def send(self, request, **options):
-            try:
-                return await asyncio.wait_for(super().send(request, **options), seconds + 1)
-            except asyncio.TimeoutError:
-                raise openai.APITimeoutError(request=request) from None
-
-    return Client(timeout=seconds)
+def _alternatives(choice: Any) -> list[tuple[str, dict[str, float]]]:
+    """`Answer.alternatives`; none where the server gives none, or others than its protocol says."""
+    try:
+        return [
+            (one.token, {other.token: math.exp(min(0.0, other.logprob)) for other in one.top_logprobs})
+            for one in choice.logprobs.content
+        ]
+    except (AttributeError, TypeError, ValueError):
+        return []
 
 
 def _key() -> str:
@@ -258,7 +274,7 @@ def _image_part(jpeg: bytes) -> dict:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
-def _served_models(client: "openai.OpenAI") -> set[str]:
+async def _served_models(client: "openai.AsyncOpenAI") -> set[str]:
     """The models that the server lists.
 
     Raises: `UsageError` when no server answers, or it refuses the key.
@@ -266,7 +282,8 @@ def _served_models(client: "openai.OpenAI") -> set[str]:
     import openai
 
     try:
-        listed = client.models.with_raw_response.list().text  # raw: it may be a web page
+        asked = client.with_options(max_retries=1, timeout=30).models.with_raw_response
+        listed = (await asked.list()).text  # raw: it may be a web page
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         with about(f"--base_url {client.base_url}"):
             raise UsageError(f"the server refuses the key in OPENAI_API_KEY: {error_text(error)}") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, ClassVar
 
+from utils.captioning.answer_text import markup_tokens
 from utils.captioning.chat import Answer, Request, Sampling, messages
 from utils.captioning.engine_choice import EngineChoice, dtype_flag, trust_remote_code_flag
 from utils.captioning.model_table import hub_id
@@ -96,6 +97,7 @@ class TransformersEngine:
         ends = self.model.generation_config.eos_token_id
         ends = self.tokenizer.eos_token_id if ends is None else ends
         self.ends = set(ends if isinstance(ends, list) else [ends])
+        self.control_tokens = markup_tokens([*self.tokenizer.get_added_vocab(), *self.tokenizer.all_special_tokens])
         self.waiting: deque[Request] = deque()
 
     def room(self) -> bool:
@@ -113,13 +115,17 @@ class TransformersEngine:
             batch.append(self.waiting.popleft())
         with torch.inference_mode():
             inputs = self._inputs(batch)
+            likeliest = _Likeliest(batch[0].sampling.alternatives)
             out = self.model.generate(
-                **inputs, **self._sampling_options(batch[0].sampling, batch[0].seed()),
+                **inputs, **self._sampling_options(batch[0].sampling, batch[0].seed(), likeliest),
                 max_new_tokens=batch[0].sampling.max_new_tokens, pad_token_id=self.tokenizer.pad_token_id,
                 repetition_penalty=1.0,  # a folder's own would apply to greedy decoding too, in this engine alone
             )  # fmt: skip
         new = out[:, inputs["input_ids"].shape[1] :].tolist()
-        return [(request, self._answer(tokens)) for request, tokens in zip(batch, new, strict=True)]
+        return [
+            (request, self._answer(tokens, likeliest.of(i, self.tokenizer)))
+            for i, (request, tokens) in enumerate(zip(batch, new, strict=True))
+        ]
 
     def _inputs(self, batch: list[Request]) -> dict[str, Any]:
         """The batch as tensors on the device.
@@ -141,21 +147,44 @@ class TransformersEngine:
             raise UsageError(f"{self.folder}: its chat template does not fit the request: {_line(error)}") from None
         return {name: t.to(self.model.dtype) if t.is_floating_point() else t for name, t in inputs.items()}
 
-    def _sampling_options(self, sampling: Sampling, seed: int) -> dict[str, Any]:
+    def _sampling_options(self, sampling: Sampling, seed: int, likeliest: "_Likeliest") -> dict[str, Any]:
         import torch
 
         chosen: dict[str, Any] = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None}
         if sampling.temperature > 0:
             chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": 1.0, "top_k": 0}
             torch.manual_seed(seed)
-        if sampling.schema:
-            chosen["logits_processor"] = [_json_processor(self, sampling.schema)]
-        return chosen
+        processors = [_json_processor(self, sampling.schema)] if sampling.schema else []
+        processors += [likeliest] if sampling.alternatives else []
+        return chosen | ({"logits_processor": processors} if processors else {})
 
-    def _answer(self, tokens: list[int]) -> Answer:
+    def _answer(self, tokens: list[int], likeliest: list[dict[str, float]]) -> Answer:
         end = next((i for i, token in enumerate(tokens) if token in self.ends), None)
         text = self.tokenizer.decode(tokens[:end], skip_special_tokens=True)
-        return Answer(text, cut=end is None, tokens=len(tokens[:end]))
+        alternatives = [(self.tokenizer.decode([token]), there) for token, there in zip(tokens[:end], likeliest)]
+        return Answer(text, cut=end is None, tokens=len(tokens[:end]), alternatives=alternatives)
+
+
+class _Likeliest:
+    """Keeps of each step of `generate` the `count` likeliest tokens, with their probabilities, of each request of the batch."""
+
+    def __init__(self, count: int):
+        self.count = count
+        self.steps: list[tuple[Any, Any]] = []  # probabilities and tokens, each (batch, count)
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        self.steps.append(scores.float().softmax(-1).topk(min(self.count, scores.shape[-1])))
+        return scores
+
+    def of(self, number: int, tokenizer: Any) -> list[dict[str, float]]:
+        """Of the batch's request `number`, by the tokens' text: of two with one text, the likelier."""
+        return [
+            {
+                tokenizer.decode([token]): p
+                for token, p in reversed([*zip(tokens[number].tolist(), chances[number].tolist())])
+            }
+            for chances, tokens in self.steps
+        ]
 
 
 def _load(folder: Path, what: str, kind: Any, **options: Any) -> Any:
@@ -186,7 +215,8 @@ def _image_part(image: Any) -> dict:
 def _batch_key(request: Request) -> tuple:
     """What the requests of one batch have in common; a sampled answer has its own seed, and so its own batch."""
     s = request.sampling
-    return s.max_new_tokens, s.temperature, bool(s.schema), request.seed() if s.temperature else None
+    seed = request.seed() if s.temperature else None
+    return s.max_new_tokens, s.temperature, bool(s.schema), s.alternatives, seed
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,7 @@
 """The engine that runs a model in this process with vLLM, whose batch requests join and leave at any time."""
 
 import itertools
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from utils.captioning.answer_text import markup_tokens
 from utils.captioning.chat import Answer, Request, messages
 from utils.captioning.engine_choice import EngineChoice, dtype_flag, trust_remote_code_flag
 from utils.captioning.model_table import hub_id
@@ -101,6 +103,8 @@ class VllmEngine:
                 f"{folder}: not a vision-language model; take one, such as Qwen2.5-VL-7B, to caption images"
             )
         self.max_open = 2 * self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
+        tokenizer = self.llm.get_tokenizer()
+        self.control_tokens = markup_tokens([*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens])
         self.open: dict[str, Request] = {}
         self.refused: list[tuple[Request, Failure]] = []
 
@@ -115,7 +119,7 @@ class VllmEngine:
             params = self.vllm.SamplingParams(
                 max_tokens=sampling.max_new_tokens, temperature=sampling.temperature, seed=request.seed(),
                 structured_outputs=kinds.StructuredOutputsParams(json=sampling.schema) if sampling.schema else None,
-                output_kind=kinds.RequestOutputKind.FINAL_ONLY,
+                logprobs=sampling.alternatives or None, output_kind=kinds.RequestOutputKind.FINAL_ONLY,
             )  # fmt: skip
             (name,) = self.llm.enqueue_chat(
                 chat, params, use_tqdm=False, chat_template=self.chat_template, chat_template_kwargs={"enable_thinking": False}
@@ -142,7 +146,12 @@ def _first_line(error: Exception) -> str:
 
 
 def _answer(output: Any) -> Answer:
-    return Answer(output.text, cut=output.finish_reason == "length", tokens=len(output.token_ids))
+    alternatives = [
+        (there[token].decoded_token or "", {one.decoded_token or "": math.exp(one.logprob) for one in there.values()})
+        for token, there in zip(output.token_ids, output.logprobs or ())
+    ]
+    cut = output.finish_reason == "length"
+    return Answer(output.text, cut=cut, tokens=len(output.token_ids), alternatives=alternatives)
 
 
 def _own_gpus(count: int) -> None:

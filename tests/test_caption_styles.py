@@ -1,0 +1,147 @@
+"""Captions of several lengths in one answer, measured facts in prompts, and where a caption contradicts them."""
+
+import json
+
+import pytest
+from test_openai_engine import FRAMES, Server, write_clips
+from test_openai_engine import name as clip_name
+
+import caption_summary
+import caption_video_frame
+from utils.captioning.attributes import describe
+from utils.captioning.measured_facts import contradiction, with_facts
+from utils.rows import read_rows
+
+PAN = {"camera_motion": "pan left", "camera_pan": -30.0, "duration": 4.25}
+SAID = {"short": "A dog runs.", "long": "A brown dog runs across a lawn.\nIt stops.", "tags": "dog, lawn, daylight"}
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    one = Server()
+    yield one
+    one.shutdown()
+    one.server_close()
+
+
+@pytest.fixture
+def flags(server, tmp_path):
+    write_clips(tmp_path / "clips", 3)
+    rows = [
+        {"video_path": clip_name(0), **PAN},
+        {"video_path": clip_name(1), "duration": 3.0},
+        {"video_path": clip_name(2)},
+    ]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return [
+        "--video_folder", "clips", "--video_metadata_path", "train.jsonl", "--captioner", "openai", "--base_url", server.url, "--n_jobs", 1,
+        "--image_caption_model_name", "tiny", "--caption_unit", "clip", "--frame_sample_method", "uniform", "--num_sampled_frames", 2,
+        "--skip_sight_check",
+    ]  # fmt: skip
+
+
+def test_one_answer_gives_three_captions_and_each_is_finished(server, flags, tmp_path, run_main):
+    for clip in range(3):
+        server.says[FRAMES * clip] = json.dumps(SAID | {"short": f"Dog {clip} runs."})
+    run_main(caption_video_frame, *flags, "--styles", "short,long,tags")
+    assert len(server.requests) == 3 and server.requests[0]["max_tokens"] == 512
+    assert server.requests[0]["response_format"]["json_schema"]["schema"]["required"] == ["short", "long", "tags"]
+    prompts = [
+        body["messages"][0]["content"][-1]["text"]
+        for body in sorted(server.requests, key=lambda body: -len(str(body["messages"][0]["content"][-1])))
+    ]
+    assert "The clip lasts 4.2 seconds." in prompts[0] and "measured as: fast pan left." in prompts[0]
+    assert "The clip lasts 3.0 seconds." in prompts[1] and "measured" not in prompts[1] and "lasts" not in prompts[2]
+    run_main(
+        caption_summary,
+        "--video_metadata_path",
+        "frame_caption.jsonl",
+        "--summarizer",
+        "none",
+        "--trigger_word",
+        "sks",
+        "--append_attributes",
+    )
+    first, second, _ = read_rows(tmp_path / "summary_caption.jsonl")
+    assert (
+        first["caption_short"] == "sks Dog 0 runs. Camera motion: fast pan left."
+        and first["caption_tags"] == "sks dog, lawn, daylight"
+    )
+    assert second["caption_long"] == second["summary_caption"] == "sks A brown dog runs across a lawn. It stops."
+
+
+def test_an_answer_that_lacks_one_is_asked_for_again_and_each_is_checked(server, flags, tmp_path, run_main):
+    server.says |= {
+        0: json.dumps({"short": "A dog runs."}), FRAMES: json.dumps({"short": "I'm sorry, I can't.", "tags": "dog"}),
+        2 * FRAMES: '```json\n{"short": "A dog runs.", "tags": "dog"}\n```',
+    }  # fmt: skip
+    run_main(caption_video_frame, *flags, "--styles", "short,tags")
+    errors = {row["video_path"]: row["message"] for row in read_rows(tmp_path / "frame_caption.errors.jsonl")}
+    assert "with a text for tags" in errors[clip_name(0)] and "short: the answer is a refusal" in errors[clip_name(1)]
+    (row,) = read_rows(tmp_path / "frame_caption.jsonl")
+    assert (
+        row["sampled_frame_caption"] == ["A dog runs."] and row["caption_tags"] == "dog" and "caption_long" not in row
+    )
+    assert '"long"' not in server.requests[0]["messages"][0]["content"][-1]["text"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--styles", "short,medium"], ["--styles", "short,short"], ["--styles", "short", "--caption_unit", "frame"]],
+)
+def test_styles_that_are_none_are_wrong_usage(flags, ended, more):
+    code, said = ended("caption_video_frame.py", *flags, *more)
+    assert code == 2 and "--styles" in said
+
+
+def test_facts_stand_in_a_prompt_as_measured_and_their_line_goes_without_them():
+    prompt = 'Say it as {"caption": …}.\nIt lasts {duration} s.\nThe camera: {camera_motion}.\nEnd.'
+    assert with_facts(prompt, PAN) == 'Say it as {"caption": …}.\nIt lasts 4.2 s.\nThe camera: fast pan left.\nEnd.'
+    assert with_facts(prompt, {}) == 'Say it as {"caption": …}.\nEnd.' and with_facts("{x}", PAN) == "{x}"
+
+
+@pytest.mark.parametrize(
+    ("caption", "row", "wrong"),
+    [
+        ("A static shot of a dog.", PAN, "says static, measured fast pan left"),
+        ("A dog runs. The camera remains completely still.", PAN, "says static, measured fast pan left"),
+        ("The camera slowly pans to the right.", PAN, "says pan right, measured fast pan left"),
+        ("镜头固定，一只狗在跑。", PAN, "says static, measured fast pan left"),
+        ("The camera zooms in on a dog.", {"camera_motion": "static"}, "says zoom in, measured static"),
+        ("The camera pans left as a dog runs to the right.", PAN, ""),
+        ("A static shot of a dog.", {"camera_motion": "pan left", "camera_pan": -3.0}, ""),
+        ("A static shot of a dog.", {"camera_motion": "handheld"}, ""),
+        ("A static camera shows a dog.", {"camera_motion": "static"}, ""),
+        ("A man with a camera is still at work.", {}, ""),
+        ("A dog with a static coat turns right.", PAN, ""),
+        ("The camera tilts up and zooms in.", {"camera_motion": "tilt up and zoom in", "camera_tilt": 20, "camera_zoom": 30}, ""),
+    ],
+)  # fmt: skip
+def test_what_a_caption_says_of_the_camera_is_held_against_what_was_measured(caption, row, wrong):
+    assert contradiction(caption, row) == wrong
+
+
+def test_captions_of_what_was_measured_contradict_nothing():
+    for move, speed in {
+        "pan left": -30.0,
+        "pan right": 5.0,
+        "zoom in and pan left": -9.0,
+        "static": 0.0,
+        "roll clockwise": 0.0,
+    }.items():
+        row = {"camera_motion": move, "camera_pan": speed, "motion_score": 9.0}
+        assert contradiction(describe(row), row) == ""
+
+
+def test_a_contradiction_is_a_column_of_the_summary(tmp_path, run_main):
+    rows = [
+        {"video_path": "a.mp4", "sampled_frame_caption": ["A static shot."], "attributes": PAN},
+        {"video_path": "b.mp4", "sampled_frame_caption": ["A fast pan."], "attributes": PAN},
+    ]
+    (tmp_path / "frames.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run_main(caption_summary, "--video_metadata_path", "frames.jsonl", "--summarizer", "none")
+    first, second = read_rows(tmp_path / "summary_caption.jsonl")
+    assert (
+        first["camera_contradiction"] == "says static, measured fast pan left" and "camera_contradiction" not in second
+    )
