@@ -4,8 +4,9 @@
 #   VIDEO_FOLDER=~/films MAX_SECONDS=5 N_JOBS=8 sh stage_1_video_cut.sh
 # REMOVE_ORPHANS=1 also removes the clips of earlier runs whose source is gone, renamed or cut otherwise now.
 set -eu
-here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
-. "$here/presets/choose.sh"
+stage=1 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+. "$here/presets/settings.sh"
+. "$here/presets/commands.sh"
 
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/before_vcut}
 OUTPUT_FOLDER=${OUTPUT_FOLDER:-$DATASET_FOLDER/train}

@@ -11,8 +11,9 @@
 # WHERE may name.
 # A score of your own is one line more, before motion: see docs/add_a_score.md.
 set -eu
-here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
-. "$here/presets/choose.sh"
+stage=2 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+. "$here/presets/settings.sh"
+. "$here/presets/commands.sh"
 
 # The clips of stage 1, or of another folder whatever is in it.
 if [ -z "${VIDEO_FOLDER:-}" ] && [ -z "${VIDEO_METADATA_PATH:-}" ]; then VIDEO_METADATA_PATH=$DATASET_FOLDER/clips.jsonl; fi

@@ -7,9 +7,10 @@
 # FORMAT and MODEL also write the set as that trainer reads it, the clips encoded for that model, into EXPORT_FOLDER (docs/export.md).
 # ENGINE_SERVER (vllm, sglang, lmdeploy, transformers) starts that server for one model after the other, and stops it.
 set -eu
-here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+stage=3 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 if [ -n "${ENGINE_SERVER:-}" ]; then CAPTIONER=${CAPTIONER:-openai} SUMMARIZER=${SUMMARIZER:-openai}; fi
-. "$here/presets/choose.sh"
+. "$here/presets/settings.sh"
+. "$here/presets/commands.sh"
 
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 needs "${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" "run stage_2_filter_data.sh first, or set VIDEO_METADATA_PATH"

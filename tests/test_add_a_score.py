@@ -37,7 +37,7 @@ def half_black(share: float) -> np.ndarray:
 @pytest.fixture
 def project(tmp_path) -> Path:
     """A folder with the project's scripts and the one of the page."""
-    for path in (*ROOT.glob("*.py"), ROOT / "utils", ROOT / "presets"):
+    for path in (*ROOT.glob("*.py"), ROOT / "utils", ROOT / "presets", ROOT / "tools"):
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / SCRIPT).write_text(fenced("python"), encoding="utf-8")
     return tmp_path

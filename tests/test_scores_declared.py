@@ -27,7 +27,7 @@ KNOWN = {  # the settings of a run without flags, as they have been since 0.1: w
         "method": "mid", "count": 1, "detector": "PP-OCRv6_det_small.onnx", "box_threshold": 0.6, "version": 2, "look": "parts",
     },
     "compute_motion_score.py": {
-        "estimator": "dis", "short_side": 256, "sampling_fps": 2, "cut_inside": "auto", "version": 1, "activity": True,  # without: flow, and no activity
+        "estimator": "dis", "short_side": 256, "sampling_fps": 2, "cut_inside": "ask", "version": 1, "activity": True,  # without: flow, and no activity
     },
 }  # fmt: skip
 
@@ -76,7 +76,11 @@ def test_a_run_writes_the_columns_that_are_declared(run_script, tmp_path, script
 
 @pytest.mark.parametrize(
     "preset",
-    [path.stem for path in (ROOT / "presets").glob("*.sh") if path.stem not in ("choose", "foreground", "thresholds")],
+    [
+        path.stem
+        for path in (ROOT / "presets").glob("*.sh")
+        if path.stem not in ("commands", "foreground", "settings", "thresholds")
+    ],
 )
 def test_the_presets_thresholds(preset):
     """Each preset's, and the column that QUALITY_SCORE names is one of its METRICS."""

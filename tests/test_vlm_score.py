@@ -303,11 +303,12 @@ def test_stage_2_asks_after_the_cheap_filters_and_filters_by_the_answers(tmp_pat
     assert ran.returncode == 0, ran.stderr
     commands = [line for line in ran.stdout.splitlines() if line.startswith("+ ")]
     scripts = [command.split()[2].rpartition("/")[2] for command in commands]
-    assert scripts[-5:] == [
+    assert scripts[-6:] == [
         "compute_motion_score.py",
         *["compute_vlm_score.py"] * 2,
         "compute_duplicates.py",
         "filter_videos_by_motion_score.py",
+        "crop_clips.py",
     ]
     first, second = (command for command in commands if "compute_vlm_score" in command)
     assert (
@@ -318,8 +319,8 @@ def test_stage_2_asks_after_the_cheap_filters_and_filters_by_the_answers(tmp_pat
     assert f"--filter {tmp_path}/motion_score.jsonl cut_inside none 0.5" in first
     assert f"--filter {tmp_path}/vlm_unsafe.jsonl gore none 0.5" in second
     for column, bounds in {"logo": "none 0.5", "people": "none none"}.items():
-        assert f"--filter {tmp_path}/vlm_mine.jsonl {column} {bounds}" in commands[-1]
-    assert "vlm_mine.jsonl camera" not in commands[-1], "words are no numbers"
+        assert f"--filter {tmp_path}/vlm_mine.jsonl {column} {bounds}" in commands[-2]
+    assert "vlm_mine.jsonl camera" not in commands[-2], "words are no numbers"
 
 
 def test_the_sets_that_come_with_it():

@@ -1,32 +1,4 @@
-# Sourced by the stage scripts, which set $here: the dataset root, the Python to run, the number of GPUs, and the preset.
-. "$here/presets/foreground.sh"
-DATASET_FOLDER=${DATASET_FOLDER:-$here/datasets/panda_70m}
-if [ -z "${PYTHON:-}" ]; then
-    if [ -x "$here/.venv/bin/python" ]; then PYTHON=$here/.venv/bin/python; else PYTHON=python3; fi
-fi
-export MIN_SECONDS="${MIN_SECONDS:-3}" MAX_SECONDS="${MAX_SECONDS:-10}"
-if [ -z "${GPUS:-}" ]; then # those that CUDA_VISIBLE_DEVICES leaves
-    GPUS=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU') || GPUS=0
-    if [ "$GPUS" -gt 0 ] && [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then GPUS=$(echo "$CUDA_VISIBLE_DEVICES" | tr , '\n' | grep -c .); fi
-fi
-
-PRESET=${PRESET:-auto}
-if [ "$PRESET" = auto ]; then
-    if [ "$GPUS" -gt 0 ]; then
-        PRESET=gpu
-        echo "PRESET=auto takes gpu: there are $GPUS CUDA devices"
-    else
-        PRESET=embedded
-        echo "PRESET=auto takes embedded: there is no CUDA device, and nothing is downloaded"
-    fi
-fi
-if [ ! -f "$here/presets/$PRESET.sh" ] || [ "$PRESET" = choose ] || [ "$PRESET" = thresholds ]; then
-    echo "PRESET=$PRESET: there is no presets/$PRESET.sh" >&2
-    exit 2
-fi
-. "$here/presets/$PRESET.sh"
-. "$here/presets/thresholds.sh"
-
+# Sourced by the stage scripts after settings.sh: how they run the single scripts.
 # How a script is run: see docs/scaling.md. Without LAUNCHER: Ray where RAY_ADDRESS is, torchrun where there are several ranks.
 NNODES=${NNODES:-1} NODE_RANK=${NODE_RANK:-0} MASTER_PORT=${MASTER_PORT:-29500}
 fail() {

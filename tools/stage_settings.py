@@ -1,8 +1,8 @@
 """The settings of the stage scripts: one table, from which come `--help`, the checks before any work, and docs/settings.md.
 
-    python -m utils.stage_settings 2 --help                    what stage 2 prints for `sh stage_2_filter_data.sh --help`
-    python -m utils.stage_settings 2 N_JOBS=4 WHERE='a > 1'    shell assignments of the arguments, or one sentence and exit code 2
-    python -m utils.stage_settings markdown                    docs/settings.md
+    python -m tools.stage_settings 2 --help                    what stage 2 prints for `sh stage_2_filter_data.sh --help`
+    python -m tools.stage_settings 2 N_JOBS=4 WHERE='a > 1'    shell assignments of the arguments, or one sentence and exit code 2
+    python -m tools.stage_settings markdown                    docs/settings.md
 
 Only the standard library is imported until a condition is to be checked: the stages call this before it is known whether packages are there.
 """
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PRESETS = sorted(
     path.stem
     for path in (ROOT / "presets").glob("*.sh")
-    if path.stem not in ("begin", "foreground", "launch", "thresholds")
+    if path.stem not in ("commands", "foreground", "settings", "thresholds")
 )
 
 
@@ -35,10 +35,13 @@ class Kind:
     high: float = math.inf
     whole: bool = False
     is_bound: bool = False  # `none` is a value, too
+    is_file: bool = False
 
     def fits(self, value: str) -> bool:
         if self.choices:
             return value in self.choices
+        if self.is_file:
+            return "://" in value or os.path.exists(value)
         if self.low is None or (self.is_bound and value == "none"):
             return True
         try:
@@ -71,7 +74,7 @@ def bound(low: float = -1e12, high: float = 1e12) -> Kind:
     return Kind(f"{what}, or none for no bound", (), low, high, is_bound=True)
 
 
-TEXT, SWITCH, SHARE = Kind(), one_of("0", "1"), bound(0, 1)
+TEXT, SWITCH, SHARE, FILE = Kind(), one_of("0", "1"), bound(0, 1), Kind("a file that is there", is_file=True)
 
 
 @dataclass(frozen=True)
@@ -118,9 +121,9 @@ SETTINGS = [
     Setting("CUT_INSIDE_THRESHOLD", "2", "0.5", "highest certainty of a cut inside", SHARE),
     Setting("DEDUP", "2", "0", "1 keeps of copies the best alone", SWITCH),
     Setting("WHERE", "2", "none", "an SQL condition over all columns that a kept clip meets"),
-    Setting("COLUMNS_FROM", "2", "none", "a further file whose columns WHERE may name"),
-    Setting("EXCLUDE", "2", "none", "clips to drop: a list, or the marks of a report"),
-    Setting("INCLUDE", "2", "none", "clips to keep whatever the filters say: likewise"),
+    Setting("COLUMNS_FROM", "2", "none", "a further file whose columns WHERE may name", FILE),
+    Setting("EXCLUDE", "2", "none", "clips to drop: a list, or the marks of a report", FILE),
+    Setting("INCLUDE", "2", "none", "clips to keep whatever the filters say: likewise", FILE),
     Setting("QUALITY_MODEL_PATH", "2", "the hub's", "CLIP's weights"),
     Setting("TEXT_MODEL_PATH", "2", "downloaded once", "EasyOCR's weights"),
     Setting("VLM_QUESTIONS", "2", "none", "questions for a vision-language model: a file, or a set of prompts/questions/"),
@@ -152,6 +155,7 @@ SETTINGS = [
     Setting("CONCURRENCY", "3", "by engine", "questions that a server gets at a time", number(1, whole=True)),
     Setting("BATCH_SIZE", "3", "8 with the preset gpu", "clips that transformers describes at a time", number(1, whole=True)),
     Setting("TENSOR_PARALLEL_SIZE", "3", "1", "GPUs that hold one model", number(1, whole=True)),
+    Setting("QUANTIZATION", "23", "none", "of a model by vLLM: fp8, awq, ..."),
     Setting("MAX_MODEL_LEN", "3", "the model's", "tokens of a question and its answer", number(1, whole=True)),
     Setting("TEMPERATURE", "3", "0", "of sampling", number(0)),
     Setting("SEED", "3", "0", "of sampling", number(0, whole=True)),
@@ -259,7 +263,7 @@ def markdown() -> str:
     head = """# Settings of the stage scripts
 
 Each is a variable of the environment, or an argument: `sh stage_2_filter_data.sh MIN_SHORT_SIDE=480 DEDUP=1`. A name that does not exist and a value that cannot be are refused before any work.
-`sh stage_2_filter_data.sh --help` prints those of one stage. This page is printed by `python -m utils.stage_settings markdown`.
+`sh stage_2_filter_data.sh --help` prints those of one stage. This page is printed by `python -m tools.stage_settings markdown`.
 
 | setting | stages | default | meaning |
 |---|---|---|---|

@@ -1,0 +1,28 @@
+# Sourced by the stage scripts, which set $here and $stage: checks the settings of the environment and the arguments, and chooses the rest: the
+# Python to run, the number of GPUs, the preset with its models and thresholds.
+. "$here/presets/foreground.sh"
+if [ -z "${PYTHON:-}" ]; then
+    if [ -x "$here/.venv/bin/python" ]; then PYTHON=$here/.venv/bin/python; else PYTHON=python3; fi
+fi
+case " $* " in *" --help "* | *" -h "*) PYTHONPATH=$here exec "$PYTHON" -m tools.stage_settings "$stage" --help ;; esac
+given=$(PYTHONPATH=$here "$PYTHON" -m tools.stage_settings "$stage" "$@") || exit $?
+eval "$given" # NAME=VALUE of the arguments, quoted
+DATASET_FOLDER=${DATASET_FOLDER:-$here/datasets/panda_70m}
+export MIN_SECONDS="${MIN_SECONDS:-3}" MAX_SECONDS="${MAX_SECONDS:-10}"
+if [ -z "${GPUS:-}" ]; then # those that CUDA_VISIBLE_DEVICES leaves
+    GPUS=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU') || GPUS=0
+    if [ "$GPUS" -gt 0 ] && [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then GPUS=$(echo "$CUDA_VISIBLE_DEVICES" | tr , '\n' | grep -c .); fi
+fi
+
+PRESET=${PRESET:-auto}
+if [ "$PRESET" = auto ]; then
+    if [ "$GPUS" -gt 0 ]; then
+        PRESET=gpu
+        echo "PRESET=auto takes gpu: there are $GPUS CUDA devices"
+    else
+        PRESET=embedded
+        echo "PRESET=auto takes embedded: there is no CUDA device, and nothing is downloaded"
+    fi
+fi
+. "$here/presets/$PRESET.sh"
+. "$here/presets/thresholds.sh"

@@ -1,0 +1,113 @@
+"""The settings of the stages: what does not exist, or cannot be, is said before any work; help and docs are those of the table."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from tools.stage_settings import BY_NAME, SCRIPTS, SETTINGS, Wrong, given, help_of, markdown, slips
+
+STAGES = list(SCRIPTS.values())
+# What the scripts set for themselves, or a shell or scheduler for them.
+OTHERS = {"CUDA_VISIBLE_DEVICES", "PYTHONPATH", "END", "IFS"}
+
+
+def run(stage: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess:
+    environment = {"PATH": os.environ["PATH"], "PYTHON": sys.executable, **variables}
+    return subprocess.run(["sh", ROOT / stage, *arguments], env=environment, capture_output=True, text=True)
+
+
+def test_the_table_has_every_variable_of_the_stages():
+    files = [ROOT / stage for stage in STAGES] + list((ROOT / "presets").glob("*.sh"))
+    text = "\n".join(re.sub(r"(^|\s)#.*", "", file.read_text(encoding="utf-8")) for file in files)
+    used = set(re.findall(r"\$\{?([A-Z][A-Z0-9_]+)", text)) - OTHERS
+    assert used - BY_NAME.keys() == set()
+    assert BY_NAME.keys() - used <= {"LOG_JSON", "TECHNICAL_SCORE_THRESHOLD"}, "no stage uses it"
+    assert len(BY_NAME) == len(SETTINGS)
+
+
+def test_docs_settings_is_the_table():
+    page = ROOT / "docs" / "settings.md"
+    assert page.read_text(encoding="utf-8") == markdown(), f"run: python -m tools.stage_settings markdown > {page}"
+
+
+@pytest.mark.parametrize("page", ["README.md", "README_zh-CN.md"])
+def test_the_readmes_name_settings_that_exist(page):
+    table = re.findall(r"^\| (`[A-Z][^|]*) \|", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
+    names = {name for cell in table for name in re.findall(r"`([A-Z][A-Z0-9_]+)(?:=\w+)?`", cell)}
+    assert names <= BY_NAME.keys()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_is_no_work(stage, tmp_path):
+    ran = run(stage, "N_JOBS=8", "--help", DATASET_FOLDER=str(tmp_path / "set"))
+    assert ran.returncode == 0 and ran.stdout.strip() == help_of(stage.split("_")[1]).strip()
+    assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, variables, sentence",
+    [
+        ([], {"TEXT_SCORE_THRESOLD": "0.5"}, "is TEXT_SCORE_THRESHOLD meant"),
+        ([], {"DATASET_FODLER": "x"}, "is DATASET_FOLDER meant"),
+        ([], {"MIN_SECOND": "2"}, "is MIN_SECONDS meant"),
+        (["TRIGER_WORD=x"], {}, "there is no setting TRIGER_WORD (nearest: TRIGGER_WORD)"),
+        (["--n_jobs", "8"], {}, "'--n_jobs' is no NAME=VALUE"),
+        (["n_jobs=8"], {}, "there is no setting n_jobs"),
+        ([], {"TEXT_SCORE_THRESHOLD": "two%"}, "TEXT_SCORE_THRESHOLD is 'two%', not a number from 0 to 1"),
+        ([], {"TEXT_SCORE_THRESHOLD": "2"}, "not a number from 0 to 1"),
+        ([], {"N_JOBS": "0"}, "N_JOBS is '0', not a whole number from 1"),
+        ([], {"PRESET": "embeded"}, "(nearest: embedded)"),
+        ([], {"DEDUP": "yes"}, "DEDUP is 'yes', not one of 0, 1"),
+        ([], {"EXCLUDE": "no such file"}, "not a file that is there"),
+        (["WHERE=technical_scor > 5"], {}, "no column 'technical_scor'"),
+        (["WHERE=technical_score >"], {}, "WHERE 'technical_score >'"),
+    ],
+)
+def test_slips_are_told_at_once(arguments, variables, sentence, tmp_path):
+    (tmp_path / "clips.jsonl").write_text('{"video_path": "a.mp4"}\n')
+    ran = run(STAGES[1], *arguments, DATASET_FOLDER=str(tmp_path), **variables)
+    assert ran.returncode == 2 and sentence in ran.stderr and len(ran.stderr.splitlines()) == 1, ran.stderr
+    assert "+ " not in ran.stdout and sorted(path.name for path in tmp_path.iterdir()) == ["clips.jsonl"]
+
+
+def test_arguments_count_as_variables_and_are_quoted():
+    found = given("2", ["WHERE=camera_motion = 'it''s; rm -rf $HOME'", "N_JOBS=3"], {"N_JOBS": "2", "HOME": "/"})
+    assert found == {"WHERE": "camera_motion = 'it''s; rm -rf $HOME'", "N_JOBS": "3"}
+    ran = run("stage_3_video_caption.sh", 'DATASET_FOLDER=/no such/it\'s "here" $(touch x)')
+    assert '/no such/it\'s "here" $(touch x)/train.jsonl is not there' in ran.stderr
+
+
+def test_variables_of_others_are_nobodys_business():
+    others = [
+        "PYTHONPATH",
+        "PYTHONSTARTUP",
+        "MODELS_DIR",
+        "SEEDS",
+        "HF_ENDPOINT",
+        "MASTER_PORT_2",
+        "GPU",
+        "FORMATTER",
+        "NUM_THREADS",
+    ]
+    assert given("1", [], dict.fromkeys(others, "x")) == {}
+    with pytest.raises(Wrong, match="N_JOBS is 'x'"):
+        given("1", [], {"N_JOBS": "x"})
+    assert slips("THRESOLD", "THRESHOLD") == 1 and slips("FODLER", "FOLDER") == 1 and slips("ab", "cd") == 2
+
+
+def test_a_python_without_packages_starts_again_under_the_environment(tmp_path):
+    """`-S` leaves them out."""
+    copy = tmp_path / "a b"
+    for name in ("utils", "tools", "compute_text_score.py"):
+        copy.mkdir(exist_ok=True)
+        (copy / name).symlink_to(ROOT / name)
+    bare = [sys.executable, "-S", "compute_text_score.py", "--version"]
+    ran = subprocess.run(bare, cwd=ROOT, capture_output=True, text=True)
+    if (ROOT / ".venv" / "bin" / "python").exists():
+        assert ran.returncode == 0 and ran.stdout.startswith("Reelset")
+    else:
+        assert ran.returncode == 2 and "lacks the packages of Reelset" in ran.stderr
