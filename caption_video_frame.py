@@ -15,6 +15,7 @@ import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the other
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import av
 import numpy as np
@@ -38,6 +39,7 @@ from utils.captioning.frames import read_images, with_times
 from utils.captioning.measured_facts import with_facts
 from utils.captioning.prompts import prompt_text
 from utils.captioning.sight import SightCheck
+from utils.captioning.sound import HEARD, check_hearing, read_sound
 from utils.cli import about, add_flags, add_sampling_arguments, at_least, comma_separated, from_flags, row_parser, run
 from utils.pipeline.ancestry import CAPTION_ANCESTORS, MEASURED
 from utils.pipeline.crops import MEASURED_IN
@@ -83,12 +85,19 @@ def frame_attributes(frames: list[np.ndarray]) -> dict:
     return {"brightness": round(float(luma), 4), "main_colours": main_colours(frames)}
 
 
+def read_clip(row: dict, video_folder: str | None, with_audio: bool, **how: Any) -> dict:
+    """The sampled frames of one clip as its engine takes them, and its sound."""
+    got = read_images(row, video_folder, **how)
+    return {**got, "sound": read_sound(locate(row["video_path"], video_folder))} if with_audio else got
+
+
 def questions(row: dict, got: dict, unit: str, prompt: str, sampling: Sampling) -> list[Request]:
     """A request for each frame, or one that shows all of them, each after its time."""
     key, images, prompt = row["video_path"], got["images"], with_facts(prompt, row)
     if unit == "frame":
         return [Request(key, index, [image, prompt], sampling) for index, image in enumerate(images)]
-    return [Request(key, 0, [*with_times(got), prompt], sampling)]
+    heard = [got["sound"], HEARD] if got.get("sound") else []
+    return [Request(key, 0, [*with_times(got), *heard, prompt], sampling)]
 
 
 def caption_columns(
@@ -116,12 +125,15 @@ def answers(
     prompt: str,
     styles: Sequence[str],
     sight_check: SightCheck,
+    with_audio: bool,
 ) -> Stream:
     """`Step.score`: called where rows are due, so a run with nothing left to do loads no model."""
     items = prefetch(items)
     with about("--image_caption_model_name"):
         opened = engine()
         sight_check(opened, choice)
+        if with_audio:
+            check_hearing(opened)
     sampling = choice.sampling(styles_schema(styles) if styles else None)
     requests = partial(questions, unit=unit, prompt=prompt, sampling=sampling)
     columns = partial(caption_columns, model=choice.model, prompt=prompt, styles=styles)
@@ -154,6 +166,11 @@ def main() -> None:
         metavar="short,long,tags",
         help="several captions of the clip in one answer, as columns caption_short, caption_long, caption_tags",
     )
+    parser.add_argument(
+        "--with_audio",
+        action="store_true",
+        help="send the clip's sound as well, and ask what is heard; for a model that hears, behind a server",
+    )
     add_sampling_arguments(parser, ["uniform", "mid", "first", "last", "keyframe"], "mid", 1)
     parser.add_argument(
         "--max_pixels",
@@ -170,6 +187,12 @@ def main() -> None:
     name = args.image_caption_model_name
     if args.styles and (args.caption_unit != "clip" or args.captioner == "attributes"):
         parser.error("--styles goes with --caption_unit clip and a --captioner that is a model")
+    if args.with_audio and (args.caption_unit != "clip" or not getattr(ENGINES.get(args.captioner), "hears", False)):
+        hearing = " or ".join(name for name, options in ENGINES.items() if getattr(options, "hears", False))
+        parser.error(
+            f"--with_audio goes with --caption_unit clip and --captioner {hearing}, and a model that hears, such as "
+            "Qwen3-Omni behind vLLM's server"
+        )
     rows, ranks = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column), None
     frame_sampling = from_flags(FrameSampling, args)
     caption_step = partial(Step, "caption", depends_on=(*CAPTION_ANCESTORS, MEASURED_IN), done_word="captioned")
@@ -201,17 +224,20 @@ def main() -> None:
             }  # fmt: skip
             if args.styles:
                 settings["styles"] = " ".join(args.styles)
+            if args.with_audio:
+                settings["with_audio"] = HEARD
         ranks = Ranks()
         read = partial(
-            read_images,
+            read_clip,
             video_folder=args.video_folder,
+            with_audio=args.with_audio,
             frame_sampling=frame_sampling,
             max_pixels=args.max_pixels,
             as_jpeg=choice.options.jpeg,
         )
         score = partial(
             answers, choice=choice, engine=OnDemand(partial(choice.open, ranks)), unit=args.caption_unit, prompt=prompt, styles=args.styles,
-            sight_check=from_flags(SightCheck, args),
+            sight_check=from_flags(SightCheck, args), with_audio=args.with_audio,
         )  # fmt: skip
         step = caption_step(read, settings, score, patience=0, gpus=getattr(choice.options, "tensor_parallel_size", 1))
     process_rows(step, rows, from_flags(RunOptions, args), ranks)

@@ -27,7 +27,7 @@ if [ -n "${FORMAT:-}${MODEL:-}" ]; then export_set "${VIDEO_METADATA_PATH:-$DATA
 
 ask "$CAPTIONER" caption_video_frame.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" \
     --saved_path="$DATASET_FOLDER/frame_caption.jsonl" --captioner="$CAPTIONER" ${IMAGE_CAPTION_MODEL:+--image_caption_model_name="$IMAGE_CAPTION_MODEL"} \
-    ${IMAGE_CAPTION_PROMPT:+--image_caption_prompt="$IMAGE_CAPTION_PROMPT"} ${CAPTION_UNIT:+--caption_unit="$CAPTION_UNIT"} ${STYLES:+--styles="$STYLES"} \
+    ${IMAGE_CAPTION_PROMPT:+--image_caption_prompt="$IMAGE_CAPTION_PROMPT"} ${CAPTION_UNIT:+--caption_unit="$CAPTION_UNIT"} ${STYLES:+--styles="$STYLES"} ${WITH_AUDIO:+--with_audio} \
     ${FRAME_SAMPLE_METHOD:+--frame_sample_method="$FRAME_SAMPLE_METHOD"} ${NUM_SAMPLED_FRAMES:+--num_sampled_frames="$NUM_SAMPLED_FRAMES"} \
     ${VIDEO_READER:+--video_reader="$VIDEO_READER"} ${SKIP_SIGHT_CHECK:+--skip_sight_check}
 

@@ -1,9 +1,14 @@
-"""Captions of several lengths in one answer, measured facts in prompts, and where a caption contradicts them."""
+"""Captions of several lengths in one answer, measured facts in prompts, where a caption contradicts them, and the clip's sound."""
 
+import base64
+import io
 import json
+import wave
 
+import numpy as np
 import pytest
-from test_openai_engine import FRAMES, Server, write_clips
+from conftest import numbered_frame, write_video
+from test_openai_engine import FRAMES, Server, refuse, write_clips
 from test_openai_engine import name as clip_name
 
 import caption_summary
@@ -145,3 +150,44 @@ def test_a_contradiction_is_a_column_of_the_summary(tmp_path, run_main):
     assert (
         first["camera_contradiction"] == "says static, measured fast pan left" and "camera_contradiction" not in second
     )
+
+
+# Sound
+
+
+def test_the_sound_of_a_clip_is_sent_and_asked_about(server, flags, tmp_path, run_main):
+    time = np.arange(24_000) / 48_000
+    sound = (0.5 * np.sin(2 * np.pi * 1000 * time)).astype(np.float32)
+    frames = (numbered_frame(i) for i in range(FRAMES))
+    write_video(tmp_path / "clips" / clip_name(0), frames, sound=sound)
+    run_main(caption_video_frame, *flags, "--with_audio")
+    assert len(read_rows(tmp_path / "frame_caption.jsonl")) == 3
+    check, *asked = server.requests
+    assert [part["type"] for part in check["messages"][0]["content"]] == ["input_audio", "text"]
+    (loud,) = [body for body in asked if any(part["type"] == "input_audio" for part in body["messages"][0]["content"])]
+    parts = loud["messages"][0]["content"]
+    assert [part["type"] for part in parts[-3:]] == [
+        "input_audio",
+        "text",
+        "text",
+    ] and "say also what is heard" in parts[-2]["text"]
+    with wave.open(io.BytesIO(base64.b64decode(parts[-3]["input_audio"]["data"]))) as heard:
+        assert (heard.getframerate(), heard.getnchannels(), heard.getsampwidth()) == (16_000, 1, 2)
+        samples = np.frombuffer(heard.readframes(8000), np.int16)
+    peak = np.argmax(np.abs(np.fft.rfft(samples))) * 16_000 / len(samples)
+    assert len(samples) >= 7000 and abs(peak - 1000) < 10
+
+
+def test_a_server_that_takes_no_sound_ends_the_run(server, flags, ended):
+    server.faults[-1] = [refuse(400, "audio input is not supported")]
+    code, said = ended("caption_video_frame.py", *flags, "--with_audio")
+    assert code == 2 and "--with_audio: the model takes no sound" in said and "audio input is not supported" in said
+
+
+@pytest.mark.parametrize(
+    "more", [["--captioner", "transformers"], ["--captioner", "attributes"], ["--caption_unit", "frame"]]
+)
+def test_an_engine_that_takes_no_sound_says_so(flags, ended, more):
+    flags = flags[: flags.index("--base_url")] + flags[flags.index("--base_url") + 2 :]
+    code, said = ended("caption_video_frame.py", *flags, *more, "--with_audio")
+    assert code == 2 and "--with_audio goes with --caption_unit clip and --captioner openai" in said

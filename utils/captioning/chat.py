@@ -35,6 +35,13 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Sound:
+    """A WAV file, as a part of a request to an engine whose options say that it `hears`."""
+
+    wav: bytes
+
+
+@dataclass(frozen=True)
 class Request:
     """One question about the clip `key`, its `index`-th.
 
@@ -205,7 +212,7 @@ def _checked(request: Request, answer: Answer, checks: Sequence[Check]) -> Reque
 
 
 def messages(request: Request, image_part: Callable[[Any], dict], always_parts: bool = False) -> list[dict]:
-    """The request as a chat in OpenAI's form; `image_part(image)` is the part of a message for an image.
+    """The request as a chat in OpenAI's form; `image_part(image)` is the part of a message for an image, or for a sound.
 
     A message without images is a plain string, which every server and template takes; with `always_parts` a list of one
     part, which the templates of vision-language models want.

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
-from utils.captioning.chat import Answer, Request, messages
+from utils.captioning.chat import Answer, Request, Sound, messages
 from utils.captioning.engine_choice import EngineChoice
 from utils.captioning.engines.bounded_http import bounded_client
 from utils.captioning.model_table import hub_id, known_model
@@ -43,6 +43,7 @@ class OpenAIOptions:
 
     packages: ClassVar[tuple[str, ...]] = ()
     jpeg: ClassVar[bool] = True
+    hears: ClassVar[bool] = True  # where the server's model does
 
     base_url: str | None = flag(
         None, "the server's address, such as http://localhost:8000/v1 (default: OPENAI_BASE_URL, else OpenAI's)"
@@ -204,7 +205,7 @@ class OpenAIEngine:
             fields |= {"logprobs": True, "top_logprobs": min(sampling.alternatives, MOST_ALTERNATIVES)}
         # --extra_body overrides all of them; null leaves out a field that a server does not know.
         fields |= self.options.extra_body
-        chat: Any = messages(request, _image_part)
+        chat: Any = messages(request, _part)
         return await self.client.chat.completions.create(
             model=self.model, messages=chat, extra_body={k: value for k, value in fields.items() if value is not None}
         )
@@ -269,8 +270,10 @@ def _key() -> str:
     return key
 
 
-def _image_part(jpeg: bytes) -> dict:
-    url = "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
+def _part(part: bytes | Sound) -> dict:
+    if isinstance(part, Sound):
+        return {"type": "input_audio", "input_audio": {"data": base64.b64encode(part.wav).decode(), "format": "wav"}}
+    url = "data:image/jpeg;base64," + base64.b64encode(part).decode()
     return {"type": "image_url", "image_url": {"url": url}}
 
 
