@@ -325,6 +325,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     for name, value in found.items():
         print(f"export {name}={shlex.quote(value)}")
+    for setting in SETTINGS:  # the stages ask whether a switch is set
+        if setting.kind is SWITCH and setting.default == found.get(setting.name, os.environ.get(setting.name)) == "0":
+            print(f"unset {setting.name}")
     return 0
 
 
