@@ -88,7 +88,6 @@ def test_variables_of_others_are_nobodys_business():
         "MODELS_DIR",
         "SEEDS",
         "HF_ENDPOINT",
-        "MASTER_PORT_2",
         "GPU",
         "FORMATTER",
         "NUM_THREADS",
