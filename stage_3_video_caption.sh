@@ -48,3 +48,4 @@ if [ -n "${FORMAT:-}${MODEL:-}" ]; then
 fi
 
 report "$VIDEO_FOLDER" "$DATASET_FOLDER/clips.jsonl"
+must_hold "$DATASET_FOLDER/summary_caption.jsonl" "no clip has a caption; the lines above name the files with errors"
