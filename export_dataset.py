@@ -42,6 +42,7 @@ from utils.export.dataset import Export
 from utils.export.formats import FORMATS
 from utils.export.models import MODELS, Size, Target
 from utils.export.plan import FPS_MODES
+from utils.export.trainers import models_of, target_for, trainers_of
 from utils.pipeline.process import RunOptions
 from utils.pipeline.row_list import open_rows, with_columns
 from utils.rows import atomic_write, refuse_overwriting
@@ -95,32 +96,52 @@ def rate(text: str) -> Fraction:
     return fps
 
 
+def frame_count(text: str) -> int:
+    """An argparse type: a number of frames, or "any" for all that the model allows, which is 0."""
+    return 0 if text == "any" else int(between(2, 100_000)(text))
+
+
 def share(text: str) -> float:
     """An argparse type: a number from 0 up to 0.5."""
     return between(0, 0.5, float)(text)
 
 
-def target_of(args: argparse.Namespace) -> Target:
-    """The model's line of the table, and what was set by hand in place of it."""
-    target = MODELS[args.model] if args.model else Target()
+def target_of(args: argparse.Namespace, media: str) -> Target:
+    """What the format's trainer makes of the model, and what was set by hand in place of it. Media that are not encoded keep their sizes
+    and lengths, so that only the model's rule is left.
+    """
+    if args.model and args.model not in models_of(args.format):
+        raise UsageError(
+            f"--format {args.format} does not train {args.model}, but {', '.join(models_of(args.format))}; "
+            f"{args.model} is trained by --format {', '.join(trainers_of(args.model))}"
+        )
+    target = target_for(args.format, args.model) if args.model else Target()
+    if media != "encode":
+        return replace(target, buckets=(), counts=(), extra_frames=0)
     multiple = args.size_multiple or target.multiple
     buckets = tuple(args.buckets or ())
     if wrong := [f"{w}x{h}" for w, h in buckets if w % multiple or h % multiple]:
         raise UsageError(f"--buckets {wrong[0]}: both sides must be multiples of {multiple} (--size_multiple)")
     if args.max_pixels and args.buckets:
         raise UsageError("--max_pixels and --buckets do not go together: buckets are sizes already")
-    if args.frames and target.step and (odd := [count for count in args.frames if count % target.step != 1]):
+    if args.frames and target.step and (odd := [count for count in args.frames if not _follows(count, target)]):
         raise UsageError(f"--frames {odd[0]}: {args.model} takes {target.rule}")
+    counts = target.lengths() if not args.frames else () if 0 in args.frames else tuple(sorted(args.frames))
     if args.max_pixels:
         target = replace(target, buckets=(), max_pixels=args.max_pixels)
     kept = tuple(b for b in target.buckets if b[0] % multiple == b[1] % multiple == 0)
     return replace(
         target,
         fps=args.fps or target.fps,
-        counts=tuple(sorted(args.frames or target.counts)),
+        counts=counts,
         multiple=multiple,
         buckets=buckets or kept,
     )
+
+
+def _follows(count: int, target: Target) -> bool:
+    """Whether a number of frames is one of the model's rule, however many."""
+    return count == 0 or (count % target.step == target.remainder and count >= target.min_frames)
 
 
 def main() -> None:
@@ -171,9 +192,10 @@ def main() -> None:
     group.add_argument("--fps", type=rate, help="frames a second (default: the model's, else the clip's)")
     group.add_argument(
         "--frames",
-        type=between(2, 100_000),
+        type=frame_count,
         nargs="+",
-        help="allowed numbers of frames; a clip gets the largest that it fills",
+        metavar="N",
+        help="allowed numbers of frames; a clip gets the largest that it fills; any: all that the model allows (default: the model's longest, 3 s and 1.5 s)",
     )
     group.add_argument("--size_multiple", type=between(2, 256), help="sides are multiples of it, pixels")
     group.add_argument(
@@ -210,12 +232,16 @@ def main() -> None:
         metavar="COLUMN",
         help="no value of this column gets more clips than the rarest; numbers by quartile",
     )
+    group.add_argument(
+        "--batch_size",
+        type=at_least(1),
+        help="give up buckets (size and length) that have fewer clips; these go to another one, or are left out",
+    )
     group.add_argument("--max_per_source", type=at_least(1), help="clips of one source video, at most")
     add_worker_arguments(parser)
     args = parser.parse_args()
     if not args.video_metadata_path:
         parser.error("--video_metadata_path is missing: the rows with the captions")
-    target = target_of(args)
     chosen = [
         name for name in ("model", "fps", "frames", "size_multiple", "buckets", "max_pixels") if getattr(args, name)
     ]
@@ -229,10 +255,16 @@ def main() -> None:
         or args.balance
         or args.max_per_source
         or args.first_frames
+        or args.batch_size
     ):
         parser.error("--export_folder is missing: these flags write a folder")
     if media != "encode" and (needs := [name for name in chosen if name != "model"]):
         parser.error(f"--{needs[0]} needs --media encode")
+    target = target_of(args, media)
+    if args.batch_size and not (target.buckets and target.counts):
+        parser.error(
+            "--batch_size chooses among sizes and lengths: give --model, or --buckets and --frames, and --media encode"
+        )
     if media == "none" and FORMATS[args.format].has_files:
         parser.error(f"--media none: {args.format} looks for the clips in its folder; link puts them there at no cost")
     if is_url(args.export_folder or ""):
@@ -253,7 +285,7 @@ def main() -> None:
     export = partial(
         Export, format=args.format, model=args.model, target=target, media=media, fps_mode=args.fps_mode, crf=args.crf, preset=args.x264_preset,
         first_frames=args.first_frames, max_upscale=args.max_upscale, val_share=args.val_share, balance=args.balance,
-        max_per_source=args.max_per_source, license=args.license, caption_column=args.caption_column,
+        max_per_source=args.max_per_source, license=args.license, caption_column=args.caption_column, batch_size=args.batch_size,
     )  # fmt: skip
     if args.dry_run:
         with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,30 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
+def choose(
+    rows: Sequence[dict], plan: list[dict], max_per_source: int | None, balance: str | None, val_share: float
+) -> None:
+    """Leave out of the plan what is too much of one kind, and split what stays."""
+    left = [row for row, planned in zip(rows, plan, strict=True) if not planned["reason"]]
+    if max_per_source:
+        left = _without(left, over_source_limit(left, max_per_source), plan, f"max_per_source {max_per_source}")
+    if balance:
+        left = _without(left, over_balance(left, balance), plan, f"balance {balance}")
+    if val_share:
+        held = validation(left, val_share)
+        for planned in plan:
+            if not planned["reason"]:
+                planned["split"] = "val" if planned["video_path"] in held else "train"
+
+
+def _without(rows: list[dict], gone: set[str], plan: Sequence[dict], flag: str) -> list[dict]:
+    """The rows that are not `gone`, which the plan notes."""
+    for planned in plan:
+        if planned["video_path"] in gone:
+            planned.update(reason=flag.partition(" ")[0], does=f"--{flag}")
+    return [row for row in rows if row["video_path"] not in gone]
+
+
 def mixed(path: str) -> str:
     """What clips are ordered by where some are to be taken: unlike names, it says nothing of their source or time."""
     return hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from utils.errors import VideoError
 from utils.export.media import encode, measure, place, write_first_frame
 from utils.export.models import Target
 from utils.export.plan import TrainerRules, as_it_is, cut_columns, plan_cut
+from utils.export.split_names import without_split_words
 from utils.video_utils import content_digest, locate
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # stems that every file system, list and tar takes as they are
@@ -62,13 +63,15 @@ def settings_of_target(target: Target) -> dict[str, Any]:
 
 def media_name(video_path: str, encoded: bool) -> str:
     """A file name of its own for each clip, flat: that of the clip, folders joined by __, where it is plain; else a plain
-    form of it with 8 digits of its hash.
+    form of it with 8 digits of its hash. Words that `datasets` takes for a split, and `metadata`, get an x before them.
     """
     stem, dot, ending = video_path.rpartition(".")
     stem, ending = (stem, ending.lower()) if dot and "/" not in ending else (video_path, "mp4")
-    plain = stem.replace("/", "__")
+    plain = named = stem.replace("/", "__")
+    plain = "xmetadata" if plain.lower() == "metadata" else without_split_words(plain)
     if (
-        not SAFE.fullmatch(plain)
+        plain != named
+        or not SAFE.fullmatch(plain)
         or "__" in stem
         or len(plain) > 100
         or (ending != "mp4" and encoded)
@@ -140,13 +143,20 @@ class Making:
     first_frames: bool = False
 
 
+def narrowed(target: Target, planned: dict) -> Target:
+    """The target with the one size and length that a clip's plan chose among several."""
+    if target.buckets:
+        target = replace(target, buckets=((planned["width"], planned["height"]),))
+    return replace(target, counts=(planned["frames"] - target.extra_frames,)) if target.counts else target
+
+
 def place_row(row: dict, video_folder: str | None, making: Making) -> dict[str, Any]:
     """Bring a clip's media into the export, at `export_file` of its row; what they then are."""
     source = locate(row["video_path"], video_folder)
     medium = Path(making.folder) / row["export_file"] if making.how != "none" else Path(source)
     if making.how == "encode":
         clip = measure(source)
-        cut, reason = plan_cut(clip, making.target, crop_box_of(row, clip.size), making.fps_mode)
+        cut, reason = plan_cut(clip, narrowed(making.target, row), crop_box_of(row, clip.size), making.fps_mode)
         if cut is None:
             raise VideoError(f"{source!r} has changed since it was planned: {reason}")
         encode(source, medium, cut, making.crf, making.preset, making.audio and clip.has_audio)

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UsageError
+from utils.export.buckets import fill_batches
 from utils.export.card import card, filters_of
-from utils.export.choose import over_balance, over_source_limit, validation
+from utils.export.choose import choose
 from utils.export.clip_steps import (
     Making,
     first_frame_file,
@@ -33,8 +34,10 @@ from utils.export.formats import FORMATS
 from utils.export.formats.entry import Entry
 from utils.export.formats.lists import write_text
 from utils.export.models import Target
+from utils.export.plan import TrainerRules
 from utils.export.plan_text import in_words, table
-from utils.export.read_back import check
+from utils.export.read_back import check, promise, promise_of
+from utils.export.trainers import pair_of
 from utils.pipeline.ancestry import CLIP_COLUMNS, PROVENANCE
 from utils.pipeline.own_files import inside
 from utils.pipeline.process import RunOptions, Step, process_rows
@@ -66,6 +69,7 @@ class Export:
     license: str | None
     caption_column: str
     options: RunOptions
+    batch_size: int | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -76,7 +80,14 @@ class Export:
             "crf": self.crf,
             "preset": self.preset,
         }
-        found = {"media": self.media, "format": self.format, "version": 1, **(how if self.media == "encode" else {})}
+        # Of media that stay as they are, a model still decides what its trainer makes of them.
+        as_they_are = {"model": self.model} if self.model else {}
+        found = {
+            "media": self.media,
+            "format": self.format,
+            "version": 1,
+            **(how if self.media == "encode" else as_they_are),
+        }
         return json.loads(json.dumps(found))
 
     def show_plan(self, rows: Sequence[dict], each: bool) -> None:
@@ -85,7 +96,7 @@ class Export:
             plan = self.planned(rows)
         for row in plan if each else ():
             print(f"{row['video_path']}: as it is: {row.get('as_is', 'not known')}; export: {row['does']}")
-        print(table(plan))
+        print(table(plan, self._unknown))
 
     def write(self, rows: Sequence[dict]) -> None:
         """Make the export, or bring it up to date.
@@ -105,7 +116,7 @@ class Export:
         plan = self.planned(rows)
         self._refuse_links_of(plan)
         write_rows(self.folder / PLAN, plan)
-        print(table(plan))
+        print(table(plan, self._unknown))
         made = self._place(
             [{**row, **planned} for row, planned in zip(rows, plan, strict=True) if not planned["reason"]]
         )
@@ -144,15 +155,7 @@ class Export:
         """The plan's row of each clip: what was measured, `reason` why it is left out ("" where it is not), `does` in words, `split`,
         `export_file`.
         """
-        form, encoded = FORMATS[self.format], self.media == "encode"
-        read = partial(
-            plan_row,
-            video_folder=self.options.video_folder,
-            target=self.target,
-            trainer_rules=form.trainer_rules,
-            fps_mode=self.fps_mode,
-            encoded=encoded,
-        )
+        form, encoded, read = FORMATS[self.format], self.media == "encode", self._plan_row
         step = Step(
             "plan",
             read,
@@ -172,39 +175,70 @@ class Export:
             does = str(errors.get(row["video_path"], "")).partition("\n")[0] if found is None else reason
             kept = {name: value for name, value in (found or {}).items() if name not in ("made_from", "reason")}
             plan.append({"video_path": row["video_path"], "reason": reason.partition(":")[0], "does": does, **kept})
-        self._choose(rows, plan)
+        choose(rows, plan, self.max_per_source, self.balance, self.val_share)
+        if self.batch_size:
+            keeps_rate = self.target.fps is None or self.fps_mode == "keep"
+            fill_batches(rows, plan, self.target, keeps_rate, self.batch_size, self._plan_row)
         for planned in plan:
             if planned["reason"]:
                 planned["does"] = f"left out: {planned['does'] or planned['reason']}"
             else:
                 planned["does"] = in_words(planned) if encoded else DONE[self.media]
+                planned["usable"] = self._usable(planned)
                 name = media_name(planned["video_path"], encoded)
                 planned["export_file"] = str(
                     Path(planned.get("split") or "", form.media_folder.format(**planned), name)
                 )
+        self._promise(rows, plan)
         return plan
+
+    @property
+    def _plan_row(self) -> partial[dict]:
+        return partial(
+            plan_row,
+            video_folder=self.options.video_folder,
+            target=self.target,
+            trainer_rules=self._rules,
+            fps_mode=self.fps_mode,
+            encoded=self.media == "encode",
+        )
+
+    @property
+    def _rules(self) -> TrainerRules:
+        """How the format's trainer comes to the model's rate."""
+        rules, rate = FORMATS[self.format].trainer_rules, pair_of(self.format, self.model).rate
+        return replace(rules, rate=rate) if rate else rules
+
+    @property
+    def _unknown(self) -> str:
+        """What a plan cannot say where there is no model: a trainer that changes the rate does so by its model's."""
+        if self.model or self._rules.rate not in ("model", "declared"):
+            return ""
+        return f"{self.format} brings clips to the rate of its model, which is not known here: give --model for a plan that holds"
+
+    def _usable(self, planned: dict) -> int:
+        """How many frames the trainer has of a medium."""
+        if self.media == "encode":
+            return planned["frames"] - self.target.extra_frames
+        return planned["as_is_frames"] if self._rules.rate in ("model", "declared") else planned["frames"]
+
+    def _promise(self, rows: Sequence[dict], plan: list[dict]) -> None:
+        """Let the trainer's reader say what it will make of each clip."""
+        kept = [
+            (planned, self._planned_entry(row, planned))
+            for row, planned in zip(rows, plan, strict=True)
+            if not planned["reason"]
+        ]
+        promise(self.format, self.target, kept, self.media == "encode")
 
     def _reason(self, row: dict, measured: dict) -> str:
         if not row[self.caption_column].strip():
             return "no caption"
+        if self.media != "encode" and self.model and not measured["as_is_frames"]:
+            return f"too short: {measured['as_is']}"
         if self.max_upscale and measured.get("upscale", 1) > self.max_upscale:
             return f"too small: it would be scaled up {measured['upscale']:g} times"
         return measured.get("reason", "")
-
-    def _choose(self, rows: Sequence[dict], plan: list[dict]) -> None:
-        """Leave out what is too much of one kind, and split."""
-        left = [row for row, planned in zip(rows, plan, strict=True) if not planned["reason"]]
-        if self.max_per_source:
-            left = _without(
-                left, over_source_limit(left, self.max_per_source), plan, f"max_per_source {self.max_per_source}"
-            )
-        if self.balance:
-            left = _without(left, over_balance(left, self.balance), plan, f"balance {self.balance}")
-        if self.val_share:
-            held = validation(left, self.val_share)
-            for planned in plan:
-                if not planned["reason"]:
-                    planned["split"] = "val" if planned["video_path"] in held else "train"
 
     def _place(self, rows: list[dict]) -> dict[str, dict]:
         """Bring all media to their places; what they are, by clip."""
@@ -238,9 +272,9 @@ class Export:
             )
             return is_there and self._is_as_made(row)
 
-        step = Step(
-            "media", read, self.settings, depends_on=(*CLIP_COLUMNS, "crop_box"), is_whole=is_whole, done_word="placed"
-        )
+        planned = ("width", "height", "frames") if self.media == "encode" else ()
+        depends_on = (*CLIP_COLUMNS, "crop_box", *planned)
+        step = Step("media", read, self.settings, depends_on=depends_on, is_whole=is_whole, done_word="placed")
         process_rows(step, rows, replace(self.options, saved_path=str(path)))
         return {row["video_path"]: row for row in _rows_of(path) if row["video_path"] in files}
 
@@ -287,11 +321,14 @@ class Export:
                 for row, planned in zip(rows, plan, strict=True)
                 if not planned["reason"] and (planned.get("split") or "") == split
             ]
-            group = [self._entry(row, made[row["video_path"]], folder) for row, _ in chosen]
+            group = [self._entry(row, made[row["video_path"]], planned["usable"], folder) for row, planned in chosen]
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            starts += form.write(folder, group, self.target)
-            check(folder, self.format, group, [made[row["video_path"]]["digest"] for row, _ in chosen])
+            printed = form.write(folder, group, self.target)
+            starts += [start for start in printed if start not in starts]
+            digests = [made[row["video_path"]]["digest"] for row, _ in chosen]
+            promises = {entry.path: promise_of(planned) for entry, (_, planned) in zip(group, chosen, strict=True)}
+            check(folder, self.format, group, digests, self.target, printed, promises)
             entries[split or "train"] = group
         # By their inodes, because a list that nobody has removed is replaced.
         written = sorted(
@@ -334,7 +371,14 @@ class Export:
                 with writing(path):
                     _unlink(path)
 
-    def _entry(self, row: dict, made: dict, folder: Path) -> Entry:
+    def _planned_entry(self, row: dict, planned: dict) -> Entry:
+        """The entry of a clip as its medium will be."""
+        fps = self.target.fps if self.media == "encode" and self.fps_mode != "keep" else None
+        size = {name: planned[name] for name in ("export_file", "frames", "width", "height")}
+        made = {**size, "rate": fps or Fraction(planned["fps"]).limit_denominator(1001)}
+        return self._entry(row, made, planned["usable"], (self.folder / (planned.get("split") or "")).absolute())
+
+    def _entry(self, row: dict, made: dict, usable: int, folder: Path) -> Entry:
         form = FORMATS[self.format]
         path = (self.folder / made["export_file"]).absolute()
         if self.media == "none":
@@ -342,16 +386,8 @@ class Export:
         columns = {name: value for name, value in row.items() if name not in (*PROVENANCE, self.caption_column)}
         return Entry(
             path.relative_to(folder).as_posix() if self.media != "none" else str(path), path, form.caption(row[self.caption_column]),
-            Fraction(made["rate"]), made["width"], made["height"], made["frames"], columns,
+            Fraction(made["rate"]), made["width"], made["height"], made["frames"], columns, usable,
         )  # fmt: skip
-
-
-def _without(rows: list[dict], gone: set[str], plan: Sequence[dict], flag: str) -> list[dict]:
-    """The rows that are not `gone`, which the plan notes."""
-    for planned in plan:
-        if planned["video_path"] in gone:
-            planned.update(reason=flag.partition(" ")[0], does=f"--{flag}")
-    return [row for row in rows if row["video_path"] not in gone]
 
 
 def _unlink(path: Path) -> None:

@@ -1,45 +1,32 @@
 """The formats that trainers read, one table. A format is a `Format`, whose `write` puts lists and settings beside the media.
 
-To add one: a function in the module of its family (`lists`, `folders`, `shards`), a line in FORMATS, and its reader in
-`utils/export/read_back.py`.
+To add one: a function in the module of its family (`lists`, `folders`, `shards`), a line in FORMATS, the models that its trainer trains in `utils/export/trainers.py`, and
+its reader, written from the trainer's code, in `utils/export/readers/`.
 """
 
-from utils.export.formats import folders, lists, shards
+from utils.export.formats import folders, lists, musubi, shards
 from utils.export.formats.entry import Format
 from utils.export.plan import TrainerRules
 
 NATIVE, MODEL, DECLARED = TrainerRules(), TrainerRules("model"), TrainerRules("declared")
 SQUEEZE = TrainerRules("squeeze")
+BY_SIZE, BY_LENGTH = "videos/{width}x{height}", "videos/{width}x{height}x{usable}"
 
 FORMATS: dict[str, Format] = {
     "easyanimate": Format(lists.easyanimate, NATIVE),
     "videox_fun": Format(lists.videox_fun, NATIVE),
-    "musubi": Format(lists.musubi, DECLARED, audio=True),
+    "musubi": Format(musubi.musubi, DECLARED, audio=True),
     "diffusion_pipe": Format(
-        folders.diffusion_pipe, MODEL, breaks="lf", audio=True, media_folder="videos/{width}x{height}", has_files=True
+        folders.diffusion_pipe, MODEL, breaks="lf", audio=True, media_folder=BY_LENGTH, has_files=True
     ),
-    "ltx2": Format(lists.ltx2, NATIVE, audio=True),
-    "ltx_video": Format(lists.ltx_video, NATIVE),
+    "ltx2": Format(lists.ltx2, NATIVE, audio=True, has_files=True),
+    "ltx_video": Format(lists.ltx_video, NATIVE, has_files=True),
     "opensora": Format(lists.opensora, NATIVE),
     "finetrainers": Format(lists.finetrainers, NATIVE, breaks="none", has_files=True),
     "diffusers": Format(lists.diffusers, NATIVE, breaks="none", has_files=True),
     "diffsynth": Format(lists.diffsynth, NATIVE),
-    "simpletuner": Format(
-        folders.simpletuner,
-        NATIVE,
-        breaks="none",
-        audio=True,
-        media_folder="videos/{width}x{height}x{frames}",
-        has_files=True,
-    ),
-    "ai_toolkit": Format(
-        folders.ai_toolkit,
-        SQUEEZE,
-        breaks="lf",
-        audio=True,
-        media_folder="videos/{width}x{height}x{frames}",
-        has_files=True,
-    ),
+    "simpletuner": Format(folders.simpletuner, NATIVE, breaks="none", audio=True, media_folder=BY_SIZE, has_files=True),
+    "ai_toolkit": Format(folders.ai_toolkit, SQUEEZE, breaks="lf", audio=True, media_folder=BY_LENGTH, has_files=True),
     "hf": Format(shards.hugging_face, NATIVE, audio=True, has_files=True),
     "webdataset": Format(shards.webdataset, NATIVE, audio=True, has_files=True),
     "parquet": Format(shards.parquet, NATIVE, audio=True),

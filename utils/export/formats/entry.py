@@ -13,7 +13,8 @@ from utils.export.plan import TrainerRules
 @dataclass(frozen=True)
 class Entry:
     """One clip of an export. `file`: its media, relative to the folder of its split, or as the list had it where media are not
-    placed; `path`: where that is; `fps`, `width`, `height`, `frames` of the media as they are; `row`: all columns.
+    placed; `path`: where that is; `fps`, `width`, `height`, `frames` of the media as they are; `row`: all columns; `usable`: how many
+    frames its trainer has of them, at the model's rate and by its rule.
     """
 
     file: str
@@ -24,6 +25,7 @@ class Entry:
     height: int
     frames: int
     row: dict = field(repr=False)
+    usable: int = 0
 
 
 Write = Callable[[Path, Sequence[Entry], "Target"], list[str]]

@@ -40,7 +40,9 @@ def hugging_face(folder: Path, entries: Sequence[Entry], target: Target) -> list
     write_text(
         folder / "metadata.jsonl", "".join(json.dumps({name: row.get(name) for name in names}) + "\n" for row in rows)
     )
-    return [f'datasets.load_dataset("videofolder", data_dir="{folder}")']
+    return [
+        f'datasets.load_dataset("videofolder", data_dir={json.dumps(str(folder), ensure_ascii=False)}, split="train")'
+    ]
 
 
 def webdataset(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
@@ -61,7 +63,8 @@ def webdataset(folder: Path, entries: Sequence[Entry], target: Target) -> list[s
     for left in shards.glob("*.tar"):  # of an export that had more
         if left.stem.isdigit() and int(left.stem) >= number:
             left.unlink()
-    return [f'webdataset.WebDataset("{shards}/{{000000..{number - 1:06}}}.tar")']
+    pattern = f"{shards}/{{000000..{number - 1:06}}}.tar"
+    return [f"webdataset.WebDataset({json.dumps(pattern, ensure_ascii=False)}, shardshuffle=False)"]
 
 
 def _add(tar: tarfile.TarFile, stem: str, entry: Entry) -> int:
@@ -81,4 +84,4 @@ def _add(tar: tarfile.TarFile, stem: str, entry: Entry) -> int:
 def parquet(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     with atomic_write(folder / "data.parquet") as temporary:
         write_parquet(temporary, [{"file": e.file, "caption": e.caption, **columns_of(e)} for e in entries])
-    return [f'pandas.read_parquet("{folder / "data.parquet"}")']
+    return [f"pandas.read_parquet({json.dumps(str(folder / 'data.parquet'), ensure_ascii=False)})"]

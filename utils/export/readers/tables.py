@@ -1,0 +1,38 @@
+"""How the libraries of WebDataset and parquet give a set: as it is. Members of a tar that have one stem are one sample; a name ends at its first dot."""
+
+import json
+import tarfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from utils.export.models import Target
+from utils.export.readers.sample import Media, Sample, as_it_is
+from utils.video_utils import digest_of
+
+
+def read_webdataset(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
+    for shard in sorted((folder / "shards").glob("*.tar")):
+        parts: dict[str, dict[str, str]] = defaultdict(dict)
+        with tarfile.open(shard) as tar:
+            for member in tar:
+                stem, _, ending = member.name.partition(".")
+                content = tar.extractfile(member)
+                assert content is not None  # a regular file
+                if ending in ("txt", "json"):
+                    parts[stem][ending] = content.read().decode()
+                else:
+                    parts[stem]["medium"] = digest_of(content)
+        for stem, part in parts.items():
+            row = json.loads(part["json"])
+            size = row["frames"], row["width"], row["height"], row["fps"]
+            yield Sample(shard / stem, part["txt"], *size, digest=part["medium"])
+
+
+def read_parquet(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
+    from pyarrow import parquet
+
+    file = parquet.ParquetFile(folder / "data.parquet")
+    for item in file.read(columns=["file", "caption"]).to_pylist() if file.metadata.num_rows else ():
+        path = folder / item["file"]
+        yield as_it_is(path, item["caption"], media(path))
