@@ -5,7 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from conftest import write_numbered
+from conftest import ROOT, write_numbered
 from test_export import export, medium_of, plan_of, samples_of
 
 from utils.errors import RunError
@@ -267,23 +267,28 @@ def test_without_a_model_the_plan_says_what_it_cannot_know(tmp_path, run_script,
 
 
 def test_buckets_that_fill_no_batch_are_given_up():
-    wide, tall = (192.0, 128.0), (128.0, 192.0)
+    wide, square, tall = (192.0, 128.0), (128.0, 128.0), (128.0, 192.0)
     choices = {f"w{i}": Choice(wide, 81, (192, 128, 81)) for i in range(4)}
     choices |= {f"s{i}": Choice(wide, 50, (192, 128, 45)) for i in range(3)}
-    choices |= {"t": Choice(tall, 60, (128, 192, 45)), "u": Choice(wide, 90, (192, 128, 81))}
+    choices |= {"square": Choice(square, 60, (128, 128, 45)), "long": Choice(wide, 90, (192, 128, 81))}
     found = filled(choices, 4)
-    assert found["t"] == (192, 128, 45) and [found[f"s{i}"] for i in range(3)] == [(192, 128, 45)] * 3
-    assert found["u"] == found["w0"] == (192, 128, 81)
+    assert found["square"] == (192, 128, 45) and [found[f"s{i}"] for i in range(3)] == [(192, 128, 45)] * 3
+    assert found["long"] == found["w0"] == (192, 128, 81)
     assert filled(choices, 1) == {name: choice.bucket for name, choice in choices.items()}
-    alone = filled({"a": Choice(wide, 81, (192, 128, 81)), "b": Choice(wide, 30, (192, 128, 21))}, 8)
-    assert alone == {"a": (192, 128, 81), "b": None} or alone["a"] == (192, 128, 21)
+    # A longer clip comes down to a shorter one, which cannot come up; an upright clip does not become a wide one.
+    pair = {
+        "a": Choice(wide, 60, (192, 128, 45)),
+        "b": Choice(wide, 30, (192, 128, 21)),
+        "t": Choice(tall, 60, (128, 192, 45)),
+    }
+    assert filled(pair, 2) == {"a": (192, 128, 21), "b": (192, 128, 21), "t": None}
     assert [left_over([5, 2, 9], size) for size in (1, 2, 4, 8)] == [0, 2, 4, 8]
 
 
 def test_a_batch_size_moves_clips_to_fuller_buckets(tmp_path, run_script, clips):
     flags = ("--format", "diffusion_pipe", "--model", "wan2.1", *SMALL)
     plain = export(run_script, clips, *flags, "--dry_run", "table").stdout
-    assert "the trainer's buckets" in plain and "in no whole batch of 2" in plain
+    assert "the trainer's buckets" in plain and "left over by batches of 2" in plain
     export(run_script, clips, *flags, "--batch_size", 2)
     plan = {path: row for path, row in plan_of(tmp_path).items() if not row["reason"]}
     sizes = [(row["trained_width"], row["trained_height"], row["trained_frames"]) for row in plan.values()]
@@ -318,3 +323,35 @@ def test_start_lines_are_words_of_a_shell_whatever_the_folder_is_called(tmp_path
     assert commands and all(
         start.split()[0] in ("python", "uv", "accelerate", "deepspeed", "torchrun", "simpletuner") for start in commands
     )
+
+
+# the documentation
+
+
+def model_line(model: str) -> str:
+    """A model's line of docs/export.md."""
+    target = MODELS[model]
+    sizes = ", ".join(f"{w}x{h}" for w, h in target.buckets if w >= h)
+    lengths = ", ".join(map(str, target.lengths()))
+    return f"| `{model}` | {float(target.fps or 0):g} | {target.rule.replace(' frames', '')} | ×{target.multiple} | {sizes} | {lengths} |"
+
+
+def pair_line(format: str) -> str:
+    """A trainer's line of docs/export.md: its models, and what it makes otherwise than the model's line says."""
+    models = []
+    for model in models_of(format):
+        target, plain = target_for(format, model), MODELS[model]
+        changes = [target.rule.replace(" frames", "")] if target.rule != plain.rule else []
+        changes += [f"×{target.multiple}"] if target.multiple != plain.multiple else []
+        changes += (
+            [", ".join(f"{w}x{h}" for w, h in target.buckets if w >= h)] if target.buckets != plain.buckets else []
+        )
+        changes += ["a frame more in the file"] if target.extra_frames else []
+        models.append(f"`{model}`" + (f" ({'; '.join(changes)})" if changes else ""))
+    return f"| `{format}` | {', '.join(models)} |"
+
+
+def test_the_tables_of_the_documentation_are_those_of_the_code():
+    lines = (ROOT / "docs/export.md").read_text(encoding="utf-8").splitlines()
+    expected = [*(model_line(model) for model in MODELS), *(pair_line(format) for format in PAIRS)]
+    assert [line for line in expected if line not in lines] == []

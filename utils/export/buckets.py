@@ -1,6 +1,5 @@
 """Buckets: how many clips have each size and length, what does not fill a batch, and a grid on which more does."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from utils.export.models import Target
 
 Bucket = tuple[int, int, int]  # width, height, frames
 BATCHES = (1, 2, 4, 8)
+LEAST_AREA = 0.5  # of a frame: an upright clip goes to a square bucket, never to a wide one
 
 
 @dataclass(frozen=True)
@@ -22,26 +22,41 @@ class Choice:
     bucket: Bucket
 
     def kept(self, bucket: Bucket) -> float:
-        """The share of its frames and of their area that a bucket keeps, 0 where it has too few frames."""
+        """The share of its frames and of their area that a bucket keeps, 0 where it has too few frames or would lose half of each."""
         width, height, frames = bucket
         ratio = width / height / (self.shown[0] / self.shown[1])
-        return frames / self.there * min(ratio, 1 / ratio) if frames <= self.there else 0.0
+        area = min(ratio, 1 / ratio)
+        return frames / self.there * area if frames <= self.there and area > LEAST_AREA else 0.0
 
 
 def filled(choices: Mapping[str, Choice], batch_size: int) -> dict[str, Bucket | None]:
-    """The bucket of each clip so that every bucket has `batch_size` clips: the smallest bucket is given up first, each of its clips goes to the
-    one that keeps most of it, None where it fits none. The last bucket stays, however small.
+    """The bucket of each clip so that every bucket has `batch_size` clips. Of the buckets that have fewer, that is given up first by which least is lost; each of its clips
+    goes to the one that keeps most of it, None where it fits none. The last bucket stays, however small.
     """
     found: dict[str, Bucket | None] = {name: choice.bucket for name, choice in choices.items()}
     while True:
-        counts = Counter(bucket for bucket in found.values() if bucket)
-        smallest = min(counts, key=lambda bucket: (counts[bucket], bucket), default=None)
-        if smallest is None or counts[smallest] >= batch_size or len(counts) == 1:
+        members: dict[Bucket, list[str]] = {}
+        for name, bucket in found.items():
+            if bucket:
+                members.setdefault(bucket, []).append(name)
+        small = sorted(bucket for bucket, names in members.items() if len(names) < batch_size)
+        if not small or len(members) == 1:
             return found
-        others = sorted(set(counts) - {smallest})
-        for name in [name for name, bucket in found.items() if bucket == smallest]:
-            best = max(others, key=choices[name].kept)
-            found[name] = best if choices[name].kept(best) else None
+        moves = {bucket: _moves(choices, bucket, members) for bucket in small}
+        lost = {
+            bucket: sum(choices[name].kept(bucket) - (choices[name].kept(other) if other else 0) for name, other in to)
+            for bucket, to in moves.items()
+        }
+        found.update(moves[min(small, key=lambda bucket: lost[bucket])])
+
+
+def _moves(
+    choices: Mapping[str, Choice], bucket: Bucket, members: Mapping[Bucket, list[str]]
+) -> list[tuple[str, Bucket | None]]:
+    """Where the clips of a bucket would go."""
+    others = sorted(set(members) - {bucket})
+    best = [(name, max(others, key=choices[name].kept)) for name in members[bucket]]
+    return [(name, other if choices[name].kept(other) else None) for name, other in best]
 
 
 def fill_batches(
@@ -89,4 +104,4 @@ def left_over(counts: Iterable[int], batch_size: int) -> int:
 
 def batch_lines(counts: Sequence[int]) -> list[tuple[str, str]]:
     """For the plan: what whole batches of 1, 2, 4 and 8 would leave over."""
-    return [(f"  in no whole batch of {size}", f"{left_over(counts, size):,}") for size in BATCHES]
+    return [(f"  left over by batches of {size}", f"{left_over(counts, size):,}") for size in BATCHES]
