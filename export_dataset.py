@@ -195,7 +195,7 @@ def main() -> None:
         type=frame_count,
         nargs="+",
         metavar="N",
-        help="allowed numbers of frames; a clip gets the largest that it fills; any: all that the model allows (default: the model's longest, 3 s and 1.5 s)",
+        help="allowed numbers of frames; a clip gets the largest that it fills; any: all that the model allows (default: the model's longest, four fifths of it, 3 s and 1.5 s)",
     )
     group.add_argument("--size_multiple", type=between(2, 256), help="sides are multiples of it, pixels")
     group.add_argument(

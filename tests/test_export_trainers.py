@@ -185,15 +185,15 @@ SMALL = ("--buckets", "192x128", "128x192")
 @pytest.mark.parametrize(
     "format, model, frames",
     [
-        ("diffusion_pipe", "wan2.1", {"long": 81, "middle": 45, "upright": 21, "native": 81}),
-        ("ltx2", "ltx2.3", {"long": 121, "middle": 65, "upright": 33, "native": 121}),
-        ("ltx_video", "ltx-video", {"long": 121, "middle": 73, "upright": 33, "native": 121}),
-        ("musubi", "framepack", {"long": 145, "middle": 73, "upright": 73, "native": 145, "short": 37}),
-        ("musubi", "minimax-h3", {"long": 124, "middle": 56, "upright": 56, "native": 56, "short": 22}),
-        ("diffsynth", "ltx2", {"long": 121, "middle": 65, "upright": 33, "native": 121}),
-        ("simpletuner", "wan2.2-5b", {"long": 121, "middle": 65, "upright": 33, "native": 121}),
-        ("ai_toolkit", "ltx2", {"long": 121, "middle": 65, "upright": 33, "native": 121}),
-        ("finetrainers", "wan2.1", {"long": 81, "middle": 45, "upright": 21, "native": 81}),
+        ("diffusion_pipe", "wan2.1", {"long": 81, "middle": 61, "upright": 21, "native": 81}),
+        ("ltx2", "ltx2.3", {"long": 121, "middle": 89, "upright": 33, "native": 121}),
+        ("ltx_video", "ltx-video", {"long": 121, "middle": 89, "upright": 33, "native": 121}),
+        ("musubi", "framepack", {"long": 145, "middle": 109, "upright": 73, "native": 145, "short": 37}),
+        ("musubi", "minimax-h3", {"long": 124, "middle": 90, "upright": 56, "native": 90, "short": 22}),
+        ("diffsynth", "ltx2", {"long": 121, "middle": 89, "upright": 33, "native": 121}),
+        ("simpletuner", "wan2.2-5b", {"long": 121, "middle": 89, "upright": 33, "native": 121}),
+        ("ai_toolkit", "ltx2", {"long": 121, "middle": 89, "upright": 33, "native": 121}),
+        ("finetrainers", "wan2.1", {"long": 81, "middle": 61, "upright": 21, "native": 81}),
     ],
 )
 def test_the_plan_promises_what_the_reader_finds(tmp_path, run_script, clips, format, model, frames):

@@ -59,12 +59,12 @@ class Target:
         return f"{self.step}n{offset} frames{least}{most}"
 
     def lengths(self) -> tuple[int, ...]:
-        """The two or three lengths that an export makes where none are chosen: the model's longest, and the longest within 3 s (the
-        shortest clip of stage 1) and 1.5 s. More would spread the clips over buckets that fill no batch.
+        """The lengths that an export makes where none are chosen: the model's longest, and the longest within four fifths of it, 3 s (the
+        shortest clip of stage 1, so that its clips have three lengths) and 1.5 s. More would spread the clips over buckets that fill no batch.
         """
         if not (self.step and self.max_frames and self.fps):
             return self.counts
-        within = (self.max_frames, *(int(seconds * self.fps) for seconds in (3, Fraction(3, 2))))
+        within = (self.max_frames, self.max_frames * 4 // 5, int(3 * self.fps), int(self.fps * 3 / 2))
         return tuple(sorted({count for there in within if (count := self.frames_of(there))}))
 
 
