@@ -38,6 +38,7 @@ from utils.cli import (
     script_parser,
 )
 from utils.errors import UsageError
+from utils.export.captions import CHOICES, captions_of, chosen
 from utils.export.dataset import Export
 from utils.export.formats import FORMATS
 from utils.export.models import MODELS, Size, Target
@@ -46,7 +47,7 @@ from utils.export.trainers import models_of, target_for, trainers_of
 from utils.pipeline.process import RunOptions
 from utils.pipeline.row_list import open_rows, with_columns
 from utils.rows import atomic_write, refuse_overwriting
-from utils.rows.columns import TEXT
+from utils.rows.columns import TEXTS
 from utils.storage import is_url
 from utils.video_utils import present_in
 from utils.working_copies import local_path
@@ -66,7 +67,7 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
         if args.video_folder and not is_there(row["video_path"]):
             missing += 1
         else:
-            entries.append({"file_path": row["video_path"], "text": row[args.caption_column], "type": "video"})
+            entries.append({"file_path": row["video_path"], "text": caption_of(row, args), "type": "video"})
     saved_path = local_path(args.saved_path)
     saved_path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
@@ -74,6 +75,19 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
     print(
         f"export: {len(rows):,} rows in = {len(entries):,} written + {missing:,} errors (no such file) + 0 filtered -> {args.saved_path}"
+    )
+
+
+def caption_of(row: dict, args: argparse.Namespace) -> str:
+    """The one caption of a list without a folder, as it is."""
+    value = row[args.caption_column]
+    captions = captions_of(value)
+    return (
+        value
+        if isinstance(value, str)
+        else chosen(captions, args.caption or "first", row["video_path"])
+        if captions
+        else ""
     )
 
 
@@ -147,7 +161,10 @@ def _follows(count: int, target: Target) -> bool:
 def main() -> None:
     parser = script_parser(__doc__)
     add_input_arguments(parser)
-    parser.add_argument("--caption_column", default="summary_caption", help="column of the list that holds the text")
+    parser.add_argument(
+        "--caption_column", default="summary_caption", help="column of the list that holds the text, or a list of texts"
+    )
+    parser.add_argument("--caption", choices=CHOICES, help="which of a list of texts, random by the clip's name (default: the first; all of them where a trainer takes several: diffusion_pipe, simpletuner)")  # fmt: skip
     parser.add_argument(
         "--columns_from",
         action="append",
@@ -270,7 +287,7 @@ def main() -> None:
     if is_url(args.export_folder or ""):
         parser.error(f"--export_folder {args.export_folder}: give a local folder, and copy it")
     refuse_overwriting({"--saved_path": args.saved_path}, {"--video_metadata_path": args.video_metadata_path})
-    needed = {args.caption_column: TEXT}
+    needed = {args.caption_column: TEXTS}
     listed = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column, needed).scan()
     if not in_folder:
         write_list(listed, args)
@@ -286,6 +303,7 @@ def main() -> None:
         Export, format=args.format, model=args.model, target=target, media=media, fps_mode=args.fps_mode, crf=args.crf, preset=args.x264_preset,
         first_frames=args.first_frames, max_upscale=args.max_upscale, val_share=args.val_share, balance=args.balance,
         max_per_source=args.max_per_source, license=args.license, caption_column=args.caption_column, batch_size=args.batch_size,
+        caption=args.caption,
     )  # fmt: skip
     if args.dry_run:
         with tempfile.TemporaryDirectory() as folder:

@@ -1,5 +1,6 @@
 """Sets as their trainers load them: every trainer with every model of the table, names, rates, buckets, start lines."""
 
+import json
 import shlex
 from fractions import Fraction
 from pathlib import Path
@@ -355,3 +356,55 @@ def test_the_tables_of_the_documentation_are_those_of_the_code():
     lines = (ROOT / "docs/export.md").read_text(encoding="utf-8").splitlines()
     expected = [*(model_line(model) for model in MODELS), *(pair_line(format) for format in PAIRS)]
     assert [line for line in expected if line not in lines] == []
+
+
+# several captions
+
+
+CAPTIONS = ["short", "the longest of them all, in two\nlines", "tag, tag", "short", " "]
+
+
+@pytest.fixture(scope="module")
+def captioned(tmp_path_factory) -> Path:
+    """Two clips, one of which has three captions, one of them twice."""
+    folder = tmp_path_factory.mktemp("captioned")
+    (folder / "clips").mkdir()
+    for name, frames in (("many.mp4", 9), ("one.mp4", 10)):
+        write_numbered(folder / "clips" / name, frames, 24, (64, 64))
+    rows = [("many.mp4", CAPTIONS), ("one.mp4", "alone")]
+    write_rows(folder / "list.jsonl", [{"video_path": path, "summary_caption": text} for path, text in rows])
+    return folder
+
+
+@pytest.mark.parametrize("format", ["diffusion_pipe", "simpletuner", "musubi", "hf"])
+def test_all_captions_go_to_a_trainer_that_takes_several(tmp_path, run_script, captioned, format):
+    ran = export(run_script, captioned, "--format", format)
+    captions = [sample.caption for sample in samples_of((tmp_path / "out").absolute(), format, "", ran)]
+    lines = "the longest of them all, in two lines"
+    expected = {
+        "diffusion_pipe": ["short", CAPTIONS[1], "tag, tag", "alone"],
+        "simpletuner": ["short", lines, "tag, tag", "alone"],
+    }
+    assert sorted(captions) == sorted(expected.get(format, ["short", "alone"]))
+
+
+def test_one_of_several_captions_is_chosen(tmp_path, run_script, captioned):
+    for how in ("first", "longest", "random"):
+        ran = export(run_script, captioned, "--format", "diffusion_pipe", "--caption", how)
+        found = {
+            sample.path.name: sample.caption
+            for sample in samples_of((tmp_path / "out").absolute(), "diffusion_pipe", "", ran)
+        }
+        assert found["one.mp4"] == "alone" and found["many.mp4"] in CAPTIONS
+        assert how == "random" or found["many.mp4"] == CAPTIONS[how == "longest"]
+    assert not list((tmp_path / "out").rglob("captions.json"))
+    run_script(
+        "export_dataset.py",
+        "--video_metadata_path",
+        captioned / "list.jsonl",
+        "--saved_path",
+        "set.json",
+        "--caption",
+        "longest",
+    )
+    assert [entry["text"] for entry in json.loads((tmp_path / "set.json").read_text())] == [CAPTIONS[1], "alone"]

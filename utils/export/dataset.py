@@ -18,6 +18,7 @@ from typing import Any
 
 from utils.errors import UsageError
 from utils.export.buckets import fill_batches
+from utils.export.captions import captions_of, for_format
 from utils.export.card import card, filters_of
 from utils.export.choose import choose
 from utils.export.clip_steps import (
@@ -30,14 +31,12 @@ from utils.export.clip_steps import (
     plan_row,
     settings_of_target,
 )
-from utils.export.formats import FORMATS
+from utils.export.formats import FORMATS, rules_of, unknown_rate
 from utils.export.formats.entry import Entry
 from utils.export.formats.lists import write_text
 from utils.export.models import Target
-from utils.export.plan import TrainerRules
 from utils.export.plan_text import in_words, table
 from utils.export.read_back import check, promise, promise_of
-from utils.export.trainers import pair_of
 from utils.pipeline.ancestry import CLIP_COLUMNS, PROVENANCE
 from utils.pipeline.own_files import inside
 from utils.pipeline.process import RunOptions, Step, process_rows
@@ -70,6 +69,7 @@ class Export:
     caption_column: str
     options: RunOptions
     batch_size: int | None = None
+    caption: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -96,7 +96,7 @@ class Export:
             plan = self.planned(rows)
         for row in plan if each else ():
             print(f"{row['video_path']}: as it is: {row.get('as_is', 'not known')}; export: {row['does']}")
-        print(table(plan, self._unknown))
+        print(table(plan, unknown_rate(self.format, self.model)))
 
     def write(self, rows: Sequence[dict]) -> None:
         """Make the export, or bring it up to date.
@@ -116,7 +116,7 @@ class Export:
         plan = self.planned(rows)
         self._refuse_links_of(plan)
         write_rows(self.folder / PLAN, plan)
-        print(table(plan, self._unknown))
+        print(table(plan, unknown_rate(self.format, self.model)))
         made = self._place(
             [{**row, **planned} for row, planned in zip(rows, plan, strict=True) if not planned["reason"]]
         )
@@ -198,29 +198,20 @@ class Export:
             plan_row,
             video_folder=self.options.video_folder,
             target=self.target,
-            trainer_rules=self._rules,
+            trainer_rules=rules_of(self.format, self.model),
             fps_mode=self.fps_mode,
             encoded=self.media == "encode",
         )
-
-    @property
-    def _rules(self) -> TrainerRules:
-        """How the format's trainer comes to the model's rate."""
-        rules, rate = FORMATS[self.format].trainer_rules, pair_of(self.format, self.model).rate
-        return replace(rules, rate=rate) if rate else rules
-
-    @property
-    def _unknown(self) -> str:
-        """What a plan cannot say where there is no model: a trainer that changes the rate does so by its model's."""
-        if self.model or self._rules.rate not in ("model", "declared"):
-            return ""
-        return f"{self.format} brings clips to the rate of its model, which is not known here: give --model for a plan that holds"
 
     def _usable(self, planned: dict) -> int:
         """How many frames the trainer has of a medium."""
         if self.media == "encode":
             return planned["frames"] - self.target.extra_frames
-        return planned["as_is_frames"] if self._rules.rate in ("model", "declared") else planned["frames"]
+        return (
+            planned["as_is_frames"]
+            if rules_of(self.format, self.model).rate in ("model", "declared")
+            else planned["frames"]
+        )
 
     def _promise(self, rows: Sequence[dict], plan: list[dict]) -> None:
         """Let the trainer's reader say what it will make of each clip."""
@@ -232,7 +223,7 @@ class Export:
         promise(self.format, self.target, kept, self.media == "encode")
 
     def _reason(self, row: dict, measured: dict) -> str:
-        if not row[self.caption_column].strip():
+        if not captions_of(row[self.caption_column]):
             return "no caption"
         if self.media != "encode" and self.model and not measured["as_is_frames"]:
             return f"too short: {measured['as_is']}"
@@ -384,9 +375,10 @@ class Export:
         if self.media == "none":
             path = Path(locate(row["video_path"], self.options.video_folder)).absolute()
         columns = {name: value for name, value in row.items() if name not in (*PROVENANCE, self.caption_column)}
+        caption, *others = for_format(form, row[self.caption_column], self.caption, row["video_path"])
         return Entry(
-            path.relative_to(folder).as_posix() if self.media != "none" else str(path), path, form.caption(row[self.caption_column]),
-            Fraction(made["rate"]), made["width"], made["height"], made["frames"], columns, usable,
+            path.relative_to(folder).as_posix() if self.media != "none" else str(path), path, caption,
+            Fraction(made["rate"]), made["width"], made["height"], made["frames"], columns, usable, tuple(others),
         )  # fmt: skip
 
 

@@ -98,30 +98,31 @@ def check(
 
     Raises: `RunError` where one is missing, more than planned, another clip's, or trained on otherwise than promised.
     """
-    wanted: dict[str, list[Entry]] = defaultdict(list)
+    wanted: dict[str, list[tuple[Entry, str]]] = defaultdict(list)
     for entry, digest in zip(entries, digests, strict=True):
-        wanted[digest].append(entry)
+        wanted[digest] += [(entry, caption) for caption in entry.captions]
+    planned = sum(len(entry.captions) for entry in entries)
     count = 0
     for sample in READERS[format](folder, media_of(entries), target, starts):
         count += 1
         digest = sample.digest or content_digest(str(sample.path))
         captions = wanted.get(digest, [])
         # A space tells a csv's cell from a missing one.
-        matches = [e for e in captions if e.caption in (sample.caption, sample.caption.removesuffix(" "))]
+        matches = [(e, text) for e, text in captions if text in (sample.caption, sample.caption.removesuffix(" "))]
         if not matches:
             raise RunError(
-                f"{folder}: read back as {format}, a clip has the caption {sample.caption[:80]!r}, and should have {[e.caption[:80] for e in captions]!r}; please report"
+                f"{folder}: read back as {format}, a clip has the caption {sample.caption[:80]!r}, and should have {[text[:80] for _, text in captions]!r}; please report"
             )
-        entry = matches[0]
-        captions.remove(entry)
+        captions.remove(matches[0])
+        entry = matches[0][0]
         promised = (promises or {}).get(entry.path)
         if promised and not _is_kept(promised, sample):
             raise RunError(
                 f"{folder}: read back as {format}, {entry.file} is {in_words(sample)}, and the plan said {in_words(promised)}; please report"
             )
-    if count != len(entries):
+    if count != planned:
         raise RunError(
-            f"{folder}: {count:,} pairs read back as {format}, and {len(entries):,} are planned; does another program write there?"
+            f"{folder}: {count:,} pairs read back as {format}, and {planned:,} are planned; does another program write there?"
         )
 
 

@@ -4,9 +4,12 @@ To add one: a function in the module of its family (`lists`, `folders`, `shards`
 its reader, written from the trainer's code, in `utils/export/readers/`.
 """
 
+from dataclasses import replace
+
 from utils.export.formats import folders, lists, musubi, shards
 from utils.export.formats.entry import Format
 from utils.export.plan import TrainerRules
+from utils.export.trainers import pair_of
 
 NATIVE, MODEL, DECLARED = TrainerRules(), TrainerRules("model"), TrainerRules("declared")
 SQUEEZE = TrainerRules("squeeze")
@@ -17,7 +20,13 @@ FORMATS: dict[str, Format] = {
     "videox_fun": Format(lists.videox_fun, NATIVE),
     "musubi": Format(musubi.musubi, DECLARED, audio=True),
     "diffusion_pipe": Format(
-        folders.diffusion_pipe, MODEL, breaks="lf", audio=True, media_folder=BY_LENGTH, has_files=True
+        folders.diffusion_pipe,
+        MODEL,
+        breaks="lf",
+        audio=True,
+        media_folder=BY_LENGTH,
+        has_files=True,
+        several_captions=True,
     ),
     "ltx2": Format(lists.ltx2, NATIVE, audio=True, has_files=True),
     "ltx_video": Format(lists.ltx_video, NATIVE, has_files=True),
@@ -25,9 +34,32 @@ FORMATS: dict[str, Format] = {
     "finetrainers": Format(lists.finetrainers, NATIVE, breaks="none", has_files=True),
     "diffusers": Format(lists.diffusers, NATIVE, breaks="none", has_files=True),
     "diffsynth": Format(lists.diffsynth, NATIVE),
-    "simpletuner": Format(folders.simpletuner, NATIVE, breaks="none", audio=True, media_folder=BY_SIZE, has_files=True),
+    "simpletuner": Format(
+        folders.simpletuner,
+        NATIVE,
+        breaks="none",
+        audio=True,
+        media_folder=BY_SIZE,
+        has_files=True,
+        several_captions=True,
+    ),
     "ai_toolkit": Format(folders.ai_toolkit, SQUEEZE, breaks="lf", audio=True, media_folder=BY_LENGTH, has_files=True),
     "hf": Format(shards.hugging_face, NATIVE, audio=True, has_files=True),
     "webdataset": Format(shards.webdataset, NATIVE, audio=True, has_files=True),
     "parquet": Format(shards.parquet, NATIVE, audio=True),
 }
+
+
+def rules_of(format: str, model: str | None) -> TrainerRules:
+    """How the format's trainer comes to the model's rate."""
+    rules, rate = FORMATS[format].trainer_rules, pair_of(format, model).rate
+    return replace(rules, rate=rate) if rate else rules
+
+
+def unknown_rate(format: str, model: str | None) -> str:
+    """What a plan cannot say where there is no model, for a trainer that changes the rate to its model's; "" for the others."""
+    if model or rules_of(format, model).rate not in ("model", "declared"):
+        return ""
+    return (
+        f"{format} brings clips to the rate of its model, which is not known here: give --model for a plan that holds"
+    )

@@ -14,7 +14,7 @@ from utils.export.plan import TrainerRules
 class Entry:
     """One clip of an export. `file`: its media, relative to the folder of its split, or as the list had it where media are not
     placed; `path`: where that is; `fps`, `width`, `height`, `frames` of the media as they are; `row`: all columns; `usable`: how many
-    frames its trainer has of them, at the model's rate and by its rule.
+    frames its trainer has of them, at the model's rate and by its rule; `others`: further captions, where its trainer takes several.
     """
 
     file: str
@@ -26,6 +26,12 @@ class Entry:
     frames: int
     row: dict = field(repr=False)
     usable: int = 0
+    others: tuple[str, ...] = ()
+
+    @property
+    def captions(self) -> list[str]:
+        """All captions."""
+        return [self.caption, *self.others]
 
 
 Write = Callable[[Path, Sequence[Entry], "Target"], list[str]]
@@ -36,7 +42,7 @@ class Format:
     """`write(folder, entries, target)` writes lists and settings, and gives lines for the card: how a trainer is started with them.
 
     `breaks`: which line breaks captions can hold there: "any"; "lf", line feeds inside, in files that readers strip; "none". `audio`: whether its trainer can use audio; `media_folder`: where media go;
-    `has_files`: its trainer looks for media in the folder, so that they must be placed there.
+    `several_captions`: its trainer takes several a clip; `has_files`: its trainer looks for media in the folder, so that they must be placed there.
     """
 
     write: Write
@@ -45,6 +51,7 @@ class Format:
     audio: bool = False
     media_folder: str = "videos"
     has_files: bool = False
+    several_captions: bool = False
 
     def caption(self, text: str) -> str:
         """The caption as this format can hold it; bytes that are no UTF-8 become U+FFFD."""

@@ -12,20 +12,24 @@ from utils.export.simpletuner_size import square_edge
 
 
 def write_captions(folder: Path, entries: Sequence[Entry]) -> None:
-    """A text file beside each medium. Readers strip it and take any line end for a line feed."""
+    """A text file beside each medium, a line for each of several captions. Readers strip it and take any line end for a line feed."""
     for entry in entries:
-        write_text((folder / entry.file).with_suffix(".txt"), entry.caption)
+        write_text((folder / entry.file).with_suffix(".txt"), "\n".join(entry.captions))
 
 
 def diffusion_pipe(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     """A directory of the TOML for each folder, which holds clips of one size and one number of frames at the model's rate: several sizes are matched to
     the wrong aspect ratio, and bucketed by the frames of the file, which at another rate may be more than the trainer then has.
     """
-    write_captions(folder, entries)
     groups = [((w, h, u), group) for (w, h, u), group in grouped(entries, "width", "height", "usable") if u > 1]
     first = list(groups[0][0][:2]) if groups else [512, 512]
     lines = [f"resolutions = [{first}]  # looked up, though each directory has its own", "enable_ar_bucket = true", ""]
     for (width, height, frames), group in groups:
+        if any(entry.others for entry in group):  # a text file is one caption there
+            listed = {Path(entry.file).name: entry.captions for entry in group}
+            write_json((folder / group[0].file).parent / "captions.json", listed)
+        else:
+            write_captions(folder, group)
         lines += [
             "[[directory]]",
             f"path = {toml((folder / group[0].file).parent)}",
