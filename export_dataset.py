@@ -12,7 +12,8 @@ clips as links, as copies, or encoded once to the rate, the number of frames and
         --format diffusion_pipe --model ltx2 --val_share 0.02 --export_folder ltx_set
 
 Columns of the list or of --columns_from that are used: crop_box (from compute_crop_box.py) is what is encoded of a frame;
-source_path and duplicate_group keep a video and its copies on one side of --val_share.
+source_path and duplicate_group keep a video and its copies on one side of --val_share; control_path, reference_path, mask_path
+and first_frame are videos and images that go beside a clip.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)

@@ -10,6 +10,7 @@ from conftest import ROOT, write_numbered
 from test_export import export, medium_of, plan_of, samples_of
 
 from utils.errors import RunError
+from utils.export.beside import COLUMNS
 from utils.export.buckets import Choice, filled, left_over
 from utils.export.clip_steps import media_name
 from utils.export.formats import FORMATS
@@ -355,6 +356,11 @@ def pair_line(format: str) -> str:
 def test_the_tables_of_the_documentation_are_those_of_the_code():
     lines = (ROOT / "docs/export.md").read_text(encoding="utf-8").splitlines()
     expected = [*(model_line(model) for model in MODELS), *(pair_line(format) for format in PAIRS)]
+    for column in COLUMNS:
+        names = [f"`{name}`" for name, form in FORMATS.items() if column in form.beside]
+        expected += [
+            line for line in lines if line.startswith(f"| `{column}`") and line.endswith(f"| {', '.join(names)} |")
+        ] or [column]
     assert [line for line in expected if line not in lines] == []
 
 

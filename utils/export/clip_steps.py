@@ -2,12 +2,14 @@
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from utils.errors import VideoError
+from utils.export.beside import bring, files_of, given, misfit
 from utils.export.media import encode, measure, place, write_first_frame
 from utils.export.models import Target
 from utils.export.plan import TrainerRules, as_it_is, cut_columns, plan_cut
@@ -106,10 +108,12 @@ def crop_box_of(row: dict, size: tuple[int, int]) -> list[int] | None:
 
 
 def plan_row(
-    row: dict, video_folder: str | None, target: Target, trainer_rules: TrainerRules, fps_mode: str, encoded: bool
-) -> dict[str, Any]:
-    """The columns of a clip's plan; `reason`, where it cannot be exported."""
+    row: dict, video_folder: str | None, target: Target, trainer_rules: TrainerRules, fps_mode: str, encoded: bool,
+    beside: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """The columns of a clip's plan; `reason`, where it cannot be exported. `beside`: which columns of `beside.COLUMNS` its format has a place for."""
     clip = measure(locate(row["video_path"], video_folder))
+    unfit = misfit(row, beside, video_folder, clip)
     columns: dict[str, Any] = {
         "source_frames": len(clip.times),
         "source_fps": round(float(clip.fps), 3),
@@ -119,19 +123,25 @@ def plan_row(
         **as_it_is(clip, target, trainer_rules),
     }
     if not encoded:
-        return columns | {
-            "width": clip.size[0],
-            "height": clip.size[1],
-            "frames": len(clip.times),
-            "fps": columns["source_fps"],
-        }
+        return (
+            columns
+            | ({"reason": unfit} if unfit else {})
+            | {
+                "width": clip.size[0],
+                "height": clip.size[1],
+                "frames": len(clip.times),
+                "fps": columns["source_fps"],
+            }
+        )
     cut, reason = plan_cut(clip, target, crop_box_of(row, clip.size), fps_mode)
-    return columns | ({"reason": reason} if cut is None else cut_columns(clip, cut))
+    return columns | ({"reason": unfit or reason} if cut is None or unfit else cut_columns(clip, cut))
 
 
 @dataclass(frozen=True)
 class Making:
-    """How media come into an export's `folder`: `how` is none, link, copy or encode; the rest is of encode, but for `first_frames`."""
+    """How media come into an export's `folder`: `how` is none, link, copy or encode; the rest is of encode, but for `first_frames`, and
+    `beside`, the columns of `beside.COLUMNS` that the format has a place for.
+    """
 
     folder: str
     how: str
@@ -141,6 +151,7 @@ class Making:
     preset: str = "medium"
     audio: bool = False
     first_frames: bool = False
+    beside: tuple[str, ...] = ()
 
 
 def narrowed(target: Target, planned: dict) -> Target:
@@ -154,6 +165,7 @@ def place_row(row: dict, video_folder: str | None, making: Making) -> dict[str, 
     """Bring a clip's media into the export, at `export_file` of its row; what they then are."""
     source = locate(row["video_path"], video_folder)
     medium = Path(making.folder) / row["export_file"] if making.how != "none" else Path(source)
+    clip, cut = None, None
     if making.how == "encode":
         clip = measure(source)
         cut, reason = plan_cut(clip, narrowed(making.target, row), crop_box_of(row, clip.size), making.fps_mode)
@@ -162,8 +174,11 @@ def place_row(row: dict, video_folder: str | None, making: Making) -> dict[str, 
         encode(source, medium, cut, making.crf, making.preset, making.audio and clip.has_audio)
     elif making.how != "none":
         place(source, medium, making.how)
+    for column, file in files_of(row, making.beside, making.how == "encode").items() if making.how != "none" else ():
+        other = locate(row[column], video_folder)
+        bring(other, column, Path(making.folder) / file, making.how, cut, clip, (making.crf, making.preset))
     made = measure(str(medium))
-    if making.first_frames:
+    if making.first_frames and "first_frame" not in given(row, making.beside):
         write_first_frame(medium, Path(making.folder) / first_frame_file(row))
     return {
         "export_file": row["export_file"],

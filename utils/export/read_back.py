@@ -5,6 +5,7 @@ A caption on another clip is the one fault that nobody sees until a model has be
 that of a clip with this content; what the trainer makes of it must be what the plan promised.
 """
 
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -72,9 +73,11 @@ def promise_of(planned: dict) -> Sample:
 
 
 def _empty(entry: Entry, folder: Path) -> Entry:
+    for name in (entry.file, *entry.beside.values()):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     path = folder / entry.file
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
     return replace(entry, path=path)
 
 
@@ -115,6 +118,11 @@ def check(
             )
         captions.remove(matches[0])
         entry = matches[0][0]
+        beside = {Path(os.path.normpath(folder / path)) for path in entry.beside.values()}
+        if beside != {Path(os.path.normpath(path)) for path in sample.beside} or not all(p.exists() for p in beside):
+            raise RunError(
+                f"{folder}: read back as {format}, {entry.file} has {sorted(map(str, sample.beside))} beside it, and should have {sorted(map(str, beside))}; please report"
+            )
         promised = (promises or {}).get(entry.path)
         if promised and not _is_kept(promised, sample):
             raise RunError(

@@ -13,12 +13,13 @@ from utils.export.trainers import pair_of
 
 NATIVE, MODEL, DECLARED = TrainerRules(), TrainerRules("model"), TrainerRules("declared")
 SQUEEZE = TrainerRules("squeeze")
+AS_COLUMNS = {name: name for name in ("control_path", "reference_path", "mask_path", "first_frame")}
 BY_SIZE, BY_LENGTH = "videos/{width}x{height}", "videos/{width}x{height}x{usable}"
 
 FORMATS: dict[str, Format] = {
     "easyanimate": Format(lists.easyanimate, NATIVE),
-    "videox_fun": Format(lists.videox_fun, NATIVE),
-    "musubi": Format(musubi.musubi, DECLARED, audio=True),
+    "videox_fun": Format(lists.videox_fun, NATIVE, beside=lists.VIDEOX_BESIDE, only={"control_path": "video"}),
+    "musubi": Format(musubi.musubi, DECLARED, audio=True, beside=musubi.BESIDE, only={"control_path": "video"}),
     "diffusion_pipe": Format(
         folders.diffusion_pipe,
         MODEL,
@@ -27,13 +28,31 @@ FORMATS: dict[str, Format] = {
         media_folder=BY_LENGTH,
         has_files=True,
         several_captions=True,
+        beside=folders.DIFFUSION_PIPE_BESIDE,
+        only={"mask_path": "image"},
     ),
-    "ltx2": Format(lists.ltx2, NATIVE, audio=True, has_files=True),
-    "ltx_video": Format(lists.ltx_video, NATIVE, has_files=True),
+    "ltx2": Format(
+        lists.ltx2, NATIVE, audio=True, has_files=True, beside=lists.LTX2_BESIDE, only={"reference_path": "video"}
+    ),
+    "ltx_video": Format(
+        lists.ltx_video, NATIVE, has_files=True, beside=lists.LTX_VIDEO_BESIDE, only={"reference_path": "video"}
+    ),
     "opensora": Format(lists.opensora, NATIVE),
     "finetrainers": Format(lists.finetrainers, NATIVE, breaks="none", has_files=True),
-    "diffusers": Format(lists.diffusers, NATIVE, breaks="none", has_files=True),
-    "diffsynth": Format(lists.diffsynth, NATIVE),
+    "diffusers": Format(
+        lists.diffusers,
+        NATIVE,
+        breaks="none",
+        has_files=True,
+        beside=lists.DIFFUSERS_BESIDE,
+        only={"first_frame": "image"},
+    ),
+    "diffsynth": Format(
+        lists.diffsynth,
+        NATIVE,
+        beside=lists.DIFFSYNTH_BESIDE,
+        only={"control_path": "video", "reference_path": "image", "mask_path": "video"},
+    ),
     "simpletuner": Format(
         folders.simpletuner,
         NATIVE,
@@ -43,10 +62,19 @@ FORMATS: dict[str, Format] = {
         has_files=True,
         several_captions=True,
     ),
-    "ai_toolkit": Format(folders.ai_toolkit, SQUEEZE, breaks="lf", audio=True, media_folder=BY_LENGTH, has_files=True),
-    "hf": Format(shards.hugging_face, NATIVE, audio=True, has_files=True),
+    "ai_toolkit": Format(
+        folders.ai_toolkit,
+        SQUEEZE,
+        breaks="lf",
+        audio=True,
+        media_folder=BY_LENGTH,
+        has_files=True,
+        beside=folders.AI_TOOLKIT_BESIDE,
+        only={"control_path": "image"},
+    ),
+    "hf": Format(shards.hugging_face, NATIVE, audio=True, has_files=True, beside=AS_COLUMNS),
     "webdataset": Format(shards.webdataset, NATIVE, audio=True, has_files=True),
-    "parquet": Format(shards.parquet, NATIVE, audio=True),
+    "parquet": Format(shards.parquet, NATIVE, audio=True, beside=AS_COLUMNS),
 }
 
 

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 from math import ceil, isqrt
 from pathlib import Path
 
-from utils.export.formats.entry import Entry, grouped
+from utils.export.formats.entry import Entry, beside, grouped
 from utils.export.formats.lists import quoted, toml, write_json, write_text
 from utils.export.models import Target
 from utils.export.simpletuner_size import square_edge
+
+# What the trainers call the folders of what goes beside clips, with equal stems.
+DIFFUSION_PIPE_BESIDE = {"control_path": "control_path", "mask_path": "mask_path"}
+AI_TOOLKIT_BESIDE = {"control_path": "control_path"}
 
 
 def write_captions(folder: Path, entries: Sequence[Entry]) -> None:
@@ -30,6 +34,10 @@ def diffusion_pipe(folder: Path, entries: Sequence[Entry], target: Target) -> li
             write_json((folder / group[0].file).parent / "captions.json", listed)
         else:
             write_captions(folder, group)
+        besides = [
+            f"{name} = {toml((folder / path).parent)}"
+            for name, path in beside(group[0], DIFFUSION_PIPE_BESIDE).items()  # equal stems
+        ]
         lines += [
             "[[directory]]",
             f"path = {toml((folder / group[0].file).parent)}",
@@ -37,6 +45,7 @@ def diffusion_pipe(folder: Path, entries: Sequence[Entry], target: Target) -> li
             f"resolutions = [[{width}, {height}]]",
             f"ar_buckets = [[{width}, {height}]]",
             f"frame_buckets = [1, {frames}]",
+            *besides,
             "",
         ]
     write_text(folder / "dataset.toml", "\n".join(lines))
@@ -97,6 +106,10 @@ def ai_toolkit(folder: Path, entries: Sequence[Entry], target: Target) -> list[s
             f"    num_frames: {frames}",
             f"    fps: {ceil(group[0].fps) if group[0].fps.denominator == 1 else float(group[0].fps):g}",
             f"    resolution: [{edge + (edge * edge < width * height)}]",
+            *(
+                f"    {name}: {json.dumps(str((folder / path).parent), ensure_ascii=False)}"
+                for name, path in beside(group[0], AI_TOOLKIT_BESIDE).items()
+            ),
         ]
     write_text(folder / "datasets.yaml", "\n".join(lines) + "\n")
     return [f"copy the `datasets` of {quoted(folder / 'datasets.yaml')} into the job's process", 'python run.py "$JOB"']

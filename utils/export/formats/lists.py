@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from utils.export.formats.entry import Entry, grouped
+from utils.export.formats.entry import Entry, beside, grouped
 from utils.export.missing_cells import MISSING
 from utils.export.models import Target
 from utils.rows import atomic_write
@@ -44,6 +44,18 @@ def most_frames(entries: Sequence[Entry], target: Target) -> int:
     return max((e.frames for e in entries), default=target.extra_frames) - target.extra_frames
 
 
+# What trainers call what goes beside a clip.
+VIDEOX_BESIDE = {"control_path": "control_file_path"}
+LTX2_BESIDE = {"reference_path": "reference_video", "mask_path": "video_mask"}
+LTX_VIDEO_BESIDE = {"reference_path": "reference_path"}
+DIFFSYNTH_BESIDE = {
+    "control_path": "control_video",
+    "reference_path": "reference_image",
+    "mask_path": "vace_video_mask",
+}
+DIFFUSERS_BESIDE = {"first_frame": "images.txt"}
+
+
 def easyanimate(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     write_json(folder / "train.json", [{"file_path": e.file, "text": e.caption, "type": "video"} for e in entries])
     return [f"accelerate launch scripts/train.py {_alibaba(folder, entries, target)}"]
@@ -59,11 +71,16 @@ VIDEOX_SCRIPTS = {
 
 def videox_fun(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     rows = [
-        {"file_path": e.file, "text": e.caption, "type": "video", "width": e.width, "height": e.height} for e in entries
+        {"file_path": e.file, "text": e.caption, "type": "video", "width": e.width, "height": e.height}
+        | beside(e, VIDEOX_BESIDE)
+        for e in entries
     ]
     write_json(folder / "train.json", rows)
     name = VIDEOX_SCRIPTS.get(target.model, target.model.removesuffix("-720p") or "wan2.1")
-    script = f"scripts/{name}/{'train_s2v' if target.model == 'wan2.2-s2v' else 'train'}_lora.py"
+    kind = "train_s2v" if target.model == "wan2.2-s2v" else "train"
+    script = f"scripts/{name}/{kind}_lora.py"
+    if any(e.beside for e in entries):
+        script = f"scripts/{name.removesuffix('_fun')}_fun/train_control_lora.py"
     model = '--pretrained_model_name_or_path "$MODEL"'
     return [
         f"accelerate launch --mixed_precision bf16 {script} {model} {_alibaba(folder, entries, target)} --enable_bucket"
@@ -92,7 +109,9 @@ def _ltx_buckets(entries: Sequence[Entry]) -> dict[tuple[int, int, int], list[En
 
 def ltx2(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     """One list of all buckets; where there are several the trainer takes a batch size of 1."""
-    write_json(folder / "dataset.json", [{"video": e.file, "caption": e.caption} for e in entries])
+    write_json(
+        folder / "dataset.json", [{"video": e.file, "caption": e.caption, **beside(e, LTX2_BESIDE)} for e in entries]
+    )
     buckets = [f"{w}x{h}x{f}" for w, h, f in _ltx_buckets(entries)]
     if not buckets:
         return []
@@ -117,9 +136,10 @@ def ltx_video(folder: Path, entries: Sequence[Entry], target: Target) -> list[st
     for (width, height, frames), group in groups.items():
         bucket = f"{width}x{height}x{frames}"
         listed = folder / ("dataset.json" if len(groups) == 1 else f"dataset-{bucket}.json")
-        write_json(listed, [{"media_path": e.file, "caption": e.caption} for e in group])
+        write_json(listed, [{"media_path": e.file, "caption": e.caption, **beside(e, LTX_VIDEO_BESIDE)} for e in group])
         place = quoted(folder / f".precomputed-{bucket}")
-        columns = f"--caption-column caption --video-column media_path --output-dir {place}"
+        reference = " --reference-column reference_path" if any(e.beside for e in group) else ""
+        columns = f"--caption-column caption --video-column media_path{reference} --output-dir {place}"
         starts.append(f"python scripts/preprocess_dataset.py {quoted(listed)} --resolution-buckets {bucket} {columns}")
     return [*starts, *(['python scripts/train.py "$CONFIG"'] if starts else [])]
 
@@ -159,6 +179,9 @@ def finetrainers(folder: Path, entries: Sequence[Entry], target: Target) -> list
 def diffusers(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     write_text(folder / "prompts.txt", "".join(e.caption + "\n" for e in entries))
     write_text(folder / "videos.txt", "".join(e.file + "\n" for e in entries))
+    images = [e.beside["first_frame"] + "\n" for e in entries if "first_frame" in e.beside]
+    if images and len(images) == len(entries):
+        write_text(folder / "images.txt", "".join(images))
     sizes = grouped(entries, "width", "height")
     (width, height), _ = max(sizes, key=lambda group: len(group[1]), default=((720, 480), []))
     fps = f" --fps {float(entries[0].fps):g}" if entries else ""
@@ -172,10 +195,15 @@ DIFFSYNTH_SCRIPTS = {"ltx": "ltx2", "min": "minimax_h3"}
 
 
 def diffsynth(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
-    write_json(folder / "metadata.json", [{"video": e.file, "prompt": e.caption} for e in entries])
+    write_json(
+        folder / "metadata.json",
+        [{"video": e.file, "prompt": e.caption, **beside(e, DIFFSYNTH_BESIDE)} for e in entries],
+    )
     pixels = max((e.width * e.height for e in entries), default=1)
     where = f"--dataset_base_path {quoted(folder)} --dataset_metadata_path {quoted(folder / 'metadata.json')}"
-    frames = f"--num_frames {most_frames(entries, target)} --max_pixels {pixels} --data_file_keys video"
+    extra = sorted({name for e in entries for name in beside(e, DIFFSYNTH_BESIDE)})
+    keys = f"--data_file_keys {','.join(['video', *extra])}" + (f" --extra_inputs {','.join(extra)}" if extra else "")
+    frames = f"--num_frames {most_frames(entries, target)} --max_pixels {pixels} {keys}"
     script = f"examples/{DIFFSYNTH_SCRIPTS.get(target.model[:3], 'wanvideo')}/model_training/train.py"
     model = '--model_id_with_origin_paths "$MODEL" --lora_base_model dit --output_path "$OUTPUT"'
     return [f"accelerate launch {script} {where} {frames} {model}"]

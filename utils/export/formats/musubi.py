@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from utils.export.formats.entry import Entry, grouped
+from utils.export.formats.entry import Entry, beside, grouped
 from utils.export.formats.lists import quoted, toml, write_text
 from utils.export.models import Target
 
@@ -25,6 +25,7 @@ SCRIPTS = {
         "--task t2va --text_encoder",
     ),
 }
+BESIDE = {"control_path": "control_path"}
 RELEASED_H3 = 124  # frames; fewer than 5 s are an experiment there, and want a flag
 
 
@@ -38,7 +39,9 @@ def musubi(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
         entries, "width", "height", "fps", *(["frames"] if is_h3 else [])
     ):
         name = "-".join([f"{width}x{height}", *(f"{count}" for count in frames), f"{float(fps):g}fps"])
-        rows = [json.dumps({"video_path": str(e.path), "caption": e.caption}) + "\n" for e in group]
+        rows = [
+            json.dumps({"video_path": str(e.path), "caption": e.caption, **_beside(folder, e)}) + "\n" for e in group
+        ]
         write_text(folder / f"{name}.jsonl", "".join(rows))
         most = max(e.frames for e in group)
         length = (
@@ -57,6 +60,11 @@ def musubi(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
         ]
     write_text(folder / "dataset.toml", "\n".join(lines))
     return _starts(folder, target, min((e.frames for e in entries), default=RELEASED_H3))
+
+
+def _beside(folder: Path, entry: Entry) -> dict[str, str]:
+    """A control video or image, by its absolute path, as the video's own."""
+    return {name: str(folder / path) for name, path in beside(entry, BESIDE).items()}
 
 
 def _decimal(fps: Fraction) -> str:

@@ -19,7 +19,7 @@ SHARD_CLIPS = 1_000
 def columns_of(entry: Entry) -> dict:
     """The clip's own columns: what was measured of it, and of the media."""
     made = {"frames": entry.frames, "fps": round(float(entry.fps), 3), "width": entry.width, "height": entry.height}
-    return {**entry.row, **made, **({"captions": entry.captions} if entry.others else {})}
+    return {**entry.row, **made, **({"captions": entry.captions} if entry.others else {}), **entry.beside}
 
 
 def hugging_face(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:

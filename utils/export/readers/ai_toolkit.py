@@ -1,7 +1,7 @@
 """How ai-toolkit loads a set (ostris/ai-toolkit, toolkit/buckets.py, toolkit/dataloader_mixins.py).
 
 `num_frames` frames are spread evenly over the whole video, so that it is squeezed where it has others. The size is that of `resolution`² pixels at most, in the video's own aspect
-ratio; sides become multiples, rounded down and up, and of the four sizes that are not larger the nearest is taken.
+ratio; sides become multiples, rounded down and up, and of the four sizes that are not larger the nearest is taken. What controls a video is an image of its stem.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,10 @@ from pathlib import Path
 
 from utils.errors import RunError
 from utils.export.models import Size, Target
-from utils.export.readers.sample import Media, Sample
+from utils.export.readers.sample import Media, Sample, with_stem
 from utils.video_utils import is_video_name
+
+CONTROLS = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
@@ -28,7 +30,9 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
             medium, frames = media(file), dataset["num_frames"]
             width, height = _bucket((medium.width, medium.height), dataset["resolution"][0], max(8, target.multiple))
             squeezed = float(medium.fps) * frames / medium.frames
-            yield Sample(file, text.read_text(encoding="utf-8").strip(), frames, width, height, squeezed)
+            beside = tuple(p for p in with_stem(dataset.get("control_path"), file) if p.suffix.lower() in CONTROLS)
+            caption = text.read_text(encoding="utf-8").strip()
+            yield Sample(file, caption, frames, width, height, squeezed, beside=beside)
 
 
 def _bucket(size: Size, resolution: int, multiple: int) -> Size:

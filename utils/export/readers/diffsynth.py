@@ -7,6 +7,7 @@ fix the rate: a video then has floor(duration * 24) frames, and the duration is 
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from utils.export.models import Target
@@ -18,7 +19,9 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
     base = Path(needed_flag(start, "--dataset_base_path"))
     for item in json.loads(Path(needed_flag(start, "--dataset_metadata_path")).read_text(encoding="utf-8")):
         path = base / item["video"]
-        yield _sample(path, item["prompt"], media(path), start, target)
+        keys = needed_flag(start, "--data_file_keys").split(",")
+        beside = tuple(base / item[key] for key in keys if key != "video" and key in item)
+        yield replace(_sample(path, item["prompt"], media(path), start, target), beside=beside)
 
 
 def _sample(path: Path, caption: str, medium: Medium, start: str, target: Target) -> Sample:

@@ -8,11 +8,12 @@ for a medium, with the `.txt` beside it, or `captions.json`, a list of captions 
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from utils.errors import RunError
 from utils.export.models import Target
-from utils.export.readers.sample import Media, Medium, Sample, left_out
+from utils.export.readers.sample import Media, Medium, Sample, left_out, with_stem
 from utils.export.readers.toml_file import read_toml
 
 NO_MEDIA = {".txt", ".npz", ".json", ".parquet", ".bak", ".db"}
@@ -30,8 +31,13 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
         for file in sorted(path.iterdir()):
             if file.is_file() and file.suffix not in NO_MEDIA:
                 medium = media(file)
+                beside = tuple(
+                    p for name in ("control_path", "mask_path") for p in with_stem(directory.get(name), file)
+                )
+                if "control_path" in directory and not with_stem(directory["control_path"], file):
+                    raise RunError(f"{file}: diffusion-pipe stops without a control file of its stem")
                 for caption in _captions(file, captions):
-                    yield _sample(file, caption, medium, directory, target)
+                    yield replace(_sample(file, caption, medium, directory, target), beside=beside)
 
 
 def _captions(file: Path, listed: dict | None) -> list[str]:

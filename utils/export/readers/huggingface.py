@@ -8,9 +8,11 @@ frames, cut to 4n+1, scaled to `--height` and `--width`.
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from utils.errors import RunError
+from utils.export.beside import COLUMNS
 from utils.export.models import Target
 from utils.export.readers.sample import Media, Sample, as_it_is, needed_flag
 from utils.export.split_names import means_a_split
@@ -24,7 +26,8 @@ def read_videofolder(folder: Path, media: Media, target: Target, starts: Sequenc
             path = folder / item["file_name"]
             if any(part.startswith((".", "__")) for part in Path(item["file_name"]).parts):
                 raise RunError(f"{path}: `datasets` passes hidden files over; please report")
-            yield as_it_is(path, item["caption"], media(path))
+            beside = tuple(folder / item[name] for name in COLUMNS if item.get(name))
+            yield replace(as_it_is(path, item["caption"], media(path)), beside=beside)
 
 
 def read_finetrainers(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
@@ -48,13 +51,15 @@ def read_diffusers(folder: Path, media: Media, target: Target, starts: Sequence[
     )
     if len(prompts) != len(videos):
         raise RunError(f"{folder}: {len(prompts):,} prompts and {len(videos):,} videos; please report")
-    for prompt, video in zip(prompts, videos, strict=True):
+    listed = folder / "images.txt"
+    images = listed.read_text(encoding="utf-8").splitlines() if listed.exists() else []
+    for number, (prompt, video) in enumerate(zip(prompts, videos, strict=True)):
         medium = media(folder / video.strip())
         frames = min(medium.frames, int(needed_flag(start, "--max_num_frames")))
         width, height = int(needed_flag(start, "--width")), int(needed_flag(start, "--height"))
-        yield Sample(
-            folder / video.strip(), prompt.strip(), (frames - 1) // 4 * 4 + 1, width, height, float(medium.fps)
-        )
+        frames = (frames - 1) // 4 * 4 + 1
+        beside = (folder / images[number],) if images else ()
+        yield Sample(folder / video.strip(), prompt.strip(), frames, width, height, float(medium.fps), beside=beside)
 
 
 def _refuse_splits(folder: Path) -> None:

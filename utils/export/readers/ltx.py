@@ -16,6 +16,7 @@ from utils.export.models import Target
 from utils.export.readers.sample import Media, Sample, left_out, needed_flag
 
 Bucket = tuple[int, int, int]  # width, height, frames
+BESIDE = ("reference_video", "video_mask", "reference_path")
 
 
 def read_ltx2(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
@@ -53,10 +54,11 @@ def _listed(place: Path, column: str, media: Media, buckets: list[Bucket]) -> It
         if Path(item[column]).is_absolute():
             raise RunError(f"{listed}: {item[column]} is outside the list's folder, which the trainer refuses")
         medium = media(path)
+        beside = tuple(listed.parent / item[name] for name in BESIDE if name in item)
         fits = [bucket for bucket in buckets if bucket[2] <= medium.frames]
         if not fits:
             yield left_out(path, item["caption"], medium, f"fewer than {min(b[2] for b in buckets)} frames")
             continue
         aspect = math.log(medium.width / medium.height)
         width, height, frames = min(fits, key=lambda b: (abs(aspect - math.log(b[0] / b[1])), -b[2], -b[0] * b[1]))
-        yield Sample(path, item["caption"], frames, width, height, float(medium.fps))
+        yield Sample(path, item["caption"], frames, width, height, float(medium.fps), beside=beside)

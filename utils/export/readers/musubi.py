@@ -9,6 +9,7 @@ buckets of the area of `resolution` whatever `enable_bucket` and `bucket_no_upsc
 import json
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from utils.errors import RunError
@@ -23,9 +24,15 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
     for dataset in read_toml(folder / "dataset.toml").get("datasets", []):
         with open(dataset["video_jsonl_file"], encoding="utf-8") as lines:
             items = [json.loads(line) for line in lines if line.strip()]
+        if 0 < sum("control_path" in item for item in items) < len(items):
+            raise RunError(
+                f"{dataset['video_jsonl_file']}: musubi-tuner wants a control_path of every video or of none"
+            )
         for item in items:
             path = Path(item["video_path"])
-            yield from _samples(path, item["caption"], media(path), dataset, target)
+            beside = (Path(item["control_path"]),) if item.get("control_path") else ()
+            for sample in _samples(path, item["caption"], media(path), dataset, target):
+                yield replace(sample, beside=beside)
 
 
 def _samples(path: Path, caption: str, medium: Medium, dataset: dict, target: Target) -> Iterator[Sample]:

@@ -23,7 +23,7 @@ class Medium:
 @dataclass(frozen=True)
 class Sample:
     """What a trainer trains on of the medium at `path`: its caption, `frames` frames at `fps`, of `width` x `height` pixels. `skipped`: why it
-    leaves the medium out, "" where it does not. `digest`: of the content where that is no file, as in a tar.
+    leaves the medium out, "" where it does not. `digest`: of the content where that is no file, as in a tar. `beside`: what the trainer loads with it (control and reference videos, masks, first frames).
     """
 
     path: Path
@@ -34,6 +34,7 @@ class Sample:
     fps: float
     skipped: str = ""
     digest: str | None = None
+    beside: tuple[Path, ...] = ()
 
 
 Media = Callable[[Path], Medium]  # raises RunError for a file that is not of the export
@@ -49,6 +50,11 @@ def as_it_is(path: Path, caption: str, medium: Medium) -> Sample:
 def left_out(path: Path, caption: str, medium: Medium, why: str) -> Sample:
     """A sample that a trainer skips."""
     return Sample(path, caption, 0, medium.width, medium.height, float(medium.fps), why)
+
+
+def with_stem(folder: object, path: Path) -> tuple[Path, ...]:
+    """The files of a folder, if there is one, that have the stem of a medium."""
+    return tuple(sorted(p for p in Path(str(folder)).iterdir() if p.stem == path.stem)) if folder else ()
 
 
 def flag(start: str, name: str) -> str | None:

@@ -4,8 +4,10 @@ import json
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from utils.export.beside import COLUMNS
 from utils.export.models import Target
 from utils.export.readers.sample import Media, Sample, as_it_is
 from utils.video_utils import digest_of
@@ -33,6 +35,8 @@ def read_parquet(folder: Path, media: Media, target: Target, starts: Sequence[st
     from pyarrow import parquet
 
     file = parquet.ParquetFile(folder / "data.parquet")
-    for item in file.read(columns=["file", "caption"]).to_pylist() if file.metadata.num_rows else ():
+    columns = [name for name in ("file", "caption", *COLUMNS) if name in file.schema_arrow.names]
+    for item in file.read(columns=columns).to_pylist() if file.metadata.num_rows else ():
         path = folder / item["file"]
-        yield as_it_is(path, item["caption"], media(path))
+        beside = tuple(folder / item[name] for name in COLUMNS if item.get(name))
+        yield replace(as_it_is(path, item["caption"], media(path)), beside=beside)

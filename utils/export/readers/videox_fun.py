@@ -19,4 +19,6 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
         medium = media(path)
         frames = min(int(flag(start, "--video_sample_n_frames") or medium.frames), medium.frames // stride)
         frames = target.frames_of(frames) if target.step else frames
-        yield Sample(path, item["text"], frames, medium.width, medium.height, float(medium.fps) / stride)
+        beside = (root / item["control_file_path"],) if "control_file_path" in item else ()
+        fps = float(medium.fps) / stride
+        yield Sample(path, item["text"], frames, medium.width, medium.height, fps, beside=beside)
