@@ -73,7 +73,7 @@ FORMATS: dict[str, Format] = {
         only={"control_path": "image"},
     ),
     "hf": Format(shards.hugging_face, NATIVE, audio=True, has_files=True, beside=AS_COLUMNS),
-    "webdataset": Format(shards.webdataset, NATIVE, audio=True, has_files=True),
+    "webdataset": Format(shards.webdataset, NATIVE, audio=True, has_files=True, beside=AS_COLUMNS),
     "parquet": Format(shards.parquet, NATIVE, audio=True, beside=AS_COLUMNS),
 }
 

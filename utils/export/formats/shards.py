@@ -46,7 +46,7 @@ def hugging_face(folder: Path, entries: Sequence[Entry], target: Target) -> list
 
 
 def webdataset(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
-    """Tars of members 000000.mp4, 000000.txt, 000000.json, in the order of the list."""
+    """Tars of members 000000.mp4, 000000.txt, 000000.json, in the order of the list; what goes beside a clip is 000000.control_path.mp4."""
     number, at = 0, 0
     shards = folder / "shards"
     shards.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def webdataset(folder: Path, entries: Sequence[Entry], target: Target) -> list[s
         ):
             size, begin = 0, at
             while at < len(entries) and at - begin < SHARD_CLIPS and size < SHARD_BYTES:
-                size += _add(tar, f"{at:06}", entries[at])
+                size += _add(tar, folder, f"{at:06}", entries[at])
                 at += 1
         number += 1
     for left in shards.glob("*.tar"):  # of an export that had more
@@ -67,18 +67,22 @@ def webdataset(folder: Path, entries: Sequence[Entry], target: Target) -> list[s
     return [f"webdataset.WebDataset({json.dumps(pattern, ensure_ascii=False)}, shardshuffle=False)"]
 
 
-def _add(tar: tarfile.TarFile, stem: str, entry: Entry) -> int:
+def _add(tar: tarfile.TarFile, folder: Path, stem: str, entry: Entry) -> int:
     texts = {"txt": entry.caption, "json": json.dumps(columns_of(entry))}
-    with open(entry.path, "rb") as file:
-        info = tarfile.TarInfo(stem + entry.path.suffix.lower())
-        info.size = entry.path.stat().st_size
-        tar.addfile(info, file)
+    besides = {f"{column}{Path(path).suffix.lower()}": folder / path for column, path in entry.beside.items()}
+    size = 0
+    for ending, path in {entry.path.suffix.lower().lstrip("."): entry.path, **besides}.items():
+        with open(path, "rb") as file:
+            info = tarfile.TarInfo(f"{stem}.{ending}")
+            info.size = path.stat().st_size
+            tar.addfile(info, file)
+        size += info.size
     for ending, text in texts.items():
         content = text.encode()
         member = tarfile.TarInfo(f"{stem}.{ending}")
         member.size = len(content)
         tar.addfile(member, io.BytesIO(content))
-    return info.size
+    return size
 
 
 def parquet(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:

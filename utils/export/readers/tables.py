@@ -10,7 +10,7 @@ from pathlib import Path
 from utils.export.beside import COLUMNS
 from utils.export.models import Target
 from utils.export.readers.sample import Media, Sample, as_it_is
-from utils.video_utils import digest_of
+from utils.video_utils import content_digest, digest_of
 
 
 def read_webdataset(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
@@ -24,11 +24,19 @@ def read_webdataset(folder: Path, media: Media, target: Target, starts: Sequence
                 if ending in ("txt", "json"):
                     parts[stem][ending] = content.read().decode()
                 else:
-                    parts[stem]["medium"] = digest_of(content)
+                    column, dot, _ = ending.rpartition(".")
+                    parts[stem][column if dot else "medium"] = digest_of(content)
         for stem, part in parts.items():
             row = json.loads(part["json"])
             size = row["frames"], row["width"], row["height"], row["fps"]
-            yield Sample(shard / stem, part["txt"], *size, digest=part["medium"])
+            beside = tuple(
+                folder / row[name]
+                if part[name] == content_digest(str(folder / row[name]))
+                else shard / f"{stem}.{name}"
+                for name in COLUMNS
+                if name in part
+            )
+            yield Sample(shard / stem, part["txt"], *size, digest=part["medium"], beside=beside)
 
 
 def read_parquet(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
