@@ -192,6 +192,18 @@ def test_a_run_again_makes_nothing_anew_and_takes_away_what_is_no_longer_listed(
     assert len(list((tmp_path / "out").rglob("*.mp4"))) == 2
 
 
+@pytest.mark.parametrize("format", ["webdataset", "musubi", "diffusion_pipe"])
+def test_what_is_beside_a_clip_moves_with_it_from_split_to_split(tmp_path, run_script, paired, format):
+    flags = ("--format", format, "--media", "link")
+    for share in ("0", "0.5", "0"):
+        export(run_script, paired, *flags, *(("--val_share", share) if share != "0" else ()))
+        places = [path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*.mp4")]
+        assert {path.parts[0] in ("train", "val") for path in places} == {share != "0"}
+        kept = {"control"} if format != "webdataset" else {"control", "reference"}
+        assert len([path for path in places if kept & set(path.parts)]) == 2 * len(kept)
+        assert len(places) == 2 * len(kept) + 2
+
+
 def test_datasets_loads_clips_with_what_is_beside_them(tmp_path, run_script, paired):
     import datasets
 
