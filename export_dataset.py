@@ -58,12 +58,6 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
     """The one list, without a folder: the clips stay where they are, and the cropped form of a clip is listed in place of it where a column
     `media_path` names one.
     """
-    uncropped = {row["video_path"] for row in rows if is_cropped(row) and "media_path" not in row}
-    if uncropped and not any("media_path" in row for row in rows):
-        raise UsageError(
-            f"{min(uncropped)}: has a crop_box, and there is no column media_path, which would name its cropped file: run crop_clips.py and give "
-            "its result as --columns_from, or list whole frames by --ignore_crop_boxes"
-        )
     for row in rows:
         path = row["video_path"]
         if args.video_folder and (os.path.isabs(path) or is_url(path) or path.startswith("../")):
@@ -73,8 +67,8 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
             )
     entries, missing, is_there = [], 0, present_in(args.video_folder)
     for row in rows:
-        path = row.get("media_path", row["video_path"]) if is_cropped(row) else row["video_path"]
-        if row["video_path"] in uncropped or (args.video_folder and not is_there(path)):
+        path = medium_of(row)
+        if path is None or (args.video_folder and not is_there(path)):
             missing += 1
         else:
             entries.append({"file_path": path, "text": caption_of(row, args), "type": "video"})
@@ -86,6 +80,21 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
     print(
         f"export: {len(rows):,} rows in = {len(entries):,} written + {missing:,} errors (no such file) + 0 filtered -> {args.saved_path}"
     )
+
+
+def check_crops(rows: Sequence[dict]) -> None:
+    """Raises: `UsageError` where clips are to be cropped and none has been: whole frames are not what was judged."""
+    uncropped = [row["video_path"] for row in rows if medium_of(row) is None]
+    if uncropped and not any("media_path" in row for row in rows):
+        raise UsageError(
+            f"{uncropped[0]}: has a crop_box, and there is no column media_path, which would name its cropped file: run crop_clips.py and give "
+            "its result as --columns_from, or take whole frames by --ignore_crop_boxes"
+        )
+
+
+def medium_of(row: dict) -> str | None:
+    """The file that a set lists for a clip: its cropped form, if it is cropped; None where that was not made."""
+    return row.get("media_path") if is_cropped(row) else row["video_path"]
 
 
 def is_cropped(row: dict) -> bool:
@@ -308,11 +317,15 @@ def main() -> None:
     if args.ignore_crop_boxes:
         of_crop = ("crop_box", "media_path")
         rows = [{name: value for name, value in row.items() if name not in of_crop} for row in rows]
+    if not in_folder or media in ("link", "copy"):
+        check_crops(rows)
     if not in_folder:
         write_list(rows, args)
         return
     if media == "none" and (is_url(args.video_folder) or any(is_url(row["video_path"]) for row in rows)):
         raise UsageError("--media none: clips behind a URL are no files that a trainer could read; copy or encode them")
+    if media in ("link", "copy"):
+        rows = [{**row, "video_path": medium} for row in rows if (medium := medium_of(row))]
     if args.balance and rows and not any(args.balance in row for row in rows):
         raise UsageError(f"--balance {args.balance}: no row has this column; --columns_from names a file that has it")
     export = partial(
