@@ -46,7 +46,7 @@ from utils.export.models import MODELS, Size, Target
 from utils.export.plan import FPS_MODES
 from utils.export.trainers import models_of, target_for, trainers_of
 from utils.pipeline.process import RunOptions
-from utils.pipeline.row_list import open_rows, with_columns
+from utils.pipeline.row_list import Rows, open_rows, with_columns
 from utils.rows import atomic_write, refuse_overwriting
 from utils.rows.columns import TEXTS
 from utils.storage import is_url
@@ -58,6 +58,7 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
     """The one list, without a folder: the clips stay where they are, and the cropped form of a clip is listed in place of it where a column
     `media_path` names one.
     """
+    check_crops(rows)
     for row in rows:
         path = row["video_path"]
         if args.video_folder and (os.path.isabs(path) or is_url(path) or path.startswith("../")):
@@ -92,6 +93,12 @@ def check_crops(rows: Sequence[dict]) -> None:
         )
 
 
+def of_media(rows: Sequence[dict]) -> list[dict]:
+    """The rows of the files that a set lists, for what takes them as they are. Raises: `UsageError` as `check_crops`."""
+    check_crops(rows)
+    return [{**row, "video_path": medium} for row in rows if (medium := medium_of(row))]
+
+
 def medium_of(row: dict) -> str | None:
     """The file that a set lists for a clip: its cropped form, if it is cropped; None where that was not made."""
     return row.get("media_path") if is_cropped(row) else row["video_path"]
@@ -103,16 +110,9 @@ def is_cropped(row: dict) -> bool:
 
 
 def caption_of(row: dict, args: argparse.Namespace) -> str:
-    """The one caption of a list without a folder, as it is."""
-    value = row[args.caption_column]
-    captions = captions_of(value)
-    return (
-        value
-        if isinstance(value, str)
-        else chosen(captions, args.caption or "first", row["video_path"])
-        if captions
-        else ""
-    )
+    """The one caption of a list without a folder."""
+    captions = captions_of(row[args.caption_column])
+    return chosen(captions, args.caption or "first", row["video_path"]) if captions else ""
 
 
 def size(text: str) -> Size:
@@ -180,6 +180,14 @@ def target_of(args: argparse.Namespace, media: str) -> Target:
 def _follows(count: int, target: Target) -> bool:
     """Whether a number of frames is one of the model's rule, however many."""
     return count == 0 or (count % target.step == target.remainder and count >= target.min_frames)
+
+
+def with_more_columns(listed: Rows, args: argparse.Namespace) -> Sequence[dict]:
+    """The rows with the columns of --columns_from, and without crop boxes where these are to be ignored."""
+    rows = with_columns(listed, args.columns_from, args.video_folder) if args.columns_from else listed
+    if not args.ignore_crop_boxes:
+        return rows
+    return [{name: value for name, value in row.items() if name not in ("crop_box", "media_path")} for row in rows]
 
 
 def main() -> None:
@@ -313,19 +321,14 @@ def main() -> None:
     refuse_overwriting({"--saved_path": args.saved_path}, {"--video_metadata_path": args.video_metadata_path})
     needed = {args.caption_column: TEXTS}
     listed = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column, needed).scan()
-    rows: Sequence[dict] = with_columns(listed, args.columns_from, args.video_folder) if args.columns_from else listed
-    if args.ignore_crop_boxes:
-        of_crop = ("crop_box", "media_path")
-        rows = [{name: value for name, value in row.items() if name not in of_crop} for row in rows]
-    if not in_folder or media in ("link", "copy"):
-        check_crops(rows)
+    rows = with_more_columns(listed, args)
     if not in_folder:
         write_list(rows, args)
         return
     if media == "none" and (is_url(args.video_folder) or any(is_url(row["video_path"]) for row in rows)):
         raise UsageError("--media none: clips behind a URL are no files that a trainer could read; copy or encode them")
     if media in ("link", "copy"):
-        rows = [{**row, "video_path": medium} for row in rows if (medium := medium_of(row))]
+        rows = of_media(rows)
     if args.balance and rows and not any(args.balance in row for row in rows):
         raise UsageError(f"--balance {args.balance}: no row has this column; --columns_from names a file that has it")
     export = partial(

@@ -30,7 +30,7 @@ from utils.video_utils import content_digest
 
 HOSTILE = (
     'say "hi", he said', "line one\nline two", "# a heading", "NA", "null", "caf\u00e9 \u5f71\u7247 \U0001f98a", "a\rb\r\nc", "  padded  ", "tab\tand \\n", "- dash",
-    "'single'", "[1, 2]", "{x: y}", "a,b;c|d", "x\u2028y\u0085z", "%s {} $HOME", "</s><script>", "=1+1", "nan", "word " * 3_000, "ends with \\", '"', "\u202eabc",
+    "'single'", "[1, 2]", "{x: y}", "a,b;c|d", "x\u2028y\u0085z", "%s {} $HOME", "</b><script>", "=1+1", "nan", "word " * 3_000, "ends with \\", '"', "m\u00b2 \u2013 \u00bd",
 )  # fmt: skip
 SPECS = (
     ("a.mp4", 60, 24, (192, 108)),

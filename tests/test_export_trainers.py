@@ -12,6 +12,7 @@ from test_export import export, medium_of, plan_of, samples_of
 from utils.errors import RunError
 from utils.export.beside import COLUMNS
 from utils.export.buckets import Choice, filled, left_over
+from utils.export.captions import captions_of
 from utils.export.clip_steps import media_name
 from utils.export.formats import FORMATS
 from utils.export.formats.entry import Entry
@@ -414,3 +415,8 @@ def test_one_of_several_captions_is_chosen(tmp_path, run_script, captioned):
         "longest",
     )
     assert [entry["text"] for entry in json.loads((tmp_path / "set.json").read_text())] == [CAPTIONS[1], "alone"]
+
+
+def test_control_tokens_of_models_do_not_get_into_a_set():
+    assert captions_of("A dog runs.<|im_end|>\n<|endoftext|>") == ["A dog runs."]
+    assert captions_of(["A dog.</s>", "A dog.", "<|im_end|>"]) == ["A dog."]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from utils.captioning.answer_text import training_text
 from utils.export.choose import mixed
 from utils.export.formats.entry import Format
 
@@ -9,8 +10,8 @@ CHOICES = ("first", "longest", "random")
 
 
 def captions_of(value: str | Sequence[str]) -> list[str]:
-    """Those that are not blank, each once."""
-    texts = [value] if isinstance(value, str) else value
+    """Those that are not blank, each once, without the control tokens of models: a trainer's tokenizer would take them for its own."""
+    texts = map(training_text, [value] if isinstance(value, str) else value)
     return list(dict.fromkeys(text for text in texts if text.strip()))
 
 
