@@ -168,6 +168,8 @@ SETTINGS = [
     Setting("REPORT", "123", "1", "0 makes no report.html", SWITCH),
     Setting("VIDEO_READER", "23", "pyav", "what decodes sampled frames", one_of("pyav", "decord")),
     Setting("N_JOBS", "123", "CPU cores", "processes that read videos", number(1, 1024, whole=True)),
+    Setting("TIMEOUT_SECONDS", "123", "120", "seconds of CPU that a video may take, for each 10 MB or minute of it", number(0.1)),
+    Setting("STALL_SECONDS", "123", "120", "a video that makes no progress for so long is stopped", number(0.1)),
     Setting("OVERWRITE", "123", "0", "1 computes everything anew", SWITCH),
     Setting("RETRY_ERRORS", "123", "0", "1 tries failed rows again", SWITCH),
     Setting("LOG_JSON", "123", "0", "1 prints progress as lines of JSON on stderr", SWITCH),
