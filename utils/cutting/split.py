@@ -1,6 +1,7 @@
 """One source and its clips: from its row of shots to the files and their rows."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.cutting.audio import Joint
 from utils.cutting.clip_names import (
     MAX_NAME_BYTES,
     clip_name,
@@ -32,7 +34,7 @@ from utils.working_copies import local_path, remove
 @dataclass(frozen=True, eq=False)
 class Source:
     """A video to be cut. `times`: the PTS of its frames, rising; `index`: of its packets, None where they do not give
-    these times; `average_rate`: as the container declares it.
+    these times; `average_rate`: as the container declares it; `joints`: where the file's own times begin anew.
     """
 
     path: str
@@ -40,6 +42,7 @@ class Source:
     index: SourceIndex | None
     time_base: Fraction
     average_rate: Fraction | None
+    joints: Sequence[Joint] = ()
 
     @cached_property
     def borders(self) -> np.ndarray:
@@ -98,7 +101,7 @@ def _split(path: str, row: dict, output_folder: str, limits: ClipLimits, encodin
     else:
         remove_other_clips(output_folder, row, keep=names)
     try:
-        write_clips(source.path, clips, source.index, encoding)
+        write_clips(source.path, clips, source.index, encoding, source.joints)
         if not is_url(source.path) and not (os.path.exists(source.path) and content_digest(source.path) == digest):
             for clip in clips:
                 remove(clip.path)
@@ -124,17 +127,18 @@ def read_source(path: str, num_frames: int | None) -> Source:
     Raises: `VideoError` when the video does not have `num_frames` frames; None for any number.
     """
     index = index_source(path)
+    joints: list[Joint] = []
     if index is not None and num_frames in (None, len(index.times)):
         times = index.times
     else:
-        index, times = None, decoded_times(path)
+        index, (times, joints) = None, decoded_times(path)
         if num_frames not in (None, len(times)):
             raise VideoError(
                 f"{path!r} has {len(times)} frames, num_frames is {num_frames}: it has changed; detect its shots again"
             )
     with open_video(path) as (_, stream):
         assert stream.time_base is not None  # a stream that was demuxed has one
-        return Source(path, times, index, stream.time_base, stream.average_rate)
+        return Source(path, times, index, stream.time_base, stream.average_rate, joints)
 
 
 def frame_spans(source: Source, row: dict, limits: ClipLimits, at_seams: bool) -> list[tuple[int, int]]:

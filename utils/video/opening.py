@@ -30,6 +30,9 @@ BY_RANGES = (".mp4", ".m4v", ".mov", ".3gp", ".3g2")  # endings of containers wi
 # Codecs in mp4 whose packets FFmpeg passes on as the index has them, without a look at their data.
 INDEX_TELLS = {"h264", "hevc", "av1", "mpeg4"}
 MAX_PIXELS = 8192 * 8192  # of one frame: twice 8K; a header may claim more and take all memory
+# A frame shown this much before the one before it begins a new part: joined transport streams each count from their own
+# start. What goes back less is jitter. In seconds.
+JUMP_BACK = Fraction(1, 2)
 MAX_ASPECT = 32  # long side over short, as shown: what scales to a short side would make a long one of any length
 
 
@@ -163,19 +166,24 @@ def has_whole_index(file: RemoteFile) -> bool:
 
 
 def decode(
-    container: av.container.InputContainer, stream: av.VideoStream, damage: Damage | None = None
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    damage: Damage | None = None,
+    joints: list[tuple[int, int]] | None = None,
 ) -> Iterator[av.VideoFrame]:
     """Every frame of the stream in the order shown, each with a PTS above the one before; `damage` takes note of them.
 
     A missing or repeated PTS (AVI, broken transport streams) becomes the one before plus a frame's length, so that
-    times always rise.
+    times always rise. Where times begin anew (JUMP_BACK), all that follows is moved by as much; `joints` gets the PTS
+    that the first frame of each such part has in the file and the one that it is given.
 
     Raises: `VideoError` when a frame cannot be decoded, when the frame size changes midway, or when there is no
     frame.
     """
     name = container.name.removeprefix("file:")
     step = max(1, round(1 / ((stream.average_rate or Fraction(25)) * time_base_of(stream))))
-    count = 0
+    jump = JUMP_BACK / time_base_of(stream)
+    count = moved = 0
     last: int | None = None
     size: tuple[int, int] | None = None
     listened = damage if stream.codec_context.codec.name in LOGGED else None
@@ -194,6 +202,12 @@ def decode(
             break
         if damage is not None:
             damage.add(frame)
+        if frame.pts is not None:
+            if last is not None and frame.pts + moved < last - jump:
+                moved = last + step - frame.pts
+                if joints is not None:
+                    joints.append((frame.pts, last + step))
+            frame.pts += moved
         if frame.pts is None or (last is not None and frame.pts <= last):
             frame.pts = 0 if last is None else last + step
         if size is not None and size != (frame.width, frame.height):
