@@ -29,6 +29,7 @@ DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,
 BY_RANGES = (".mp4", ".m4v", ".mov", ".3gp", ".3g2")  # endings of containers with an index of every frame
 # Codecs in mp4 whose packets FFmpeg passes on as the index has them, without a look at their data.
 INDEX_TELLS = {"h264", "hevc", "av1", "mpeg4"}
+STILLS = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # codecs of covers; Matroska does not count their frames
 MAX_PIXELS = 8192 * 8192  # of one frame: twice 8K; a header may claim more and take all memory
 # A frame shown this much before the one before it begins a new part: joined transport streams each count from their own
 # start. What goes back less is jitter. In seconds.
@@ -63,7 +64,7 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
 
 @contextmanager
 def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The container and its first real video stream, decoding in one thread.
+    """The container and its video (`video_track`), decoding in one thread.
 
     One thread a process, many processes: automatic threads cost 40 % more CPU for the same frames.
 
@@ -72,10 +73,9 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
     """
     try:
         with _open_container(path) as container:
-            streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-            if not streams or streams[0].codec_context is None:
+            stream = video_track(container)
+            if stream is None:
                 raise VideoError(f"{path!r} holds no video that can be decoded here")
-            stream = streams[0]
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height == 0 or width * height > MAX_PIXELS:
                 raise VideoError(f"{path!r}: a frame of {width}x{height} pixels is outside 1 to {MAX_PIXELS} pixels")
@@ -104,6 +104,25 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
         if error.errno == errno.ENOENT and "\ufffd" in path:
             raise VideoError(f"the name of {path!r} is not UTF-8, which no list can hold; rename the file") from None
         raise VideoError(f"{path!r} cannot be opened: {error.strerror}") from None
+
+
+def video_tracks(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """The tracks that are video, without attached pictures (covers, thumbnails)."""
+    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & pictures]
+
+
+def video_track(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The track that a player shows, of those that can be decoded: the default one, else the largest, else the first. A still
+    (STILLS, one frame as far as the container tells) comes last: not every cover is marked as one.
+    """
+
+    def rank(stream: av.VideoStream) -> tuple[bool, bool, int]:
+        is_still = stream.codec_context.codec.canonical_name in STILLS and stream.frames <= 1
+        is_default = bool(stream.disposition & av.stream.Disposition.default)
+        return not is_still, is_default, stream.codec_context.width * stream.codec_context.height
+
+    return max((s for s in video_tracks(container) if s.codec_context is not None), key=rank, default=None)
 
 
 def _open_container(path: str) -> av.container.InputContainer:
