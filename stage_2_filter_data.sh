@@ -83,7 +83,7 @@ if [ "$TEXT_SCORE_THRESHOLD" != none ]; then
     score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD" ${crop_boxes:+--crop_boxes="$crop_boxes"} --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
 fi
 if [ "${AUDIO:-0}" != 0 ]; then
-    with_bounds on_clips "run_ranks $cpu_ranks" compute_audio_score.py --saved_path="$DATASET_FOLDER/audio.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"}
+    on_clips "run_ranks $cpu_ranks" compute_audio_score.py --saved_path="$DATASET_FOLDER/audio.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"}
     bound audio.jsonl loudness "${LOUDNESS_THRESHOLD:--40}" none # without audio it is -70
     bound audio.jsonl silent_share none "${SILENT_SHARE_THRESHOLD:-0.5}"
     bound audio.jsonl clipping_share none "${CLIPPING_SHARE_THRESHOLD:-0.01}"
