@@ -100,6 +100,7 @@ SETTINGS = [
     Setting("CUTSCENE_THRESHOLD", "1", "the detector's", "its threshold", number(0)),
     Setting("ENCODER", "1", "smart", "how clips are written: smart copies whole GOPs", one_of("smart", "libx264", "h264_nvenc", "copy")),
     Setting("LONG_SHOTS", "1", "keyframe", "where shots above MAX_SECONDS are split", one_of("keyframe", "even", "greedy")),
+    Setting("PREFER_PAUSES", "1", "0", "1 splits them in pauses of speech where there are some", SWITCH),
     Setting("RESOLUTION_THRESHOLD", "1", "0", "sources with fewer pixels (or WIDTHxHEIGHT) are dropped"),
     Setting("REMOVE_ORPHANS", "1", "0", "1 removes clips of earlier runs whose source is gone, renamed or cut differently now", SWITCH),
     Setting("CROP", "2", "1", "0 crops nothing; else bars, subtitles and logos are cropped away, and clips are judged within their crop", SWITCH),

@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
-from utils.cutting.audio import Joint
+from utils.cutting.audio import JoinedAudio, Joint, read_audio
 from utils.cutting.clip_names import (
     MAX_NAME_BYTES,
     clip_name,
@@ -19,6 +20,7 @@ from utils.cutting.clip_names import (
 )
 from utils.cutting.clip_track import Clip, Encoding
 from utils.cutting.clip_writer import SourceIndex, decoded_times, index_source, stored_at, write_clips
+from utils.cutting.pauses import speech_between, split_in_pauses
 from utils.cutting.seams import split_at_seams
 from utils.cutting.spans import ROUNDING, ClipLimits, split_shot, usable_spans
 from utils.errors import VideoError
@@ -147,6 +149,7 @@ def frame_spans(source: Source, row: dict, limits: ClipLimits, at_seams: bool) -
     Raises: `VideoError` for a shot outside the video.
     """
     borders, spans = source.border_seconds, []
+    read = JoinedAudio(source.path, source.joints).read if source.joints else partial(read_audio, source.path)
     for start, stop in usable_spans(row, limits):
         first, last = (int(i) for i in np.searchsorted(borders, [start - ROUNDING, stop - ROUNDING]))
         if last <= first or stop > borders[-1] + 0.1:
@@ -155,10 +158,16 @@ def frame_spans(source: Source, row: dict, limits: ClipLimits, at_seams: bool) -
             )
         last = min(last, len(source.times))
         shot, index = borders[first : last + 1], source.index
-        parts = split_shot(shot, limits.min_seconds, limits.max_seconds, limits.long_shots)
+        shortest, longest, entries = limits.min_seconds, limits.max_seconds, np.zeros(0, int)
+        parts = split_shot(shot, shortest, longest, limits.long_shots)
         if at_seams and index is not None and index.can_copy:
             entries, seams = (at[(at >= first) & (at <= last)] - first for at in (index.entries, index.seams))
-            parts = split_at_seams(shot, entries, seams, limits.min_seconds, limits.max_seconds, even=parts)
+            parts = split_at_seams(shot, entries, seams, shortest, longest, even=parts)
+        if limits.prefer_pauses and shot[-1] - shot[0] > longest + 2 * ROUNDING:
+            begin, end = (int(source.borders[at]) * source.time_base for at in (first, last))
+            with suppress(VideoError):  # its clips' rows will have it
+                speech = [(a + shot[0], b + shot[0]) for a, b in speech_between(read, begin, end)]
+                parts = split_in_pauses(shot, speech, entries, shortest, longest, parts)
         spans += [(first + a, first + b) for a, b in parts]
     return spans
 
