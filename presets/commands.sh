@@ -40,7 +40,7 @@ run_ranks() { # how many a machine, a script, its flags
     count=$1 script=$2
     shift 2
     if [ "$LAUNCHER" = ray ]; then set -- "$@" --ray; fi
-    launch "$count" "$here/$script" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
+    launch "$count" "$here/$script" "$@" ${TIMEOUT_SECONDS:+--timeout_seconds="$TIMEOUT_SECONDS"} ${STALL_SECONDS:+--stall_seconds="$STALL_SECONDS"} ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
 }
 
 # How many ranks an engine gets: one per GPU, vLLM one per TENSOR_PARALLEL_SIZE GPUs.
@@ -76,6 +76,15 @@ run() { # a script, its flags
 # A file or folder that a stage begins with; behind a URL the scripts look for it.
 needs() { # its path, what to do where it is not there
     case $1 in *://*) ;; *) [ -e "$1" ] || fail "$1 is not there: $2" ;; esac
+}
+
+# End the stage with exit code 1 where its result holds nothing; behind a URL the scripts' last lines have to say it.
+must_hold() { # the result, what to do
+    case $1 in *://*) return ;; esac
+    if [ ! -s "$1" ]; then
+        echo "nothing is left: $2" >&2
+        exit 1
+    fi
 }
 
 # Whether a file of a dataset is there.
