@@ -318,6 +318,21 @@ def check_condition(where: str, environment: Mapping[str, str]) -> None:
         raise Wrong(str(error).replace("--where", "WHERE")) from None
 
 
+def check_export(format: str, model: str) -> None:
+    """Raises: `Wrong` for a FORMAT or MODEL that does not exist, or a MODEL that the trainer does not train."""
+    from utils.export.formats import FORMATS
+    from utils.export.models import MODELS
+    from utils.export.trainers import models_of, trainers_of
+
+    for name, value, known in (("FORMAT", format, list(FORMATS)), ("MODEL", model, list(MODELS))):
+        if value and value not in known:
+            raise Wrong(f"{name} is {value!r}, not one of {', '.join(known)}{_nearest(value, 0.6, known)}")
+    if model and model not in models_of(format or "easyanimate"):
+        raise Wrong(
+            f"{format or 'easyanimate'} does not train {model}; set FORMAT to one of {', '.join(trainers_of(model))}"
+        )
+
+
 def main(arguments: Sequence[str]) -> int:
     stage, *rest = arguments
     if stage == "markdown":
@@ -328,8 +343,11 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         found = given(stage, rest, os.environ)
-        if stage == "2" and (where := found.get("WHERE", os.environ.get("WHERE"))):
-            check_condition(where, {**os.environ, **found})
+        chosen = {name: value for name, value in {**os.environ, **found}.items() if value}
+        if stage == "2" and "WHERE" in chosen:
+            check_condition(chosen["WHERE"], chosen)
+        if "FORMAT" in chosen or "MODEL" in chosen:
+            check_export(chosen.get("FORMAT", ""), chosen.get("MODEL", ""))
     except Wrong as wrong:
         print(f"{SCRIPTS[stage]}: {wrong}", file=sys.stderr)
         return 2
