@@ -171,6 +171,7 @@ SETTINGS = [
     Setting("MODEL", "3", "none", "model that the clips are encoded for: docs/export.md"),
     Setting("MEDIA", "3", "encode with MODEL, else link", "how clips come into the export", one_of("none", "link", "copy", "encode")),
     Setting("VAL_SHARE", "3", "0", "share of the set that is held back for validation", number(0, 0.5)),
+    Setting("EXPORT_AUDIO", "3", "keep", "audio of the export; split makes a set with and one without", one_of("keep", "drop", "require", "split")),
     Setting("EXPORT_FOLDER", "3", "FORMAT-MODEL in DATASET_FOLDER", "folder of the export"),
     Setting("REPORT", "123", "1", "0 makes no report.html", SWITCH),
     Setting("VIDEO_READER", "23", "pyav", "what decodes sampled frames", one_of("pyav", "decord")),
