@@ -71,6 +71,7 @@ def stage_flags(folder: Path) -> dict[str, list]:
                                "--output_folder", folder / "clips", "--saved_path", folder / "clips.jsonl"],
         "compute_video_frame_quality.py": [*clips, "--saved_path", folder / "technical_score.jsonl"],
         "compute_text_score.py": [*clips, "--saved_path", folder / "text_score.jsonl"],
+        "compute_audio_score.py": [*clips, "--saved_path", folder / "audio.jsonl"],
         "compute_motion_score.py": [*clips, "--saved_path", folder / "motion_score.jsonl", *scores],
         "filter_videos_by_motion_score.py": [*clips, "--saved_path", folder / "train.jsonl", *scores,
                                              "--motion_score_metadata_path", folder / "motion_score.jsonl"],
