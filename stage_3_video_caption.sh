@@ -47,4 +47,4 @@ if [ -n "${FORMAT:-}${MODEL:-}" ]; then
         --export_folder="${EXPORT_FOLDER:-$DATASET_FOLDER/${FORMAT:-easyanimate}${MODEL:+-$MODEL}}"
 fi
 
-report "$VIDEO_FOLDER" "$DATASET_FOLDER/clips.jsonl"
+report "$VIDEO_FOLDER" ""

@@ -87,9 +87,9 @@ is_there() { # its path
 }
 
 # The dataset in one page, report.html in DATASET_FOLDER; REPORT=0 leaves it out. A stage has done its work also where there is no report.
-report() { # folder of the clips, their list
+report() { # folder of the clips; their list, unless it is the one that train.jsonl was chosen from
     if [ "${REPORT:-1}" = 0 ]; then return; fi
-    case $2 in *://*) ;; *) [ -s "$2" ] || return 0 ;; esac
+    case $2 in '' | *://*) ;; *) [ -s "$2" ] || return 0 ;; esac
     export PRESET
-    run make_report.py "$DATASET_FOLDER" --video_folder="$1" --video_metadata_path="$2" ${N_JOBS:+--n_jobs="$N_JOBS"} || echo "there is no report: see above" >&2
+    run make_report.py "$DATASET_FOLDER" --video_folder="$1" ${2:+--video_metadata_path="$2"} ${N_JOBS:+--n_jobs="$N_JOBS"} || echo "there is no report: see above" >&2
 }

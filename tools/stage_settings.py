@@ -188,6 +188,20 @@ class Wrong(Exception):
     """What is wrong with a setting, as a sentence."""
 
 
+# What a report's command sets itself, what is of one run alone, and what is of the machines of that run.
+NOT_CARRIED = {
+    "DATASET_FOLDER", "VIDEO_FOLDER", "VIDEO_METADATA_PATH", "PRESET", "MIN_SECONDS", "MAX_SECONDS", "MIN_SHORT_SIDE", "WHERE", "COLUMNS_FROM",
+    "EXCLUDE", "INCLUDE", "CAPTIONS_FROM", "OVERWRITE", "RETRY_ERRORS", "LOG_JSON", "REPORT", "GPUS", "NUM_PROCESSES", "LAUNCHER", "NNODES",
+    "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "RAY_ADDRESS", "FORMAT", "MODEL", "MEDIA", "VAL_SHARE", "EXPORT_FOLDER",
+}  # fmt: skip
+
+
+def carried(stage: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings of this run that a later run of a stage needs to go on with its results, without bounds, which cost nothing to change."""
+    names = [s.name for s in SETTINGS if stage in s.stages and not s.kind.is_bound and s.name not in NOT_CARRIED]
+    return {name: environment[name] for name in names if environment.get(name)}
+
+
 def given(stage: str, arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
     """The settings among the arguments. Raises: `Wrong` for one, or a variable, that does not exist or holds what it cannot."""
     found = {}
