@@ -118,7 +118,8 @@ def main() -> None:
     for flag in ("video_folder", "video_metadata_path"):
         refresh += [f"--{flag}", absolute(getattr(args, flag))] if getattr(args, flag) else []
     preset = {"PRESET": os.environ["PRESET"]} if os.environ.get("PRESET") else {}
-    write_page(saved_path, {**about, "refresh": {"variables": preset, "words": refresh}, "datasets": shown}, blocks)
+    again = {"variables": variables["2"] | variables["3"] | preset, "words": refresh}
+    write_page(saved_path, {**about, "refresh": again, "datasets": shown}, blocks)
     print(f"report: {' and '.join(f'{len(found):,} clips' for found in clips)} -> {saved_path}")
 
 

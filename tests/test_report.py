@@ -367,6 +367,44 @@ def test_commands_run_as_pasted_into_a_shell_in_another_folder(opened, tmp_path,
     assert not [*elsewhere.iterdir()]
 
 
+def test_a_folder_of_clips_without_a_list(opened, tmp_path, report, run_script, run_filter):
+    """What stage 2 does with VIDEO_FOLDER alone; an older list of stage 1 in the dataset is not theirs."""
+    clips, folder = tmp_path / "my clips", tmp_path / "set"
+    for name in ("a.mp4", "sub/b.mp4"):
+        (clips / name).parent.mkdir(parents=True, exist_ok=True)
+        write_numbered(clips / name, 96)
+    make_dataset(folder, 3)
+    for made_up in folder.glob("*_score.*"):
+        made_up.unlink()
+    scored = (
+        "--video_folder",
+        clips,
+        "--saved_path",
+        folder / "motion_score.jsonl",
+        "--n_jobs",
+        1,
+        "--cut_inside",
+        "flow",
+    )
+    run_script("compute_motion_score.py", *scored)
+    bounds = ("--filter", folder / "motion_score.jsonl", "motion_score", 0, "none")
+    run_script(
+        "filter_videos_by_motion_score.py", "--video_folder", clips, "--saved_path", folder / "train.jsonl", *bounds
+    )
+    assert "2 clips ->" in report(folder, "--video_folder", clips)
+    page = opened(folder / "report.html")
+    words = page.command()
+    assert words[words.index("--video_folder") + 1] == str(clips) and "--video_metadata_path" not in words
+    assert run_filter(page, tmp_path) == ["a.mp4", "sub/b.mp4"] and page.kept() == 2
+    page.slider("duration").focus()
+    page.page.keyboard.press("End")
+    field = page.page.get_by_role("spinbutton", name="lowest duration")
+    field.fill("4.5")
+    field.press("Enter")
+    assert run_filter(page, tmp_path) == [] and page.kept() == 0
+    assert f"VIDEO_FOLDER={clips}" in page.command("stageLine")
+
+
 def test_captions_are_edited_in_the_page_and_taken_by_stage_3(opened, tmp_path, report, run_script):
     folder = tmp_path / "set"
     folder.mkdir()

@@ -190,15 +190,15 @@ class Wrong(Exception):
 
 # What a report's command sets itself, what is of one run alone, and what is of the machines of that run.
 NOT_CARRIED = {
-    "DATASET_FOLDER", "VIDEO_FOLDER", "VIDEO_METADATA_PATH", "PRESET", "MIN_SECONDS", "MAX_SECONDS", "MIN_SHORT_SIDE", "WHERE", "COLUMNS_FROM",
-    "EXCLUDE", "INCLUDE", "CAPTIONS_FROM", "OVERWRITE", "RETRY_ERRORS", "LOG_JSON", "REPORT", "GPUS", "NUM_PROCESSES", "LAUNCHER", "NNODES",
-    "NODE_RANK", "MASTER_ADDR", "MASTER_PORT", "RAY_ADDRESS", "FORMAT", "MODEL", "MEDIA", "VAL_SHARE", "EXPORT_FOLDER",
+    "DATASET_FOLDER", "VIDEO_FOLDER", "VIDEO_METADATA_PATH", "PRESET", "MIN_SECONDS", "MAX_SECONDS", "WHERE", "COLUMNS_FROM", "EXCLUDE", "INCLUDE",
+    "CAPTIONS_FROM", "OVERWRITE", "RETRY_ERRORS", "LOG_JSON", "REPORT", "GPUS", "NUM_PROCESSES", "LAUNCHER", "NNODES", "NODE_RANK", "MASTER_ADDR",
+    "MASTER_PORT", "RAY_ADDRESS", "FORMAT", "MODEL", "MEDIA", "VAL_SHARE", "EXPORT_FOLDER", "MAX_UPSCALE",
 }  # fmt: skip
 
 
 def carried(stage: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings of this run that a later run of a stage needs to go on with its results, without bounds, which cost nothing to change."""
-    names = [s.name for s in SETTINGS if stage in s.stages and not s.kind.is_bound and s.name not in NOT_CARRIED]
+    """The settings of this run with which a later run of a stage goes on with its results; a report's own bounds come before them."""
+    names = [setting.name for setting in SETTINGS if stage in setting.stages and setting.name not in NOT_CARRIED]
     return {name: environment[name] for name in names if environment.get(name)}
 
 
