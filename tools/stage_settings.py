@@ -162,6 +162,7 @@ SETTINGS = [
     Setting("FORMAT", "3", "none", "trainer that the set is also written for: docs/export.md"),
     Setting("MODEL", "3", "none", "model that the clips are encoded for: docs/export.md"),
     Setting("MEDIA", "3", "encode with MODEL, else link", "how clips come into the export", one_of("none", "link", "copy", "encode")),
+    Setting("MAX_UPSCALE", "3", "none", "clips that the export would enlarge by more are left out; the plan counts those above 1.5", number(1)),
     Setting("VAL_SHARE", "3", "0", "share of the set that is held back for validation", number(0, 0.5)),
     Setting("EXPORT_FOLDER", "3", "FORMAT-MODEL in DATASET_FOLDER", "folder of the export"),
     Setting("REPORT", "123", "1", "0 makes no report.html", SWITCH),
