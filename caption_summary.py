@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from utils.captioning.answer_checks import checks_for
+from utils.captioning.answer_text import training_text
 from utils.captioning.attributes import camera_speed, describe
 from utils.captioning.caption_styles import LENGTHS, PREFIX
 from utils.captioning.chat import Answer, Check, Engine, Request, Sampling, ask, parse_json
@@ -66,7 +67,8 @@ class Finish:
     caption_suffix: str = ""
 
     def __call__(self, answer: str, attributes: dict | None, is_tags: bool = False) -> str:
-        caption = QUOTES.sub("", answer) if self.remove_quotes else answer
+        caption = training_text(answer)  # of a list that was captioned before answers were cleaned
+        caption = QUOTES.sub("", caption) if self.remove_quotes else caption
         after = attribute_sentences(attributes or {}) if self.append_attributes and not is_tags else []
         parts = [self.caption_prefix, caption.strip(), *after, self.caption_suffix]
         if len(list(filter(None, parts))) > 1:

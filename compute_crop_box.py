@@ -87,9 +87,10 @@ def _columns(clip: dict, boxes_in: Callable[[np.ndarray], np.ndarray], min_crop_
     grays = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
     scale = width / grays.shape[2], height / grays.shape[1]
     if rule == "bands":
-        words, text, scene = [], text_bands(grays, [boxes_in(frame) for frame in frames]), []
+        found: tuple[list[Box], list[Box], list[list[Box]]] = [], text_bands(grays, list(map(boxes_in, frames))), []
     else:
-        words, text, scene = look_for_text(frames, grays, boxes_in)
+        found = look_for_text(frames, grays, boxes_in)
+    words, text, scene = found
     sides, marks = bars_and_marks(grays, words, clip["size"])
     text = [_scaled(box, scale) for box in text]
     picture = inside(sides, width, height)

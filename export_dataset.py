@@ -12,7 +12,8 @@ clips as links, as copies, or encoded once to the rate, the number of frames and
         --format diffusion_pipe --model ltx2 --val_share 0.02 --export_folder ltx_set
 
 Columns of the list or of --columns_from that are used: crop_box (from compute_crop_box.py) is what is encoded of a frame;
-source_path and duplicate_group keep a video and its copies on one side of --val_share.
+source_path and duplicate_group keep a video and its copies on one side of --val_share; control_path, reference_path, mask_path
+and first_frame are videos and images that go beside a clip.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
@@ -39,14 +40,16 @@ from utils.cli import (
     script_parser,
 )
 from utils.errors import UsageError
+from utils.export.captions import CHOICES, captions_of, chosen
 from utils.export.dataset import Export
 from utils.export.formats import FORMATS
 from utils.export.models import MODELS, Size, Target
 from utils.export.plan import FPS_MODES
+from utils.export.trainers import models_of, target_for, trainers_of
 from utils.pipeline.process import RunOptions
-from utils.pipeline.row_list import open_rows, with_columns
+from utils.pipeline.row_list import Rows, open_rows, with_columns
 from utils.rows import atomic_write, refuse_overwriting
-from utils.rows.columns import TEXT
+from utils.rows.columns import TEXTS
 from utils.storage import is_url
 from utils.video_utils import present_in
 from utils.working_copies import local_path
@@ -56,12 +59,7 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
     """The one list, without a folder: the clips stay where they are, and the cropped form of a clip is listed in place of it where a column
     `media_path` names one.
     """
-    uncropped = {row["video_path"] for row in rows if is_cropped(row) and "media_path" not in row}
-    if uncropped and not any("media_path" in row for row in rows):
-        raise UsageError(
-            f"{min(uncropped)}: has a crop_box, and there is no column media_path, which would name its cropped file: run crop_clips.py and give "
-            "its result as --columns_from, or list whole frames by --ignore_crop_boxes"
-        )
+    check_crops(rows)
     for row in rows:
         path = row["video_path"]
         if args.video_folder and (os.path.isabs(path) or is_url(path) or path.startswith("../")):
@@ -71,11 +69,11 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
             )
     entries, missing, is_there = [], 0, present_in(args.video_folder)
     for row in rows:
-        path = row.get("media_path", row["video_path"]) if is_cropped(row) else row["video_path"]
-        if row["video_path"] in uncropped or (args.video_folder and not is_there(path)):
+        path = medium_of(row)
+        if path is None or (args.video_folder and not is_there(path)):
             missing += 1
         else:
-            entries.append({"file_path": path, "text": row[args.caption_column], "type": "video"})
+            entries.append({"file_path": path, "text": caption_of(row, args), "type": "video"})
     saved_path = local_path(args.saved_path)
     saved_path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
@@ -88,9 +86,36 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
     )
 
 
+def check_crops(rows: Sequence[dict]) -> None:
+    """Raises: `UsageError` where clips are to be cropped and none has been: whole frames are not what was judged."""
+    uncropped = [row["video_path"] for row in rows if medium_of(row) is None]
+    if uncropped and not any("media_path" in row for row in rows):
+        raise UsageError(
+            f"{uncropped[0]}: has a crop_box, and there is no column media_path, which would name its cropped file: run crop_clips.py and give "
+            "its result as --columns_from, or take whole frames by --ignore_crop_boxes"
+        )
+
+
+def of_media(rows: Sequence[dict]) -> list[dict]:
+    """The rows of the files that a set lists, for what takes them as they are. Raises: `UsageError` as `check_crops`."""
+    check_crops(rows)
+    return [{**row, "video_path": medium} for row in rows if (medium := medium_of(row))]
+
+
+def medium_of(row: dict) -> str | None:
+    """The file that a set lists for a clip: its cropped form, if it is cropped; None where that was not made."""
+    return row.get("media_path") if is_cropped(row) else row["video_path"]
+
+
 def is_cropped(row: dict) -> bool:
     """Whether a clip passed because of its crop box."""
     return row.get("crop_box") is not None and (row.get("crop_share") != 1 or any(row.get("crop_bars") or ()))
+
+
+def caption_of(row: dict, args: argparse.Namespace) -> str:
+    """The one caption of a list without a folder."""
+    captions = captions_of(row[args.caption_column])
+    return chosen(captions, args.caption or "first", row["video_path"]) if captions else ""
 
 
 def size(text: str) -> Size:
@@ -112,38 +137,69 @@ def rate(text: str) -> Fraction:
     return fps
 
 
+def frame_count(text: str) -> int:
+    """An argparse type: a number of frames, or "any" for all that the model allows, which is 0."""
+    return 0 if text == "any" else int(between(2, 100_000)(text))
+
+
 def share(text: str) -> float:
     """An argparse type: a number from 0 up to 0.5."""
     return between(0, 0.5, float)(text)
 
 
-def target_of(args: argparse.Namespace) -> Target:
-    """The model's line of the table, and what was set by hand in place of it."""
-    target = MODELS[args.model] if args.model else Target()
+def target_of(args: argparse.Namespace, media: str) -> Target:
+    """What the format's trainer makes of the model, and what was set by hand in place of it. Media that are not encoded keep their sizes
+    and lengths, so that only the model's rule is left.
+    """
+    if args.model and args.model not in models_of(args.format):
+        raise UsageError(
+            f"--format {args.format} does not train {args.model}, but {', '.join(models_of(args.format))}; "
+            f"{args.model} is trained by --format {', '.join(trainers_of(args.model))}"
+        )
+    target = target_for(args.format, args.model) if args.model else Target()
+    if media != "encode":
+        return replace(target, buckets=(), counts=(), extra_frames=0)
     multiple = args.size_multiple or target.multiple
     buckets = tuple(args.buckets or ())
     if wrong := [f"{w}x{h}" for w, h in buckets if w % multiple or h % multiple]:
         raise UsageError(f"--buckets {wrong[0]}: both sides must be multiples of {multiple} (--size_multiple)")
     if args.max_pixels and args.buckets:
         raise UsageError("--max_pixels and --buckets do not go together: buckets are sizes already")
-    if args.frames and target.step and (odd := [count for count in args.frames if count % target.step != 1]):
+    if args.frames and target.step and (odd := [count for count in args.frames if not _follows(count, target)]):
         raise UsageError(f"--frames {odd[0]}: {args.model} takes {target.rule}")
+    counts = target.lengths() if not args.frames else () if 0 in args.frames else tuple(sorted(args.frames))
     if args.max_pixels:
         target = replace(target, buckets=(), max_pixels=args.max_pixels)
     kept = tuple(b for b in target.buckets if b[0] % multiple == b[1] % multiple == 0)
     return replace(
         target,
         fps=args.fps or target.fps,
-        counts=tuple(sorted(args.frames or target.counts)),
+        counts=counts,
         multiple=multiple,
         buckets=buckets or kept,
     )
 
 
+def _follows(count: int, target: Target) -> bool:
+    """Whether a number of frames is one of the model's rule, however many."""
+    return count == 0 or (count % target.step == target.remainder and count >= target.min_frames)
+
+
+def with_more_columns(listed: Rows, args: argparse.Namespace) -> Sequence[dict]:
+    """The rows with the columns of --columns_from, and without crop boxes where these are to be ignored."""
+    rows = with_columns(listed, args.columns_from, args.video_folder) if args.columns_from else listed
+    if not args.ignore_crop_boxes:
+        return rows
+    return [{name: value for name, value in row.items() if name not in ("crop_box", "media_path")} for row in rows]
+
+
 def main() -> None:
     parser = script_parser(__doc__)
     add_input_arguments(parser)
-    parser.add_argument("--caption_column", default="summary_caption", help="column of the list that holds the text")
+    parser.add_argument(
+        "--caption_column", default="summary_caption", help="column of the list that holds the text, or a list of texts"
+    )
+    parser.add_argument("--caption", choices=CHOICES, help="which of a list of texts, random by the clip's name (default: the first; all of them where a trainer takes several: diffusion_pipe, simpletuner)")  # fmt: skip
     parser.add_argument(
         "--columns_from",
         action="append",
@@ -188,9 +244,10 @@ def main() -> None:
     group.add_argument("--fps", type=rate, help="frames a second (default: the model's, else the clip's)")
     group.add_argument(
         "--frames",
-        type=between(2, 100_000),
+        type=frame_count,
         nargs="+",
-        help="allowed numbers of frames; a clip gets the largest that it fills",
+        metavar="N",
+        help="allowed numbers of frames; a clip gets the largest that it fills; any: all that the model allows (default: the model's longest, four fifths of it, 3 s and 1.5 s)",
     )
     group.add_argument("--size_multiple", type=between(2, 256), help="sides are multiples of it, pixels")
     group.add_argument(
@@ -227,12 +284,16 @@ def main() -> None:
         metavar="COLUMN",
         help="no value of this column gets more clips than the rarest; numbers by quartile",
     )
+    group.add_argument(
+        "--batch_size",
+        type=at_least(1),
+        help="give up buckets (size and length) that have fewer clips; these go to another one, or are left out",
+    )
     group.add_argument("--max_per_source", type=at_least(1), help="clips of one source video, at most")
     add_worker_arguments(parser)
     args = parser.parse_args()
     if not args.video_metadata_path:
         parser.error("--video_metadata_path is missing: the rows with the captions")
-    target = target_of(args)
     chosen = [
         name for name in ("model", "fps", "frames", "size_multiple", "buckets", "max_pixels") if getattr(args, name)
     ]
@@ -246,32 +307,38 @@ def main() -> None:
         or args.balance
         or args.max_per_source
         or args.first_frames
+        or args.batch_size
     ):
         parser.error("--export_folder is missing: these flags write a folder")
     if media != "encode" and (needs := [name for name in chosen if name != "model"]):
         parser.error(f"--{needs[0]} needs --media encode")
+    target = target_of(args, media)
+    if args.batch_size and not (target.buckets and target.counts):
+        parser.error(
+            "--batch_size chooses among sizes and lengths: give --model, or --buckets and --frames, and --media encode"
+        )
     if media == "none" and FORMATS[args.format].has_files:
         parser.error(f"--media none: {args.format} looks for the clips in its folder; link puts them there at no cost")
     if is_url(args.export_folder or ""):
         parser.error(f"--export_folder {args.export_folder}: give a local folder, and copy it")
     refuse_overwriting({"--saved_path": args.saved_path}, {"--video_metadata_path": args.video_metadata_path})
-    needed = {args.caption_column: TEXT}
+    needed = {args.caption_column: TEXTS}
     listed = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column, needed).scan()
-    rows: Sequence[dict] = with_columns(listed, args.columns_from, args.video_folder) if args.columns_from else listed
-    if args.ignore_crop_boxes:
-        of_crop = ("crop_box", "media_path")
-        rows = [{name: value for name, value in row.items() if name not in of_crop} for row in rows]
+    rows = with_more_columns(listed, args)
     if not in_folder:
         write_list(rows, args)
         return
     if media == "none" and (is_url(args.video_folder) or any(is_url(row["video_path"]) for row in rows)):
         raise UsageError("--media none: clips behind a URL are no files that a trainer could read; copy or encode them")
+    if media in ("link", "copy"):
+        rows = of_media(rows)
     if args.balance and rows and not any(args.balance in row for row in rows):
         raise UsageError(f"--balance {args.balance}: no row has this column; --columns_from names a file that has it")
     export = partial(
         Export, format=args.format, model=args.model, target=target, media=media, fps_mode=args.fps_mode, crf=args.crf, preset=args.x264_preset,
         first_frames=args.first_frames, max_upscale=args.max_upscale, val_share=args.val_share, balance=args.balance,
-        max_per_source=args.max_per_source, license=args.license, caption_column=args.caption_column,
+        max_per_source=args.max_per_source, license=args.license, caption_column=args.caption_column, batch_size=args.batch_size,
+        caption=args.caption,
     )  # fmt: skip
     if args.dry_run:
         with tempfile.TemporaryDirectory() as folder:

@@ -111,3 +111,4 @@ if [ -n "$judged_in" ] || is_there "$DATASET_FOLDER/cropped.jsonl"; then
 fi
 
 report "$VIDEO_FOLDER" "${VIDEO_METADATA_PATH:-}"
+must_hold "$DATASET_FOLDER/train.jsonl" "no clip passed; $DATASET_FOLDER/dropped.jsonl says why, the table above how many each bound dropped"

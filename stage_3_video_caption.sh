@@ -15,10 +15,13 @@ if [ -n "${ENGINE_SERVER:-}" ]; then CAPTIONER=${CAPTIONER:-openai} SUMMARIZER=$
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 needs "${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" "run stage_2_filter_data.sh first, or set VIDEO_METADATA_PATH"
 
+cropped=$DATASET_FOLDER/cropped.jsonl # of stage 2: the set lists cropped clips as cropped files
+if ! is_there "$cropped"; then cropped=; fi
+
 export_set() { # list, further flags
     list=$1
     shift
-    run export_dataset.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="$list" --format="${FORMAT:-easyanimate}" ${MODEL:+--model="$MODEL"} \
+    run export_dataset.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="$list" ${cropped:+--columns_from="$cropped"} --format="${FORMAT:-easyanimate}" ${MODEL:+--model="$MODEL"} \
         ${MEDIA:+--media="$MEDIA"} ${VAL_SHARE:+--val_share="$VAL_SHARE"} ${MAX_UPSCALE:+--max_upscale="$MAX_UPSCALE"} ${N_JOBS:+--n_jobs="$N_JOBS"} "$@"
 }
 
@@ -37,8 +40,6 @@ ask "$SUMMARIZER" caption_summary.py --video_metadata_path="$DATASET_FOLDER/fram
     ${REMOVE_QUOTES:+--remove_quotes} ${APPEND_ATTRIBUTES:+--append_attributes} \
     ${TRIGGER_WORD:+--trigger_word="$TRIGGER_WORD"} ${CAPTION_PREFIX:+--caption_prefix="$CAPTION_PREFIX"} ${CAPTION_SUFFIX:+--caption_suffix="$CAPTION_SUFFIX"}
 
-cropped=$DATASET_FOLDER/cropped.jsonl # of stage 2: the set lists cropped clips as cropped files
-if ! is_there "$cropped"; then cropped=; fi
 run export_dataset.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="$DATASET_FOLDER/summary_caption.jsonl" \
     ${cropped:+--columns_from="$cropped" --columns_from="${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}"} \
     --saved_path="$DATASET_FOLDER/train_panda_70m.json"
@@ -48,3 +49,4 @@ if [ -n "${FORMAT:-}${MODEL:-}" ]; then
 fi
 
 report "$VIDEO_FOLDER" ""
+must_hold "$DATASET_FOLDER/summary_caption.jsonl" "no clip has a caption; the lines above name the files with errors"

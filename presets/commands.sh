@@ -78,6 +78,15 @@ needs() { # its path, what to do where it is not there
     case $1 in *://*) ;; *) [ -e "$1" ] || fail "$1 is not there: $2" ;; esac
 }
 
+# End the stage with exit code 1 where its result holds nothing; behind a URL the scripts' last lines have to say it.
+must_hold() { # the result, what to do
+    case $1 in *://*) return ;; esac
+    if [ ! -s "$1" ]; then
+        echo "nothing is left: $2" >&2
+        exit 1
+    fi
+}
+
 # Whether a file of a dataset is there.
 is_there() { # its path
     case $1 in

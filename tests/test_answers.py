@@ -9,8 +9,9 @@ import time
 import pytest
 from conftest import ROOT
 
+from caption_summary import Finish
 from utils.captioning.answer_checks import CHECKS, checks_for, too_long
-from utils.captioning.answer_text import MAX_CHARACTERS, answer_text, markup_tokens
+from utils.captioning.answer_text import MAX_CHARACTERS, answer_text, markup_tokens, training_text
 from utils.captioning.attributes import describe
 from utils.captioning.chat import Answer, PendingRow, Request, Sampling
 from utils.errors import Failure
@@ -86,6 +87,20 @@ def test_the_models_own_tokens_in_an_answer_are_refused_and_words_are_none():
     failure = kept("A dog <phrase> runs.", [])
     assert "holds a control token of the model ('<phrase>')" in failure.message
     assert kept("A dog <sign> runs.", []) == "A dog <sign> runs."
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (" A dog. ", " A dog. "),
+        ("A dog runs.<|im_end|>\n<|endoftext|>", "A dog runs."),
+        ("A dog <|box_start|> runs\x00.</s>", "A dog runs."),
+        ("<s>A dog. [INST] Next", "A dog. Next"),
+        ('He said "</script>" & left, 1 < 2.', 'He said "</script>" & left, 1 < 2.'),
+    ],
+)
+def test_a_caption_goes_into_a_training_set_without_control_tokens(text, kept):
+    assert training_text(text) == kept and Finish()(text, None) == kept
 
 
 # Of each kind that made, or would make, a pattern look again and again at the same.

@@ -75,6 +75,20 @@ def test_the_list_names_the_cropped_file_and_never_the_whole_one(tmp_path, run_s
     run_script("export_dataset.py", *listed, "--columns_from", "cropped.jsonl")
     entries = json.loads((tmp_path / "set.json").read_text())
     assert [entry["file_path"] for entry in entries] == ["wide.cropped.mp4", "sub/plain.mp4"]
+    folder_of = (
+        "--export_folder",
+        "set",
+        "--format",
+        "webdataset",
+        "--media",
+        "copy",
+        "--columns_from",
+        "cropped.jsonl",
+    )
+    run_script("export_dataset.py", *listed[:4], *folder_of)
+    assert "wide-cropped" in " ".join(path.name for path in (tmp_path / "set").rglob("*")) or any(
+        "wide" in name and "cropped" in name for name in os.listdir(tmp_path / "set")
+    )
     run_script("export_dataset.py", *listed, "--ignore_crop_boxes")
     assert json.loads((tmp_path / "set.json").read_text())[0]["file_path"] == "wide.mp4"
 

@@ -192,7 +192,9 @@ def marked(mark: str) -> list[list[str]]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stage_that_is_stopped_before_its_script_has_started_ends(number, tmp_path):
     """Python's own start, in which a background job of a shell would not answer Ctrl-C."""
-    (tmp_path / "python").write_text("#!/bin/sh\ncase $* in *stage_settings*) exit ;; esac\ntrap '' INT\n: > started\nexec sleep 20\n")
+    (tmp_path / "python").write_text(
+        "#!/bin/sh\ncase $* in *stage_settings*) exit ;; esac\ntrap '' INT\n: > started\nexec sleep 20\n"
+    )
     (tmp_path / "python").chmod(0o755)
     (tmp_path / "stage.sh").write_text(
         f"set -eu\nstage=2 here={ROOT}\n. $here/presets/settings.sh\n. $here/presets/commands.sh\nrun x.py || echo went on\necho went on\n"

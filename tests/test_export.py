@@ -21,12 +21,16 @@ from utils.export.formats import FORMATS
 from utils.export.media import measure
 from utils.export.models import MODELS, Target, nearest_bucket
 from utils.export.plan import Measured, TrainerRules, as_it_is, frames_at, plan_cut
-from utils.export.read_back import READERS, check
+from utils.export.read_back import check
+from utils.export.readers import READERS
+from utils.export.readers.sample import Medium, Sample
+from utils.export.trainers import target_for
 from utils.rows import read_rows, write_rows
+from utils.video_utils import content_digest
 
 HOSTILE = (
     'say "hi", he said', "line one\nline two", "# a heading", "NA", "null", "caf\u00e9 \u5f71\u7247 \U0001f98a", "a\rb\r\nc", "  padded  ", "tab\tand \\n", "- dash",
-    "'single'", "[1, 2]", "{x: y}", "a,b;c|d", "x\u2028y\u0085z", "%s {} $HOME", "</s><script>", "=1+1", "nan", "word " * 3_000, "ends with \\", '"', "\u202eabc",
+    "'single'", "[1, 2]", "{x: y}", "a,b;c|d", "x\u2028y\u0085z", "%s {} $HOME", "</b><script>", "=1+1", "nan", "word " * 3_000, "ends with \\", '"', "m\u00b2 \u2013 \u00bd",
 )  # fmt: skip
 SPECS = (
     ("a.mp4", 60, 24, (192, 108)),
@@ -78,6 +82,19 @@ def export(run_script, clips: Path, *flags, code: int = 0, listed: Path | None =
 
 def plan_of(folder: Path) -> dict[str, dict]:
     return {row["video_path"]: row for row in read_rows(folder / "out/export.plan.jsonl", ("video_path",))}
+
+
+def medium_of(path: Path) -> Medium:
+    """A file as it is, measured."""
+    found = measure(str(path))
+    return Medium(len(found.times), found.fps, *found.size)
+
+
+def samples_of(folder: Path, format: str, model: str, ran) -> list[Sample]:
+    """What the format's reader makes of an export, with the start lines as they were printed."""
+    starts = [line.removeprefix("start: ") for line in ran.stdout.splitlines() if line.startswith("start: ")]
+    target = target_for(format, model) if model else Target()
+    return list(READERS[format](folder, medium_of, target, starts))
 
 
 def clip(count: int, fps: Fraction | int, size=(1280, 720), aspect=Fraction(1)) -> Measured:
@@ -344,7 +361,8 @@ def test_every_format_gives_each_clip_its_caption(tmp_path, run_script, hostile,
         row["digest"]: int(Path(row["video_path"]).stem)
         for row in read_rows(tmp_path / "out/export.media.jsonl", ("video_path",))
     }
-    pairs = list(READERS[name]((tmp_path / "out").absolute()))
+    samples = samples_of((tmp_path / "out").absolute(), name, "", ran)
+    pairs = [(sample.digest or content_digest(str(sample.path)), sample.caption) for sample in samples]
     assert sorted(made[digest] for digest, _ in pairs) == list(range(len(HOSTILE)))
     for digest, caption in pairs:
         meant = HOSTILE[made[digest]]
@@ -438,20 +456,33 @@ def test_what_a_model_gets_is_what_its_trainer_keeps(tmp_path, run_script, clips
 
 
 def test_a_caption_on_another_clip_is_found(tmp_path, run_script, clips):
-    export(run_script, clips, "--format", "ltx2")
+    ran = export(run_script, clips, "--format", "ltx2", "--model", "ltx2", "--buckets", "192x128", "--frames", "any")
+    starts = [line.removeprefix("start: ") for line in ran.stdout.splitlines() if line.startswith("start: ")]
     listed = tmp_path / "out/dataset.json"
     rows = json.loads(listed.read_text())
     rows[0]["caption"], rows[1]["caption"] = rows[1]["caption"], rows[0]["caption"]
     listed.write_text(json.dumps(rows))
     made = read_rows(tmp_path / "out/export.media.jsonl", ("video_path",))
     with pytest.raises(RunError, match="has the caption"):
-        check((tmp_path / "out").absolute(), "ltx2", *entries_of(made))
+        check((tmp_path / "out").absolute(), "ltx2", *entries_of(tmp_path / "out", made), Target(), starts)
 
 
-def entries_of(made: list[dict]):
+def entries_of(folder: Path, made: list[dict]):
     from utils.export.formats.entry import Entry
 
-    entries = [Entry(row["export_file"], Path(), f"clip {i}", Fraction(24), 1, 1, 1, {}) for i, row in enumerate(made)]
+    entries = [
+        Entry(
+            row["export_file"],
+            folder.absolute() / row["export_file"],
+            f"clip {i}",
+            Fraction(24),
+            192,
+            128,
+            row["frames"],
+            {},
+        )
+        for i, row in enumerate(made)
+    ]
     return entries, [row["digest"] for row in made]
 
 
@@ -460,9 +491,9 @@ def entries_of(made: list[dict]):
 
 def test_a_dry_run_writes_nothing(tmp_path, run_script, clips):
     before = set(tmp_path.rglob("*"))
-    ran = export(run_script, clips, "--model", "wan2.1", "--dry_run")
+    ran = export(run_script, clips, "--model", "wan2.1", "--format", "musubi", "--dry_run")
     assert set(tmp_path.rglob("*")) == before
-    assert "a.mp4: as it is: " in ran.stdout and "writes 832x480, 37 frames at 16 fps" in ran.stdout
+    assert "a.mp4: as it is: " in ran.stdout and "writes 832x480, 21 frames at 16 fps" in ran.stdout
 
 
 def test_a_second_run_does_nothing_again_and_follows_the_list(tmp_path, run_script, clips):
@@ -518,7 +549,11 @@ def test_killed_half_way_it_goes_on(tmp_path, run_script, clips):
         (("--model", "wan2.1", "--media", "link", "--fps", "16"), "--fps needs --media encode"),
         (("--format", "hf", "--media", "none"), "looks for the clips in its folder"),
         (("--buckets", "100x100", "--size_multiple", "16"), "multiples of 16"),
-        (("--frames", "80", "--model", "wan2.1"), "4n+1"),
+        (("--frames", "80", "--model", "wan2.1", "--format", "musubi"), "4n+1"),
+        (("--frames", "73", "121", "--model", "framepack", "--format", "musubi"), "36n+1 frames up to 145"),
+        (("--model", "wan2.2-5b", "--format", "musubi"), "wan2.2-5b is trained by --format videox_fun, diffusion_pipe"),
+        (("--model", "wan2.1"), "--format easyanimate does not train wan2.1, but easyanimate"),
+        (("--batch_size", "2"), "--batch_size chooses among sizes and lengths"),
         (("--balance", "nothing"), "no row has this column"),
         (("--fps", "0"), "no rate"),
         (("--val_share", "0.9"), "0.5"),

@@ -67,7 +67,7 @@ def test_the_stages_find_everything_done_and_end_with_the_same_set(tmp_path, scr
         due = [line for line in ran.stdout.splitlines() if " done before, " in line and not line.endswith(", 0 due")]
         assert ", 0 due" in ran.stdout and not due, ran.stdout
     assert {name: (staged / name).read_text(encoding="utf-8") for name in the_set} == before
-    exported = read_rows(staged / "musubi" / "12fps.jsonl", ("video_path",))
+    exported = read_rows(staged / "musubi" / "160x90-12fps.jsonl", ("video_path",))  # a list for each size, since then
     assert [row["caption"] for row in exported] == captions
     assert all(Path(row["video_path"]).is_relative_to(staged) for row in exported)  # where the folder is now
     assert [row["text"] for row in json.loads(before["train_panda_70m.json"])] == captions  # the word, once

@@ -382,6 +382,22 @@ def test_a_model_that_names_the_test_image_sees(server, answer):
     assert red[0] > 200 > 60 > red[1] and green[1] > 140 > 60 > green[0]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "A colored circle is centered on green.",
+        "A carrot on a vertical green line.",
+        "I cannot see the image; is it red or green?",
+        "",
+        "A red circle.",
+    ],
+)
+def test_a_model_that_guesses_does_not_see(server, answer):
+    server.says[-1] = answer or " "
+    with pytest.raises(UsageError, match="it does not see: of a test image"):
+        check_sight(engine_of(server), True, 64)
+
+
 def test_a_model_that_does_not_see_fails_before_the_first_clip(server, clips, tmp_path):
     server.says[-1] = "A red circle on a white background."
     output = ended(captioning(server, clips, tmp_path / "rows.jsonl", sight_check=True), 2)

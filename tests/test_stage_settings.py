@@ -88,7 +88,6 @@ def test_variables_of_others_are_nobodys_business():
         "MODELS_DIR",
         "SEEDS",
         "HF_ENDPOINT",
-        "MASTER_PORT_2",
         "GPU",
         "FORMATTER",
         "NUM_THREADS",
@@ -111,3 +110,14 @@ def test_a_python_without_packages_starts_again_under_the_environment(tmp_path):
         assert ran.returncode == 0 and ran.stdout.startswith("Reelset")
     else:
         assert ran.returncode == 2 and "lacks the packages of Reelset" in ran.stderr
+
+
+def test_a_switch_of_0_is_off(tmp_path):
+    """The stages ask whether it is set."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ncase $* in *stage_settings*) exec {sys.executable} "$@" ;; esac\n')
+    python.chmod(0o755)
+    (tmp_path / "before_vcut").mkdir()
+    common = {"DATASET_FOLDER": str(tmp_path), "PYTHON": str(python), "REPORT": "0", "OVERWRITE": "0"}
+    off, on = run(STAGES[0], **common), run(STAGES[0], "OVERWRITE=1", **common)
+    assert "--overwrite" not in off.stdout and "+ " in off.stdout and "--overwrite" in on.stdout

@@ -137,6 +137,7 @@ SETTINGS = [
     Setting("SUMMARY_PROMPT", "3", "prompts/", "likewise"),
     Setting("CAPTION_UNIT", "3", "frame, or clip by preset", "whether frames are described one by one or as a clip", one_of("frame", "clip")),
     Setting("STYLES", "3", "none", "lengths of caption in one answer: short,long,tags"),
+    Setting("WITH_AUDIO", "3", "0", "1 sends the clips' sound, too, to a server whose model hears", SWITCH),
     Setting("CAPTIONS_FROM", "3", "none", "captions made elsewhere: a file, or a folder of .txt"),
     Setting("REWRITE", "3", "none", "a second prompt that rewrites the summary"),
     Setting("MAX_WORDS", "3", "none", "of a caption", number(1, whole=True)),
@@ -339,6 +340,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     for name, value in found.items():
         print(f"export {name}={shlex.quote(value)}")
+    for setting in SETTINGS:  # the stages ask whether a switch is set
+        if setting.kind is SWITCH and setting.default == found.get(setting.name, os.environ.get(setting.name)) == "0":
+            print(f"unset {setting.name}")
     return 0
 
 

@@ -100,6 +100,20 @@ def markup(answer: Answer, is_json: bool = False) -> Rejection | None:
 QUOTABLE = ("HTML", "a template's blank")  # what a sign or a screen may say
 
 
+_EAST, _LATIN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{2,}"), re.compile(r"[A-Za-z]{2,}")
+
+
+def mixed(answer: Answer) -> Rejection | None:
+    """A sentence that goes on in another language: Chinese, Japanese or Korean words in Latin text. Names in the former, and what is quoted,
+    are no mixture: there must be two runs, one of 4 characters, and not many more characters than Latin words.
+    """
+    said = unquoted(answer.text)
+    east, latin = _EAST.findall(said), len(_LATIN.findall(said))
+    if len(east) < 2 or max(map(len, east)) < 4 or 1.5 * latin < sum(map(len, east)):
+        return None
+    return Rejection(f"the answer mixes languages ({east[0][:20]!r})")
+
+
 def talk(answer: Answer) -> Rejection | None:
     """Words about the task in place of, or beside, the caption."""
     found = TALK_BEGINS.match(answer.text) or TALK.search(answer.text)
@@ -234,6 +248,7 @@ CHECKS: dict[str, Check] = {
     "empty": empty,
     "refusal": refusal,
     "markup": markup,
+    "mixed": mixed,
     "loop": loop,
     "talk": talk,
     "echo": partial(echo, prompt=""),

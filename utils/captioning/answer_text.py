@@ -70,6 +70,15 @@ def answer_text(text: str, tokens: Collection[str] = ()) -> str:
     return UNSEEN.sub("", text[at:end]).strip()
 
 
+def training_text(text: str) -> str:
+    """A caption, of whatever origin, as it may go into a training set: without control tokens, which a trainer's tokenizer would take for its
+    own, wherever they are, and without characters that cannot be seen. As it is where it has none.
+    """
+    if not (CONTROL.search(text) or UNSEEN.search(text)):
+        return text
+    return re.sub(" {2,}", " ", CONTROL.sub(" ", answer_text(text))).strip()
+
+
 def _own_token(text: str, at: int, tokens: Collection[str]) -> re.Match | None:
     found = _TOKEN.match(text, _BLANKS.match(text, at).end())  # type: ignore[union-attr]
     return found if found and found[1] in tokens else None

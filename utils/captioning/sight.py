@@ -3,6 +3,7 @@
 A text model behind a server, or a server that drops images, answers without complaint and makes up a caption for every clip.
 """
 
+import re
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -13,31 +14,19 @@ from utils.captioning.answer_text import answer_text
 from utils.captioning.chat import Engine, Request, Sampling
 from utils.captioning.engine_choice import EngineChoice
 from utils.captioning.frames import jpeg
+from utils.captioning.refusals import refuses
 from utils.cli import flag
 from utils.errors import Failure, UsageError
 
 QUESTION = "What shape is in the middle of this image, of which colour, and which colour is around it? Answer in one short sentence."
 # The two colours as models name them. Who sees nothing may guess one, a red circle say; both is what is asked of an answer.
-RED = [
-    "red",
-    "crimson",
-    "scarlet",
-    "红",
-    "紅",
-    "赤",
-    "レッド",
-    "빨",
-    "붉",
-    "rot",
-    "rouge",
-    "rojo",
-    "roja",
-    "vermelh",
-    "rosso",
-    "rossa",
-    "красн",
-]
-GREEN = ["green", "lime", "绿", "綠", "緑", "グリーン", "초록", "녹색", "grün", "vert", "verde", "зелён", "зелен"]
+RED = re.compile(
+    r"\b(?:red|reddish|crimson|scarlet|rote?[rsnm]?|rouge|roj[oa]|vermelh[oa]|ross[oa])\b|\bкрасн|[红紅赤빨붉]|レッド",
+    re.IGNORECASE,
+)
+GREEN = re.compile(
+    r"\b(?:green|greenish|lime|grüne?[rsnm]?|verte?|verde)\b|\bзел[ёе]н|[绿綠緑]|グリーン|초록|녹색", re.IGNORECASE
+)
 
 
 def red_disc(size: int = 336) -> np.ndarray:
@@ -72,12 +61,8 @@ def check_sight(engine: Engine, as_jpeg: bool, max_new_tokens: int) -> None:
     if isinstance(answer, Failure):
         raise UsageError(f"it could not be asked about a test image: {answer.message}")
     said = answer_text(answer.text)
-    if not (names(said, RED) and names(said, GREEN)):
+    if refuses(said) or not (RED.search(said) and GREEN.search(said)):
         raise UsageError(
             f"it does not see: of a test image, a red disc on green, it says {said[:120]!r}; take a vision-language model, and a server "
             "that passes images on to it, or leave this check out with --skip_sight_check"
         )
-
-
-def names(text: str, words: list[str]) -> bool:
-    return any(word in text.lower() for word in words)

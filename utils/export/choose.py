@@ -1,9 +1,54 @@
 """Which clips are exported, and which are held back for validation: the same for the same rows, in whatever order."""
 
 import hashlib
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from utils.export.beside import given
+from utils.video_utils import is_video_name
+
+
+def choose(
+    rows: Sequence[dict], plan: list[dict], max_per_source: int | None, balance: str | None, val_share: float
+) -> None:
+    """Leave out of the plan what is too much of one kind, and split what stays."""
+    left = [row for row, planned in zip(rows, plan, strict=True) if not planned["reason"]]
+    if max_per_source:
+        left = _without(left, over_source_limit(left, max_per_source), plan, f"max_per_source {max_per_source}")
+    if balance:
+        left = _without(left, over_balance(left, balance), plan, f"balance {balance}")
+    if val_share:
+        held = validation(left, val_share)
+        for planned in plan:
+            if not planned["reason"]:
+                planned["split"] = "val" if planned["video_path"] in held else "train"
+
+
+def leave_out_without(rows: Sequence[dict], plan: list[dict], columns: Sequence[str], only: Mapping[str, str]) -> None:
+    """Leave out the clips without a path in one of these columns where others have one: trainers want it of every clip or of none. `only`: whether a trainer takes a "video" or an
+    "image" in a column that does not take both.
+    """
+    for column in columns:
+        paths = [given(row, [column]).get(column, "") for row in rows]
+        for path, planned in zip(paths, plan, strict=True):
+            kind = "video" if is_video_name(os.path.basename(path)) else "image"
+            if path and not planned["reason"] and only.get(column, kind) != kind:
+                planned.update(reason=column, does=f"its {column} is no {only[column]}, which the trainer takes alone")
+        kept = [(path, planned) for path, planned in zip(paths, plan, strict=True) if not planned["reason"]]
+        if column != "first_frame" and any(path for path, _ in kept):
+            for path, planned in kept:
+                if not path:
+                    planned.update(reason=column, does=f"it has no {column}, and other clips of the set have one")
+
+
+def _without(rows: list[dict], gone: set[str], plan: Sequence[dict], flag: str) -> list[dict]:
+    """The rows that are not `gone`, which the plan notes."""
+    for planned in plan:
+        if planned["video_path"] in gone:
+            planned.update(reason=flag.partition(" ")[0], does=f"--{flag}")
+    return [row for row in rows if row["video_path"] not in gone]
 
 
 def mixed(path: str) -> str:

@@ -2,15 +2,18 @@
 
 import hashlib
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from utils.errors import VideoError
+from utils.export.beside import bring, files_of, given, misfit
 from utils.export.media import encode, measure, place, write_first_frame
 from utils.export.models import Target
 from utils.export.plan import TrainerRules, as_it_is, cut_columns, plan_cut
+from utils.export.split_names import without_split_words
 from utils.video_utils import content_digest, locate
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # stems that every file system, list and tar takes as they are
@@ -62,13 +65,15 @@ def settings_of_target(target: Target) -> dict[str, Any]:
 
 def media_name(video_path: str, encoded: bool) -> str:
     """A file name of its own for each clip, flat: that of the clip, folders joined by __, where it is plain; else a plain
-    form of it with 8 digits of its hash.
+    form of it with 8 digits of its hash. Words that `datasets` takes for a split, and `metadata`, get an x before them.
     """
     stem, dot, ending = video_path.rpartition(".")
     stem, ending = (stem, ending.lower()) if dot and "/" not in ending else (video_path, "mp4")
-    plain = stem.replace("/", "__")
+    plain = named = stem.replace("/", "__")
+    plain = "xmetadata" if plain.lower() == "metadata" else without_split_words(plain)
     if (
-        not SAFE.fullmatch(plain)
+        plain != named
+        or not SAFE.fullmatch(plain)
         or "__" in stem
         or len(plain) > 100
         or (ending != "mp4" and encoded)
@@ -103,10 +108,12 @@ def crop_box_of(row: dict, size: tuple[int, int]) -> list[int] | None:
 
 
 def plan_row(
-    row: dict, video_folder: str | None, target: Target, trainer_rules: TrainerRules, fps_mode: str, encoded: bool
-) -> dict[str, Any]:
-    """The columns of a clip's plan; `reason`, where it cannot be exported."""
+    row: dict, video_folder: str | None, target: Target, trainer_rules: TrainerRules, fps_mode: str, encoded: bool,
+    beside: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """The columns of a clip's plan; `reason`, where it cannot be exported. `beside`: which columns of `beside.COLUMNS` its format has a place for."""
     clip = measure(locate(row["video_path"], video_folder))
+    unfit = misfit(row, beside, video_folder, clip)
     columns: dict[str, Any] = {
         "source_frames": len(clip.times),
         "source_fps": round(float(clip.fps), 3),
@@ -116,19 +123,25 @@ def plan_row(
         **as_it_is(clip, target, trainer_rules),
     }
     if not encoded:
-        return columns | {
-            "width": clip.size[0],
-            "height": clip.size[1],
-            "frames": len(clip.times),
-            "fps": columns["source_fps"],
-        }
+        return (
+            columns
+            | ({"reason": unfit} if unfit else {})
+            | {
+                "width": clip.size[0],
+                "height": clip.size[1],
+                "frames": len(clip.times),
+                "fps": columns["source_fps"],
+            }
+        )
     cut, reason = plan_cut(clip, target, crop_box_of(row, clip.size), fps_mode)
-    return columns | ({"reason": reason} if cut is None else cut_columns(clip, cut))
+    return columns | ({"reason": unfit or reason} if cut is None or unfit else cut_columns(clip, cut))
 
 
 @dataclass(frozen=True)
 class Making:
-    """How media come into an export's `folder`: `how` is none, link, copy or encode; the rest is of encode, but for `first_frames`."""
+    """How media come into an export's `folder`: `how` is none, link, copy or encode; the rest is of encode, but for `first_frames`, and
+    `beside`, the columns of `beside.COLUMNS` that the format has a place for.
+    """
 
     folder: str
     how: str
@@ -138,22 +151,34 @@ class Making:
     preset: str = "medium"
     audio: bool = False
     first_frames: bool = False
+    beside: tuple[str, ...] = ()
+
+
+def narrowed(target: Target, planned: dict) -> Target:
+    """The target with the one size and length that a clip's plan chose among several."""
+    if target.buckets:
+        target = replace(target, buckets=((planned["width"], planned["height"]),))
+    return replace(target, counts=(planned["frames"] - target.extra_frames,)) if target.counts else target
 
 
 def place_row(row: dict, video_folder: str | None, making: Making) -> dict[str, Any]:
     """Bring a clip's media into the export, at `export_file` of its row; what they then are."""
     source = locate(row["video_path"], video_folder)
     medium = Path(making.folder) / row["export_file"] if making.how != "none" else Path(source)
+    clip, cut = None, None
     if making.how == "encode":
         clip = measure(source)
-        cut, reason = plan_cut(clip, making.target, crop_box_of(row, clip.size), making.fps_mode)
+        cut, reason = plan_cut(clip, narrowed(making.target, row), crop_box_of(row, clip.size), making.fps_mode)
         if cut is None:
             raise VideoError(f"{source!r} has changed since it was planned: {reason}")
         encode(source, medium, cut, making.crf, making.preset, making.audio and clip.has_audio)
     elif making.how != "none":
         place(source, medium, making.how)
+    for column, file in files_of(row, making.beside, making.how == "encode").items() if making.how != "none" else ():
+        other = locate(row[column], video_folder)
+        bring(other, column, Path(making.folder) / file, making.how, cut, clip, (making.crf, making.preset))
     made = measure(str(medium))
-    if making.first_frames:
+    if making.first_frames and "first_frame" not in given(row, making.beside):
         write_first_frame(medium, Path(making.folder) / first_frame_file(row))
     return {
         "export_file": row["export_file"],

@@ -18,32 +18,35 @@ from typing import Any
 
 from utils.captioning.attributes import PLACEHOLDER, is_placeholder
 from utils.errors import UsageError
+from utils.export.beside import COLUMNS, files_of, given
+from utils.export.buckets import fill_batches
+from utils.export.captions import captions_of, for_format
 from utils.export.card import card, filters_of
-from utils.export.choose import over_balance, over_source_limit, validation
+from utils.export.choose import choose, leave_out_without
 from utils.export.clip_steps import (
     Making,
     first_frame_file,
-    is_placed,
     is_plan,
     media_name,
-    place_row,
     plan_row,
     settings_of_target,
 )
-from utils.export.formats import FORMATS
+from utils.export.formats import FORMATS, rules_of, unknown_rate
 from utils.export.formats.entry import Entry
 from utils.export.formats.lists import write_text
 from utils.export.models import Target
+from utils.export.placing import MEDIA, Placing, rows_of, unlink
 from utils.export.plan_text import in_words, table
-from utils.export.read_back import check
+from utils.export.read_back import check, promise, promise_of
+from utils.export.trainers import LIBRARIES
 from utils.pipeline.ancestry import CLIP_COLUMNS, PROVENANCE
 from utils.pipeline.own_files import inside
 from utils.pipeline.process import RunOptions, Step, process_rows
-from utils.rows import read_rows, write_rows
+from utils.rows import write_rows
 from utils.video.opening import writing
-from utils.video_utils import content_digest, locate
+from utils.video_utils import locate
 
-PLAN, MEASURED, MEDIA, FILES = "export.plan.jsonl", "export.measured.jsonl", "export.media.jsonl", "export.files.json"
+PLAN, MEASURED, FILES = "export.plan.jsonl", "export.measured.jsonl", "export.files.json"
 DONE = {"none": "leave it where it is", "link": "link it", "copy": "copy it"}
 
 
@@ -67,6 +70,8 @@ class Export:
     license: str | None
     caption_column: str
     options: RunOptions
+    batch_size: int | None = None
+    caption: str | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -77,7 +82,14 @@ class Export:
             "crf": self.crf,
             "preset": self.preset,
         }
-        found = {"media": self.media, "format": self.format, "version": 1, **(how if self.media == "encode" else {})}
+        # Of media that stay as they are, a model still decides what its trainer makes of them.
+        as_they_are = {"model": self.model} if self.model else {}
+        found = {
+            "media": self.media,
+            "format": self.format,
+            "version": 1,
+            **(how if self.media == "encode" else as_they_are),
+        }
         return json.loads(json.dumps(found))
 
     def show_plan(self, rows: Sequence[dict], each: bool) -> None:
@@ -86,7 +98,7 @@ class Export:
             plan = self.planned(rows)
         for row in plan if each else ():
             print(f"{row['video_path']}: as it is: {row.get('as_is', 'not known')}; export: {row['does']}")
-        print(table(plan))
+        print(table(plan, unknown_rate(self.format, self.model)))
 
     def write(self, rows: Sequence[dict]) -> None:
         """Make the export, or bring it up to date.
@@ -106,13 +118,13 @@ class Export:
         plan = self.planned(rows)
         self._refuse_links_of(plan)
         write_rows(self.folder / PLAN, plan)
-        print(table(plan))
+        print(table(plan, unknown_rate(self.format, self.model)))
         made = self._place(
             [{**row, **planned} for row, planned in zip(rows, plan, strict=True) if not planned["reason"]]
         )
         errors = {
             row["video_path"]: str(row.get("message"))
-            for row in _rows_of(self.folder / MEDIA.replace(".jsonl", ".errors.jsonl"))
+            for row in rows_of(self.folder / MEDIA.replace(".jsonl", ".errors.jsonl"))
         }
         for planned in plan:
             if not planned["reason"] and planned["video_path"] not in made:
@@ -147,27 +159,19 @@ class Export:
         """The plan's row of each clip: what was measured, `reason` why it is left out ("" where it is not), `does` in words, `split`,
         `export_file`.
         """
-        form, encoded = FORMATS[self.format], self.media == "encode"
-        read = partial(
-            plan_row,
-            video_folder=self.options.video_folder,
-            target=self.target,
-            trainer_rules=form.trainer_rules,
-            fps_mode=self.fps_mode,
-            encoded=encoded,
-        )
+        form, encoded, read = FORMATS[self.format], self.media == "encode", self._plan_row
         step = Step(
             "plan",
             read,
             self.settings,
-            depends_on=(*CLIP_COLUMNS, "crop_box"),
+            depends_on=(*CLIP_COLUMNS, "crop_box", *COLUMNS),
             is_whole=lambda group: is_plan(group[0], encoded),
             done_word="planned",
         )
         path = self.folder / MEASURED
         process_rows(step, rows, replace(self.options, saved_path=str(path)))
-        measured = {row["video_path"]: row for row in _rows_of(path)}
-        errors = {row["video_path"]: row.get("message") for row in _rows_of(path.with_suffix(".errors.jsonl"))}
+        measured = {row["video_path"]: row for row in rows_of(path)}
+        errors = {row["video_path"]: row.get("message") for row in rows_of(path.with_suffix(".errors.jsonl"))}
         plan = []
         for row in rows:
             found = measured.get(row["video_path"])
@@ -175,107 +179,83 @@ class Export:
             does = str(errors.get(row["video_path"], "")).partition("\n")[0] if found is None else reason
             kept = {name: value for name, value in (found or {}).items() if name not in ("made_from", "reason")}
             plan.append({"video_path": row["video_path"], "reason": reason.partition(":")[0], "does": does, **kept})
-        self._choose(rows, plan)
+        if self.format not in LIBRARIES:
+            leave_out_without(rows, plan, tuple(form.beside), form.only)
+        choose(rows, plan, self.max_per_source, self.balance, self.val_share)
+        if self.batch_size:
+            keeps_rate = self.target.fps is None or self.fps_mode == "keep"
+            fill_batches(rows, plan, self.target, keeps_rate, self.batch_size, self._plan_row)
         for planned in plan:
             if planned["reason"]:
                 planned["does"] = f"left out: {planned['does'] or planned['reason']}"
             else:
                 planned["does"] = in_words(planned) if encoded else DONE[self.media]
+                planned["usable"] = self._usable(planned)
                 name = media_name(planned["video_path"], encoded)
                 planned["export_file"] = str(
                     Path(planned.get("split") or "", form.media_folder.format(**planned), name)
                 )
+        for row, planned in zip(rows, plan, strict=True):
+            if not planned["reason"]:
+                planned["beside"] = files_of({**row, **planned}, tuple(form.beside), encoded)
+        self._promise(rows, plan)
         return plan
 
+    @property
+    def _plan_row(self) -> partial[dict]:
+        return partial(
+            plan_row,
+            video_folder=self.options.video_folder,
+            target=self.target,
+            trainer_rules=rules_of(self.format, self.model),
+            fps_mode=self.fps_mode,
+            encoded=self.media == "encode",
+            beside=tuple(FORMATS[self.format].beside),
+        )
+
+    def _usable(self, planned: dict) -> int:
+        """How many frames the trainer has of a medium."""
+        if self.media == "encode":
+            return planned["frames"] - self.target.extra_frames
+        return (
+            planned["as_is_frames"]
+            if rules_of(self.format, self.model).rate in ("model", "declared")
+            else planned["frames"]
+        )
+
+    def _promise(self, rows: Sequence[dict], plan: list[dict]) -> None:
+        """Let the trainer's reader say what it will make of each clip."""
+        kept = [
+            (planned, self._planned_entry(row, planned))
+            for row, planned in zip(rows, plan, strict=True)
+            if not planned["reason"]
+        ]
+        promise(self.format, self.target, kept, self.media == "encode")
+
     def _reason(self, row: dict, measured: dict) -> str:
-        if not row[self.caption_column].strip():
+        if not captions_of(row[self.caption_column]):
             return "no caption"
+        if self.media != "encode" and self.model and not measured["as_is_frames"]:
+            return f"too short: {measured['as_is']}"
         if self.max_upscale and measured.get("upscale", 1) > self.max_upscale:
             return f"too small: it would be scaled up {measured['upscale']:g} times"
         return measured.get("reason", "")
 
-    def _choose(self, rows: Sequence[dict], plan: list[dict]) -> None:
-        """Leave out what is too much of one kind, and split."""
-        left = [row for row, planned in zip(rows, plan, strict=True) if not planned["reason"]]
-        if self.max_per_source:
-            left = _without(
-                left, over_source_limit(left, self.max_per_source), plan, f"max_per_source {self.max_per_source}"
-            )
-        if self.balance:
-            left = _without(left, over_balance(left, self.balance), plan, f"balance {self.balance}")
-        if self.val_share:
-            held = validation(left, self.val_share)
-            for planned in plan:
-                if not planned["reason"]:
-                    planned["split"] = "val" if planned["video_path"] in held else "train"
-
     def _place(self, rows: list[dict]) -> dict[str, dict]:
         """Bring all media to their places; what they are, by clip."""
-        path, form = self.folder / MEDIA, FORMATS[self.format]
-        files = {row["video_path"]: row["export_file"] for row in rows}
-        self._tidy(path, files)
-        if not rows:
-            return {}
+        form = FORMATS[self.format]
         making = Making(
-            str(self.folder),
-            self.media,
-            self.target,
-            self.fps_mode,
-            self.crf,
-            self.preset,
-            form.audio,
-            self.first_frames,
-        )
-        read = partial(place_row, video_folder=self.options.video_folder, making=making)
-
-        def is_whole(group: list[dict]) -> bool:
-            """Whether a row of the run before is as it was written; where media are is for the plan to say, not for the row."""
-            row = group[0]
-            if not is_placed(row) or self.media == "none":
-                return is_placed(row)
-            wanted = [row["export_file"]]
-            if self.first_frames:
-                wanted.append(first_frame_file({**row, "split": self.val_share}))
-            is_there = row["export_file"] == files.get(row["video_path"]) and all(
-                (self.folder / name).exists() for name in wanted
-            )
-            return is_there and self._is_as_made(row)
-
-        step = Step(
-            "media", read, self.settings, depends_on=(*CLIP_COLUMNS, "crop_box"), is_whole=is_whole, done_word="placed"
-        )
-        process_rows(step, rows, replace(self.options, saved_path=str(path)))
-        return {row["video_path"]: row for row in _rows_of(path) if row["video_path"] in files}
-
-    def _is_as_made(self, made: dict) -> bool:
-        """Whether a medium is what was made: another clip's may have come to its place since."""
-        path = self.folder / made["export_file"]
-        return self.media == "none" or (
-            path.stat().st_size == made["bytes"] and content_digest(str(path)) == made["digest"]
-        )
-
-    def _tidy(self, path: Path, files: dict[str, str]) -> None:
-        """Move media whose place is another one now, and remove those that the plan no longer has: readers take what is there."""
-        made = _rows_of(path)
-        if self.media == "none" or not made:
-            return
-        for row in made:
-            old, new = inside(self.folder, row.get("export_file")), files.get(row["video_path"])
-            if old is None or old == (self.folder / new if new else None):
-                continue
-            with writing(old):
-                if new is None:
-                    _unlink(old)
-                elif old.is_file():
-                    (self.folder / new).parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(old, self.folder / new)
-                    row["export_file"] = new
-        write_rows(path, [row for row in made if row["video_path"] in files])
+            str(self.folder), self.media, self.target, self.fps_mode, self.crf, self.preset, form.audio, self.first_frames, tuple(form.beside)
+        )  # fmt: skip
+        return Placing(making, self.settings, self.options).run(rows)
 
     def _write_lists(self, rows: Sequence[dict], plan: Sequence[dict], made: dict[str, dict]) -> None:
         """Lists, settings, captions and card of each split, read back; those of the run before are gone first."""
         form = FORMATS[self.format]
-        media = {str(self.folder / found["export_file"]) for found in made.values()}
+        placed = [planned for planned in plan if not planned["reason"]]
+        media = {str(self.folder / found["export_file"]) for found in made.values()} | {
+            str(self.folder / name) for planned in placed for name in planned["beside"].values()
+        }
         self._remove_lists(media)
         for left in self._files():
             name = os.path.basename(left)
@@ -290,15 +270,21 @@ class Export:
                 for row, planned in zip(rows, plan, strict=True)
                 if not planned["reason"] and (planned.get("split") or "") == split
             ]
-            group = [self._entry(row, made[row["video_path"]], folder) for row, _ in chosen]
+            group = [self._entry(row, made[row["video_path"]], planned, folder) for row, planned in chosen]
             with writing(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-            starts += form.write(folder, group, self.target)
-            check(folder, self.format, group, [made[row["video_path"]]["digest"] for row, _ in chosen])
+            printed = form.write(folder, group, self.target)
+            starts += [start for start in printed if start not in starts]
+            digests = [made[row["video_path"]]["digest"] for row, _ in chosen]
+            promises = {entry.path: promise_of(planned) for entry, (_, planned) in zip(group, chosen, strict=True)}
+            check(folder, self.format, group, digests, self.target, printed, promises)
             entries[split or "train"] = group
-        # By their inodes, because a list that nobody has removed is replaced.
+        # By their inodes, because a list that nobody has removed is replaced. What is beside media is among the lists: a run that needs it no longer removes it.
+        beside = {str(self.folder / name) for planned in placed for name in planned["beside"].values()} & set(before)
         written = sorted(
-            name for name, inode in self._files().items() if before.get(name) != inode and name not in media
+            name
+            for name, inode in self._files().items()
+            if (before.get(name) != inode and name not in media) or name in beside
         )
         dropped = Counter(planned["reason"] for planned in plan if planned["reason"])
         settings = {
@@ -335,33 +321,40 @@ class Export:
             path = inside(self.folder, name)
             if path and str(path) not in media:
                 with writing(path):
-                    _unlink(path)
+                    unlink(path)
 
-    def _entry(self, row: dict, made: dict, folder: Path) -> Entry:
+    def _planned_entry(self, row: dict, planned: dict) -> Entry:
+        """The entry of a clip as its medium will be."""
+        fps = self.target.fps if self.media == "encode" and self.fps_mode != "keep" else None
+        size = {name: planned[name] for name in ("export_file", "frames", "width", "height")}
+        made = {**size, "rate": fps or Fraction(planned["fps"]).limit_denominator(1001)}
+        return self._entry(row, made, planned, (self.folder / (planned.get("split") or "")).absolute())
+
+    def _entry(self, row: dict, made: dict, planned: dict, folder: Path) -> Entry:
         form = FORMATS[self.format]
         path = (self.folder / made["export_file"]).absolute()
         if self.media == "none":
             path = Path(locate(row["video_path"], self.options.video_folder)).absolute()
         columns = {name: value for name, value in row.items() if name not in (*PROVENANCE, self.caption_column)}
+        caption, *others = for_format(form, row[self.caption_column], self.caption, row["video_path"])
         return Entry(
-            path.relative_to(folder).as_posix() if self.media != "none" else str(path), path, form.caption(row[self.caption_column]),
-            Fraction(made["rate"]), made["width"], made["height"], made["frames"], columns,
+            path.relative_to(folder).as_posix() if self.media != "none" else str(path), path, caption,
+            Fraction(made["rate"]), made["width"], made["height"], made["frames"], columns, planned["usable"], tuple(others),
+            self._beside(row, planned, folder),
         )  # fmt: skip
 
-
-def _without(rows: list[dict], gone: set[str], plan: Sequence[dict], flag: str) -> list[dict]:
-    """The rows that are not `gone`, which the plan notes."""
-    for planned in plan:
-        if planned["video_path"] in gone:
-            planned.update(reason=flag.partition(" ")[0], does=f"--{flag}")
-    return [row for row in rows if row["video_path"] not in gone]
-
-
-def _unlink(path: Path) -> None:
-    """Remove a file, or the link itself."""
-    if path.is_symlink() or path.is_file():
-        path.unlink(missing_ok=True)
-
-
-def _rows_of(path: Path) -> list[dict]:
-    return read_rows(path, ("video_path",)) if path.exists() else []
+    def _beside(self, row: dict, planned: dict, folder: Path) -> dict[str, str]:
+        """Where what goes beside a clip is, by column: relative to the folder of its split, or as it is where media are not placed."""
+        if self.media == "none":
+            return {
+                name: locate(path, self.options.video_folder)
+                for name, path in given(row, tuple(FORMATS[self.format].beside)).items()
+            }
+        found = {
+            name: (self.folder / file).absolute().relative_to(folder).as_posix()
+            for name, file in planned["beside"].items()
+        }
+        if self.first_frames and "first_frame" in FORMATS[self.format].beside:
+            made = (self.folder / first_frame_file(planned)).absolute()
+            found.setdefault("first_frame", made.relative_to(folder).as_posix())
+        return found

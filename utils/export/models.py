@@ -9,9 +9,10 @@ Size = tuple[int, int]  # width, height, pixels
 
 @dataclass(frozen=True)
 class Target:
-    """What a clip has to be for a model: `fps` frames a second (None: as it is), `step` * n + 1 frames (0: any number) up
-    to `max_frames`, or one of `counts`; sides that are multiples of `multiple` pixels; one of `buckets`, by the nearest
-    aspect ratio, or at most `max_pixels` a frame in its own.
+    """What a clip has to be for a model: `fps` frames a second (None: as it is), `step` * n + `remainder` frames (step 0: any number)
+    from `min_frames` up to `max_frames`, or one of `counts`; sides that are multiples of `multiple` pixels; one of `buckets`, by the nearest
+    aspect ratio, or at most `max_pixels` a frame in its own. `extra_frames`: frames more in the file than are trained on, for a trainer
+    that rounds durations down. `model`: its name in MODELS, "" for none.
     """
 
     fps: Fraction | None = None
@@ -21,29 +22,50 @@ class Target:
     multiple: int = 2
     buckets: tuple[Size, ...] = ()
     max_pixels: int | None = None
+    remainder: int = 1
+    min_frames: int = 2
+    extra_frames: int = 0
+    model: str = ""
 
     def frames_of(self, there: int) -> int:
         """The largest allowed number of frames out of `there`; 0 where none is. One frame is an image, and not allowed."""
         if self.counts:
             return max((count for count in self.counts if count <= there), default=0)
         there = min(there, self.max_frames or there)
-        fits = (there - 1) // self.step * self.step + 1 if self.step else there
-        return fits if fits > 1 else 0
+        fits = (there - self.remainder) // self.step * self.step + self.remainder if self.step else there
+        return fits if fits >= self.min_frames else 0
 
     def allows(self, frames: int) -> bool:
         return self.frames_of(frames) == frames
 
     @property
     def least_frames(self) -> int:
-        return min(self.counts, default=self.step + 1 if self.step else 2)
+        """The smallest allowed number of frames."""
+        if self.counts:
+            return min(self.counts)
+        return next(count for count in range(self.min_frames, 10_000) if self.allows(count))
 
     @property
     def rule(self) -> str:
         """The allowed numbers of frames, in words."""
         if self.counts:
             return " or ".join(map(str, self.counts)) + " frames"
+        if not self.step:
+            return "any number of frames" + (f" up to {self.max_frames}" if self.max_frames else "")
+        offset = f"+{self.remainder}" if self.remainder else ""
+        first = self.least_frames
+        least = f" from {first}" if first > self.step + self.remainder else ""
         most = f" up to {self.max_frames}" if self.max_frames else ""
-        return f"{self.step}n+1 frames{most}" if self.step else f"any number of frames{most}"
+        return f"{self.step}n{offset} frames{least}{most}"
+
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths that an export makes where none are chosen: the model's longest, and the longest within four fifths of it, 3 s (the
+        shortest clip of stage 1, so that its clips have three lengths) and 1.5 s. More would spread the clips over buckets that fill no batch.
+        """
+        if not (self.step and self.max_frames and self.fps):
+            return self.counts
+        within = (self.max_frames, self.max_frames * 4 // 5, int(3 * self.fps), int(self.fps * 3 / 2))
+        return tuple(sorted({count for there in within if (count := self.frames_of(there))}))
 
 
 def both_ways(*sizes: Size) -> tuple[Size, ...]:
@@ -51,12 +73,13 @@ def both_ways(*sizes: Size) -> tuple[Size, ...]:
     return tuple(dict.fromkeys(turned for size in sizes for turned in (size, size[::-1])))
 
 
-WAN_480 = both_ways((832, 480), (704, 544), (624, 624))
-WAN_720 = both_ways((1280, 720), (1088, 832), (960, 960))
-HUNYUAN_540 = both_ways((960, 544), (832, 624), (720, 720))
-LTX = both_ways((960, 544), (768, 512), (704, 704))
+# Squares are ours where a source names wide sizes alone: of like area, so that no clip loses much. Three sizes a model, because each
+# size times each length is a bucket of its own in most trainers, and a bucket that fills no batch is dropped.
+WAN_480 = both_ways((832, 480), (624, 624))
+WAN_720 = both_ways((1280, 720), (960, 960))
+HUNYUAN_540 = both_ways((960, 544), (720, 720))
+LTX = both_ways((960, 544), (704, 704))
 
-# Squares, and a few of 4:3, are ours where a source names wide sizes alone: of like area, so that no clip loses much.
 MODELS: dict[str, Target] = {
     # github.com/Wan-Video/Wan2.1, wan/configs: sample_fps 16, 81 frames, SIZE_CONFIGS
     "wan2.1": Target(Fraction(16), 4, 81, (), 16, WAN_480),
@@ -66,13 +89,14 @@ MODELS: dict[str, Target] = {
     "wan2.2-5b": Target(Fraction(24), 4, 121, (), 32, both_ways((1280, 704), (960, 960))),
     # github.com/Tencent/HunyuanVideo, README: 129 frames, 540p and 720p sizes; 24 fps
     "hunyuan": Target(Fraction(24), 4, 129, (), 16, HUNYUAN_540),
-    "hunyuan-720p": Target(Fraction(24), 4, 129, (), 16, both_ways((1280, 720), (1104, 832), (960, 960))),
+    "hunyuan-720p": Target(Fraction(24), 4, 129, (), 16, both_ways((1280, 720), (960, 960))),
     # github.com/Tencent-Hunyuan/HunyuanVideo-1.5: 24 fps, 121 frames, 480p
     "hunyuan1.5": Target(Fraction(24), 4, 121, (), 16, both_ways((848, 480), (640, 640))),
-    # github.com/lllyasviel/FramePack: 30 fps, areas of 640 x 640
-    "framepack": Target(Fraction(30), 4, 145, (), 16, both_ways((832, 480), (704, 576), (640, 640))),
-    # github.com/Lightricks/LTX-2, packages/ltx-trainer/docs/dataset-preparation.md: 8n+1, x32; 24 fps
-    "ltx2": Target(Fraction(24), 8, 121, (), 32, LTX),
+    # github.com/lllyasviel/FramePack: 30 fps, areas of 640 x 640; windows of 9 latents, which are 36 frames, and at least one (kohya-ss/musubi-tuner,
+    # docs/dataset_config.md: 37, 73, 109 …)
+    "framepack": Target(Fraction(30), 36, 145, (), 16, both_ways((832, 480), (640, 640)), min_frames=37),
+    # github.com/Lightricks/LTX-2, packages/ltx-trainer/docs/dataset-preparation.md: 8n+1, x32, 2.3 and 2.5 alike; 24 fps
+    **dict.fromkeys(("ltx2", "ltx2.3", "ltx2.5"), Target(Fraction(24), 8, 121, (), 32, LTX)),
     # github.com/Lightricks/LTX-Video, README: 8n+1 up to 257, x32; 25 fps in its trainer and in diffusers
     "ltx-video": Target(Fraction(25), 8, 121, (), 32, LTX),
     # github.com/zai-org/CogVideo, README: 8 fps, 49 frames, 720x480; 1.5: 16 fps, 81 frames, 1360x768
@@ -85,7 +109,19 @@ MODELS: dict[str, Target] = {
     # github.com/genmoai/mochi, README: 30 fps, 6n+1 frames, 848x480
     "mochi": Target(Fraction(30), 6, 163, (), 16, ((848, 480),)),
     # github.com/aigc-apps/EasyAnimate, README: 49 frames at 8 fps, 512 and 768 pixels
-    "easyanimate": Target(Fraction(8), 4, 49, (), 16, both_ways((1344, 768), (1008, 576), (768, 768))),
+    "easyanimate": Target(Fraction(8), 4, 49, (), 16, both_ways((1344, 768), (768, 768))),
+    # github.com/Wan-Video/Wan2.2, wan/configs/wan_animate_14B.py: sample_fps 30, otherwise as Wan 2.1
+    "wan2.2-animate": Target(Fraction(30), 4, 81, (), 16, WAN_480),
+    # github.com/modelscope/DiffSynth-Studio, examples/wanvideo/model_training/lora/Wan2.2-S2V-14B.sh: 832x448, 81 frames; 16 fps (wan/configs/wan_s2v_14B.py)
+    "wan2.2-s2v": Target(Fraction(16), 4, 81, (), 16, both_ways((832, 448), (640, 640))),
+    # github.com/meituan-longcat/LongCat-Video, README: 480p, 15 fps, 93 frames
+    "longcat-video": Target(Fraction(15), 4, 93, (), 16, both_ways((832, 480), (640, 640))),
+    # github.com/tdrussell/diffusion-pipe, models/cosmos_predict2.py: 16 fps, 4n+1 (the VAE of Wan 2.1); 93 frames, 832x480
+    "cosmos-predict2": Target(Fraction(16), 4, 93, (), 16, both_ways((832, 480), (640, 640))),
+    # github.com/kandinskylab/kandinsky-5: 24 fps, 5 s, 768x512
+    "kandinsky5": Target(Fraction(24), 4, 121, (), 16, both_ways((768, 512), (512, 512))),
+    # github.com/kohya-ss/musubi-tuner, docs/minimax_h3.md: 24 fps, 17n+5 frames, x32; 124 frames in the examples of three trainers
+    "minimax-h3": Target(Fraction(24), 17, 124, (), 32, both_ways((832, 480), (640, 640)), remainder=5, min_frames=22),
 }
 
 

@@ -1,6 +1,6 @@
 """What becomes of each clip: as it is, in the trainer's hands, and by the export. Pure functions of measured columns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -73,7 +73,8 @@ def plan_cut(clip: Measured, target: Target, crop_box: list[int] | None, fps_mod
             None,
             f"too small: {clip.size[0]}x{clip.size[1]} holds no frame whose sides are multiples of {target.multiple}",
         )
-    return Cut(box, size, frames[:count], fps), ""
+    extra = [frames[-1]] * target.extra_frames  # where the clip has no more, the last one again
+    return Cut(box, size, (frames + extra)[: count + target.extra_frames], fps), ""
 
 
 def fitted(clip: Measured, target: Target, crop_box: list[int] | None) -> tuple[tuple[int, int, int, int], Size]:
@@ -105,7 +106,7 @@ def _middle(x: int, y: int, width: int, height: int, size: Size) -> tuple[int, i
 @dataclass(frozen=True)
 class TrainerRules:
     """What a trainer does with a clip that is not as its model wants it. `rate`: "native" (plays frames as they come, so that motion
-    gets another speed), "model" (changes the rate), "declared" (changes it where the rate is in its settings, as an
+    gets another speed), "model" (changes the rate), "declared" (drops frames, and never repeats one, where the clip's rate is in its settings, as an
     export writes it), "squeeze" (spreads the wanted number of frames over the whole clip). `crops`: to the aspect ratio of the nearest bucket;
     else it squeezes the frame into it.
     """
@@ -115,9 +116,10 @@ class TrainerRules:
 
 
 def as_it_is(clip: Measured, target: Target, trainer_rules: TrainerRules) -> dict[str, Any]:
-    """What a trainer would do with the clip untouched: `as_is_frames`, how many frames it trains on; `as_is_speed`, how fast
+    """What a trainer would do with the clip untouched, whatever lengths an export makes (`counts`), if the model has a rule of its own: `as_is_frames`, how many frames it trains on; `as_is_speed`, how fast
     motion is in them, 1 for right; `as_is_lost`, the share of the frame that is cut off; `as_is`, a sentence.
     """
+    target = replace(target, counts=()) if target.step else target
     there, speed = len(clip.times), 1.0
     fps = target.fps or clip.fps
     differs = abs(clip.fps / fps - 1) > SAME_RATE
@@ -130,7 +132,7 @@ def as_it_is(clip: Measured, target: Target, trainer_rules: TrainerRules) -> dic
             said.append(
                 f"{there} frames squeezed into {wanted}" if there > wanted else f"{there} frames stretched to {wanted}"
             )
-    elif trainer_rules.rate in ("model", "declared") and differs:
+    elif differs and (trainer_rules.rate == "model" or (trainer_rules.rate == "declared" and clip.fps > fps)):
         retimed = int(there * fps / clip.fps)
         said.append(f"retimed from {float(clip.fps):g} to {float(fps):g} fps: {retimed} of {there} frames")
         frames = target.frames_of(retimed)

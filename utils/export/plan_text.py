@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from utils.export.buckets import batch_lines
+
 LARGE_UPSCALE = 1.5  # a clip that is enlarged by more is visibly softer than those that fill the model's size
 
 
@@ -20,8 +22,10 @@ def in_words(planned: dict) -> str:
     return ", ".join(said)
 
 
-def table(plan: Sequence[dict]) -> str:
-    """How many clips a trainer would skip, retime, cut or slow down as they are, and what the export does with them."""
+def table(plan: Sequence[dict], unknown: str = "") -> str:
+    """How many clips a trainer would skip, retime, cut or slow down as they are, what the export does with them, and how full the buckets of the trainer are then. `unknown`: a
+    sentence on what the plan cannot say.
+    """
     there = [planned for planned in plan if "as_is_frames" in planned]
     kept = [planned for planned in plan if not planned["reason"]]
     lines = [("as they are, the trainer would", "clips")]
@@ -53,5 +57,16 @@ def table(plan: Sequence[dict]) -> str:
         (f"  leaves out: {label}", f"{count:,}")
         for label, count in Counter(p["reason"] for p in plan if p["reason"]).most_common()
     ]
+    buckets = Counter(
+        (p["trained_width"], p["trained_height"], p["trained_frames"])
+        for p in kept
+        if p.get("trained_frames") and p.get("split") != "val"
+    )
+    lines.append(("the trainer's buckets", f"{len(buckets):,}"))
+    lines += [(f"  {w}x{h}, {frames} frames", f"{count:,}") for (w, h, frames), count in buckets.most_common(15)]
+    skipped = sum(p.get("trained_frames") == 0 for p in kept)
+    lines += [("  none: the trainer skips them", f"{skipped:,}")] if skipped else []
+    lines += batch_lines(list(buckets.values()))
     width = max(len(label) for label, _ in lines)
-    return "\n".join(f"{label:<{width}} {count:>9}" for label, count in lines)
+    text = "\n".join(f"{label:<{width}} {count:>9}" for label, count in lines)
+    return f"{text}\n{unknown}" if unknown else text

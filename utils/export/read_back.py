@@ -1,175 +1,146 @@
-"""Reading an export as its trainer does, by other code than that which wrote it, and holding every pair against the plan.
+"""Reading an export as its trainer does, by the readers that were written from the trainers' code, twice: before media are made, on empty files, for the plan's promise; and when
+all is written, to hold every pair against the plan.
 
-A caption on another clip is the one fault that nobody sees until a model has been trained. So each medium is named by its
-content, and the caption that a reader finds for it must be that of a clip with this content.
+A caption on another clip is the one fault that nobody sees until a model has been trained. So each medium is named by its content, and the caption that a reader finds for it must be
+that of a clip with this content; what the trainer makes of it must be what the plan promised.
 """
 
-import csv
-import json
-import sys
-import tarfile
+import os
+import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from utils.errors import RunError
+from utils.export.formats import FORMATS
 from utils.export.formats.entry import Entry
-from utils.video_utils import content_digest, digest_of, is_video_name
+from utils.export.models import Target
+from utils.export.readers import READERS
+from utils.export.readers.sample import Medium, Sample
+from utils.export.trainers import LIBRARIES
+from utils.video_utils import content_digest
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib  # type: ignore[import-not-found]
-
-Pair = tuple[str, str]  # the digest of a medium's content, and its caption
-
-
-def from_json(name: str, path: str, caption: str) -> Callable[[Path], Iterator[Pair]]:
-    def read(folder: Path) -> Iterator[Pair]:
-        for item in json.loads((folder / name).read_text(encoding="utf-8")):
-            yield _digest(folder, item[path]), item[caption]
-
-    return read
+RATES_DIFFER = 0.005  # a share: as much as a rate that is written with three decimals may differ from itself
 
 
-def from_jsonl(folder: Path, name: str, path: str, caption: str) -> Iterator[Pair]:
-    with open(folder / name, encoding="utf-8") as lines:
-        for line in lines:
-            item = json.loads(line)
-            yield _digest(folder, item[path]), item[caption]
+def rehearsed(format: str, target: Target, splits: Mapping[str, Sequence[Entry]]) -> dict[Path, Sample]:
+    """What the format's trainer would make of media that are not made yet, by their paths: lists and settings are written beside empty files, and read.
 
-
-def from_csv(folder: Path) -> Iterator[Pair]:
-    csv.field_size_limit(2**31 - 1)
-    with open(folder / "train.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        for item in csv.DictReader(file):
-            yield _digest(folder, item["path"]), item["text"]
-
-
-def from_musubi(folder: Path) -> Iterator[Pair]:
-    for dataset in _toml(folder / "dataset.toml").get("datasets", []):
-        yield from from_jsonl(folder, dataset["video_jsonl_file"], "video_path", "caption")
-
-
-def from_two_lists(folder: Path) -> Iterator[Pair]:
-    prompts, videos = (open(folder / name, encoding="utf-8").readlines() for name in ("prompts.txt", "videos.txt"))
-    for prompt, video in zip(prompts, videos, strict=True):
-        yield _digest(folder, video.strip()), prompt.strip()
-
-
-def from_finetrainers(folder: Path) -> Iterator[Pair]:
-    if sorted(from_two_lists(folder)) != sorted(from_jsonl(folder, "metadata.jsonl", "file_name", "caption")):
-        raise RunError(f"{folder}: prompts.txt and metadata.jsonl do not say the same")
-    yield from from_two_lists(folder)
-
-
-def from_folders(folders_of: Callable[[Path], list[str]]) -> Callable[[Path], Iterator[Pair]]:
-    """Videos beside text files, in the folders that the settings name. What trainers keep there, caches and lists, is none."""
-
-    def read(folder: Path) -> Iterator[Pair]:
-        for name in folders_of(folder):
-            for medium in sorted(path for path in Path(name).iterdir() if is_video_name(path.name)):
-                if not medium.with_suffix(".txt").exists():
-                    raise RunError(
-                        f"{medium} is in the export and has no caption beside it; is it another program's? Move it away"
-                    )
-                with open(medium.with_suffix(".txt"), encoding="utf-8") as text:
-                    yield content_digest(str(medium)), text.read().strip()
-
-    return read
-
-
-def diffusion_pipe_folders(folder: Path) -> list[str]:
-    return [directory["path"] for directory in _toml(folder / "dataset.toml").get("directory", [])]
-
-
-def simpletuner_folders(folder: Path) -> list[str]:
-    backends = json.loads((folder / "multidatabackend.json").read_text(encoding="utf-8"))
-    return [backend["instance_data_dir"] for backend in backends if backend["dataset_type"] == "video"]
-
-
-def ai_toolkit_folders(folder: Path) -> list[str]:
-    import yaml  # type: ignore[import-untyped]
-
-    return [
-        dataset["folder_path"]
-        for dataset in yaml.safe_load((folder / "datasets.yaml").read_text(encoding="utf-8"))["datasets"] or []
-    ]
-
-
-def from_tars(folder: Path) -> Iterator[Pair]:
-    for shard in sorted((folder / "shards").glob("*.tar")):
-        parts: dict[str, dict[str, str]] = defaultdict(dict)
-        with tarfile.open(shard) as tar:
-            for member in tar:
-                stem, _, ending = member.name.partition(".")
-                content = tar.extractfile(member)
-                assert content is not None  # a regular file
-                if ending == "txt":
-                    parts[stem]["caption"] = content.read().decode()
-                elif ending != "json":
-                    parts[stem]["medium"] = digest_of(content)
-        for part in parts.values():
-            yield part["medium"], part["caption"]
-
-
-def from_parquet(folder: Path) -> Iterator[Pair]:
-    from pyarrow import parquet
-
-    file = parquet.ParquetFile(folder / "data.parquet")
-    for item in file.read(columns=["file", "caption"]).to_pylist() if file.metadata.num_rows else ():
-        yield _digest(folder, item["file"]), item["caption"]
-
-
-READERS: dict[str, Callable[[Path], Iterator[Pair]]] = {
-    "easyanimate": from_json("train.json", "file_path", "text"),
-    "videox_fun": from_json("train.json", "file_path", "text"),
-    "musubi": from_musubi,
-    "diffusion_pipe": from_folders(diffusion_pipe_folders),
-    "ltx2": from_json("dataset.json", "video", "caption"),
-    "ltx_video": from_json("dataset.json", "media_path", "caption"),
-    "opensora": from_csv,
-    "finetrainers": from_finetrainers,
-    "diffusers": from_two_lists,
-    "diffsynth": from_json("metadata.json", "video", "prompt"),
-    "simpletuner": from_folders(simpletuner_folders),
-    "ai_toolkit": from_folders(ai_toolkit_folders),
-    "hf": lambda folder: from_jsonl(folder, "metadata.jsonl", "file_name", "caption"),
-    "webdataset": from_tars,
-    "parquet": from_parquet,
-}
-
-
-def check(folder: Path, format: str, entries: Sequence[Entry], digests: Sequence[str]) -> None:
-    """Read all pairs and hold them against `entries`, whose media have these `digests`.
-
-    Raises: `RunError` where one is missing, more than planned, or another clip's.
+    Raises: `RunError` where the trainer would stop.
     """
-    wanted: dict[str, list[str]] = defaultdict(list)
+    if format in LIBRARIES:  # they give the media as they are, and WebDataset's writer would want their content
+        entries = [entry for group in splits.values() for entry in group]
+        return {e.path: Sample(e.path, e.caption, e.frames, e.width, e.height, float(e.fps)) for e in entries}
+    found: dict[Path, Sample] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        for split, group in splits.items():
+            folder = Path(temporary, split)
+            folder.mkdir(exist_ok=True)
+            moved = [entry if Path(entry.file).is_absolute() else _empty(entry, folder) for entry in group]
+            starts = FORMATS[format].write(folder, moved, target)
+            paths = {there.path: entry.path for there, entry in zip(moved, group, strict=True)}
+            for sample in READERS[format](folder, media_of(moved), target, starts):
+                found[paths[sample.path]] = sample
+    return found
+
+
+def promise(format: str, target: Target, kept: Sequence[tuple[dict, Entry]], encoded: bool) -> None:
+    """Write into the plan's row of each clip what the trainer will train on of it: `trained_frames`, 0 where it skips the clip, `trained_width`, `trained_height`,
+    `trained_fps`; in words where that is not what the export makes.
+    """
+    splits: dict[str, list[Entry]] = defaultdict(list)
+    for planned, entry in kept:
+        splits[planned.get("split") or ""].append(entry)
+    found = rehearsed(format, target, splits)
+    for planned, entry in kept:
+        sample = found[entry.path]
+        planned.update(
+            trained_frames=sample.frames,
+            trained_width=sample.width,
+            trained_height=sample.height,
+            trained_fps=round(sample.fps, 3),
+        )
+        made = entry.width, entry.height, entry.frames - target.extra_frames
+        if not encoded or sample.skipped or (sample.width, sample.height, sample.frames) != made:
+            planned["does"] += f"; trained on: {in_words(sample)}"
+
+
+def promise_of(planned: dict) -> Sample:
+    """What the plan says that the trainer makes of a clip."""
+    names = ("trained_frames", "trained_width", "trained_height", "trained_fps")
+    return Sample(Path(planned["export_file"]), "", *(planned[name] for name in names))
+
+
+def _empty(entry: Entry, folder: Path) -> Entry:
+    for name in (entry.file, *entry.beside.values()):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    path = folder / entry.file
+    return replace(entry, path=path)
+
+
+def media_of(entries: Sequence[Entry]) -> Callable[[Path], Medium]:
+    """What readers are told of a file: that of its entry."""
+    known = {entry.path: Medium(entry.frames, entry.fps, entry.width, entry.height) for entry in entries}
+
+    def medium(path: Path) -> Medium:
+        if path not in known:
+            raise RunError(f"{path} is in the export and was not planned; is it another program's? Move it away")
+        return known[path]
+
+    return medium
+
+
+def check(
+    folder: Path, format: str, entries: Sequence[Entry], digests: Sequence[str], target: Target, starts: Sequence[str],
+    promises: Mapping[Path, Sample] | None = None,
+) -> None:  # fmt: skip
+    """Read all pairs and hold them against `entries`, whose media have these `digests`, and against what was promised for each clip.
+
+    Raises: `RunError` where one is missing, more than planned, another clip's, or trained on otherwise than promised.
+    """
+    wanted: dict[str, list[tuple[Entry, str]]] = defaultdict(list)
     for entry, digest in zip(entries, digests, strict=True):
-        wanted[digest].append(entry.caption)
+        wanted[digest] += [(entry, caption) for caption in entry.captions]
+    planned = sum(len(entry.captions) for entry in entries)
     count = 0
-    for digest, caption in READERS[format](folder):
+    for sample in READERS[format](folder, media_of(entries), target, starts):
         count += 1
+        digest = sample.digest or content_digest(str(sample.path))
         captions = wanted.get(digest, [])
-        found = (
-            caption if caption in captions else caption.removesuffix(" ")
-        )  # what tells a csv's cell from a missing one
-        if found not in captions:
+        # A space tells a csv's cell from a missing one.
+        matches = [(e, text) for e, text in captions if text in (sample.caption, sample.caption.removesuffix(" "))]
+        if not matches:
             raise RunError(
-                f"{folder}: read back as {format}, a clip has the caption {caption[:80]!r}, and should have {[c[:80] for c in captions]!r}; please report"
+                f"{folder}: read back as {format}, a clip has the caption {sample.caption[:80]!r}, and should have {[text[:80] for _, text in captions]!r}; please report"
             )
-        captions.remove(found)
-    if count != len(entries):
+        captions.remove(matches[0])
+        entry = matches[0][0]
+        beside = {Path(os.path.normpath(folder / path)) for path in entry.beside.values()}
+        if beside != {Path(os.path.normpath(path)) for path in sample.beside} or not all(p.exists() for p in beside):
+            raise RunError(
+                f"{folder}: read back as {format}, {entry.file} has {sorted(map(str, sample.beside))} beside it, and should have {sorted(map(str, beside))}; please report"
+            )
+        promised = (promises or {}).get(entry.path)
+        if promised and not _is_kept(promised, sample):
+            raise RunError(
+                f"{folder}: read back as {format}, {entry.file} is {in_words(sample)}, and the plan said {in_words(promised)}; please report"
+            )
+    if count != planned:
         raise RunError(
-            f"{folder}: {count:,} pairs read back as {format}, and {len(entries):,} are planned; does another program write there?"
+            f"{folder}: {count:,} pairs read back as {format}, and {planned:,} are planned; does another program write there?"
         )
 
 
-def _digest(folder: Path, path: str) -> str:
-    return content_digest(str(folder / path))
+def _is_kept(promised: Sample, sample: Sample) -> bool:
+    numbers = [(one.frames, one.width, one.height) for one in (promised, sample)]
+    return numbers[0] == numbers[1] and abs(promised.fps / sample.fps - 1) <= RATES_DIFFER
 
 
-def _toml(path: Path) -> dict:
-    with open(path, "rb") as file:
-        return tomllib.load(file)
+def in_words(sample: Sample) -> str:
+    """What a trainer makes of a medium, for people."""
+    if sample.skipped:
+        return f"skipped: {sample.skipped}"
+    return f"{sample.width}x{sample.height}, {sample.frames} frames at {round(sample.fps, 3):g} fps"

@@ -71,6 +71,7 @@ class Kind(NamedTuple):
 # The pattern is of most paths; `is_path` also knows that "a/b/." is one.
 PATH = Kind("a path", Annotated[str, Meta(pattern=r"\A[^\0]*[^/.\0][^/\0]*\Z")], is_path)
 TEXT = Kind("a text", str)
+TEXTS = Kind("a text or a list of texts", str | list_of(str, min_length=1))
 COUNT = Kind("a whole number from 0 to 1e15", number(0, whole=True))
 SECONDS = Kind("a number of seconds from 0 to 1e15", number(0))
 SCORE = Kind("a number", number(), is_score)

@@ -1,7 +1,7 @@
 """What a format is given and says of itself."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,9 @@ from utils.export.plan import TrainerRules
 @dataclass(frozen=True)
 class Entry:
     """One clip of an export. `file`: its media, relative to the folder of its split, or as the list had it where media are not
-    placed; `path`: where that is; `fps`, `width`, `height`, `frames` of the media as they are; `row`: all columns.
+    placed; `path`: where that is; `fps`, `width`, `height`, `frames` of the media as they are; `row`: all columns; `usable`: how many
+    frames its trainer has of them, at the model's rate and by its rule; `others`: further captions, where its trainer takes several;
+    `beside`: what goes beside it, by column of `beside.COLUMNS`, relative as `file` is.
     """
 
     file: str
@@ -24,6 +26,19 @@ class Entry:
     height: int
     frames: int
     row: dict = field(repr=False)
+    usable: int = 0
+    others: tuple[str, ...] = ()
+    beside: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def captions(self) -> list[str]:
+        """All captions."""
+        return [self.caption, *self.others]
+
+
+def beside(entry: Entry, names: Mapping[str, str]) -> dict[str, str]:
+    """The fields of a list for what goes beside a clip, by the names that a trainer has for them."""
+    return {names[column]: path for column, path in entry.beside.items() if column in names}
 
 
 Write = Callable[[Path, Sequence[Entry], "Target"], list[str]]
@@ -34,7 +49,8 @@ class Format:
     """`write(folder, entries, target)` writes lists and settings, and gives lines for the card: how a trainer is started with them.
 
     `breaks`: which line breaks captions can hold there: "any"; "lf", line feeds inside, in files that readers strip; "none". `audio`: whether its trainer can use audio; `media_folder`: where media go;
-    `has_files`: its trainer looks for media in the folder, so that they must be placed there.
+    `several_captions`: its trainer takes several a clip; `beside`: the columns of `beside.COLUMNS` that it has a place for, with its own
+    names of them, `only` those in which it takes "video"s alone, or "image"s; `has_files`: its trainer looks for media in the folder, so that they must be placed there.
     """
 
     write: Write
@@ -43,6 +59,9 @@ class Format:
     audio: bool = False
     media_folder: str = "videos"
     has_files: bool = False
+    several_captions: bool = False
+    beside: Mapping[str, str] = field(default_factory=dict)
+    only: Mapping[str, str] = field(default_factory=dict)
 
     def caption(self, text: str) -> str:
         """The caption as this format can hold it; bytes that are no UTF-8 become U+FFFD."""

@@ -2,50 +2,64 @@
 
 import json
 from collections.abc import Sequence
+from math import ceil, isqrt
 from pathlib import Path
 
-from utils.export.formats.entry import Entry, grouped
-from utils.export.formats.lists import toml, write_json, write_text
+from utils.export.formats.entry import Entry, beside, grouped
+from utils.export.formats.lists import quoted, toml, write_json, write_text
 from utils.export.models import Target
+from utils.export.simpletuner_size import square_edge
+
+# What the trainers call the folders of what goes beside clips, with equal stems.
+DIFFUSION_PIPE_BESIDE = {"control_path": "control_path", "mask_path": "mask_path"}
+AI_TOOLKIT_BESIDE = {"control_path": "control_path"}
 
 
 def write_captions(folder: Path, entries: Sequence[Entry]) -> None:
-    """A text file beside each medium. Readers strip it and take any line end for a line feed."""
+    """A text file beside each medium, a line for each of several captions. Readers strip it and take any line end for a line feed."""
     for entry in entries:
-        write_text((folder / entry.file).with_suffix(".txt"), entry.caption)
+        write_text((folder / entry.file).with_suffix(".txt"), "\n".join(entry.captions))
 
 
 def diffusion_pipe(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
-    """A directory of the TOML for each size: its buckets of sizes are matched to the wrong aspect ratio where there are several."""
-    write_captions(folder, entries)
-    lines = ["enable_ar_bucket = true", ""]
-    for (width, height), group in grouped(entries, "width", "height"):
-        counts = sorted({1, *(_usable(e, target) for e in group)} - {0})
+    """A directory of the TOML for each folder, which holds clips of one size and one number of frames at the model's rate: several sizes are matched to
+    the wrong aspect ratio, and bucketed by the frames of the file, which at another rate may be more than the trainer then has.
+    """
+    groups = [((w, h, u), group) for (w, h, u), group in grouped(entries, "width", "height", "usable") if u > 1]
+    first = list(groups[0][0][:2]) if groups else [512, 512]
+    lines = [f"resolutions = [{first}]  # looked up, though each directory has its own", "enable_ar_bucket = true", ""]
+    for (width, height, frames), group in groups:
+        if any(entry.others for entry in group):  # a text file is one caption there
+            listed = {Path(entry.file).name: entry.captions for entry in group}
+            write_json((folder / group[0].file).parent / "captions.json", listed)
+        else:
+            write_captions(folder, group)
+        besides = [
+            f"{name} = {toml((folder / path).parent)}"
+            for name, path in beside(group[0], DIFFUSION_PIPE_BESIDE).items()  # equal stems
+        ]
         lines += [
             "[[directory]]",
             f"path = {toml((folder / group[0].file).parent)}",
             "num_repeats = 1",
             f"resolutions = [[{width}, {height}]]",
             f"ar_buckets = [[{width}, {height}]]",
-            f"frame_buckets = {counts}",
+            f"frame_buckets = [1, {frames}]",
+            *besides,
             "",
         ]
     write_text(folder / "dataset.toml", "\n".join(lines))
-    return [f"dataset = {toml(folder / 'dataset.toml')}"]
-
-
-def _usable(entry: Entry, target: Target) -> int:
-    """The frames that a clip has in the trainer, which brings it to the model's rate."""
-    retimed = int(entry.frames * float(target.fps or entry.fps) / float(entry.fps) + 1e-6)
-    return target.frames_of(min(retimed, entry.frames))
+    train = 'deepspeed --num_gpus=1 train.py --deepspeed --config "$CONFIG"'
+    return [f"in CONFIG: dataset = {toml(folder / 'dataset.toml')}", f"{train} --cache_only", train]
 
 
 def simpletuner(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
-    """A backend for each size and number of frames, because `num_frames` is one for a backend."""
+    """A backend for each size, with buckets by length inside: many small ones would fail its check of bucket sizes."""
     write_captions(folder, entries)
     backends: list[dict] = []
-    for (width, height, frames), group in grouped(entries, "width", "height", "frames"):
-        name = f"{width}x{height}x{frames}"
+    for (width, height), group in grouped(entries, "width", "height"):
+        name = f"{width}x{height}"
+        counts = [e.frames for e in group]
         backends.append(
             {
                 "id": name,
@@ -56,12 +70,12 @@ def simpletuner(folder: Path, entries: Sequence[Entry], target: Target) -> list[
                 "caption_strategy": "textfile",
                 "metadata_backend": "discovery",
                 "crop": False,
-                "resolution": round((width * height) ** 0.5),
+                "resolution": square_edge((width, height), target.multiple) or round((width * height) ** 0.5),
                 "resolution_type": "pixel_area",
                 "repeats": 0,
-                "video": {"num_frames": frames, "min_frames": frames, "bucket_strategy": "aspect_ratio"},
+                "video": {"bucket_strategy": "resolution_frames", "frame_interval": 1, "min_frames": min(counts), "max_frames": max(counts)},
             }
-        )
+        )  # fmt: skip
     text = {
         "id": "text",
         "type": "local",
@@ -70,20 +84,32 @@ def simpletuner(folder: Path, entries: Sequence[Entry], target: Target) -> list[
         "cache_dir": str(folder / "cache" / "text"),
     }
     write_json(folder / "multidatabackend.json", [*backends, text])
-    return [f"--data_backend_config {folder / 'multidatabackend.json'}"]
+    family = {"wan": "wan", "ltx": "ltxvideo2"}.get(target.model[:3])
+    model = (
+        f"--model_family {family} --aspect_bucket_alignment {target.multiple}" if family else '--model_family "$FAMILY"'
+    )
+    rate = f" --framerate {float(target.fps):g}" if target.fps else ""
+    return [f"simpletuner train {model}{rate} --data_backend_config {quoted(folder / 'multidatabackend.json')}"]
 
 
 def ai_toolkit(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
-    """A dataset for each size and number of frames: with `num_frames` that of the files, nothing is squeezed."""
+    """A dataset for each size and number of frames: with `num_frames` that of the files, nothing is squeezed. `resolution`² pixels are the most, so that its
+    root is rounded up.
+    """
     write_captions(folder, entries)
     lines = ["datasets:"]
     for (width, height, frames), group in grouped(entries, "width", "height", "frames"):
+        edge = isqrt(width * height)
         lines += [
             f"  - folder_path: {json.dumps(str((folder / group[0].file).parent), ensure_ascii=False)}",
             "    caption_ext: txt",
             f"    num_frames: {frames}",
-            f"    fps: {float(group[0].fps):g}",
-            f"    resolution: [{round((width * height) ** 0.5)}]",
+            f"    fps: {ceil(group[0].fps) if group[0].fps.denominator == 1 else float(group[0].fps):g}",
+            f"    resolution: [{edge + (edge * edge < width * height)}]",
+            *(
+                f"    {name}: {json.dumps(str((folder / path).parent), ensure_ascii=False)}"
+                for name, path in beside(group[0], AI_TOOLKIT_BESIDE).items()
+            ),
         ]
     write_text(folder / "datasets.yaml", "\n".join(lines) + "\n")
-    return [f"copy the `datasets` of {folder / 'datasets.yaml'} into the job's process"]
+    return [f"copy the `datasets` of {quoted(folder / 'datasets.yaml')} into the job's process", 'python run.py "$JOB"']

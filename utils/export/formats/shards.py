@@ -19,7 +19,7 @@ SHARD_CLIPS = 1_000
 def columns_of(entry: Entry) -> dict:
     """The clip's own columns: what was measured of it, and of the media."""
     made = {"frames": entry.frames, "fps": round(float(entry.fps), 3), "width": entry.width, "height": entry.height}
-    return {**entry.row, **made}
+    return {**entry.row, **made, **({"captions": entry.captions} if entry.others else {}), **entry.beside}
 
 
 def hugging_face(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
@@ -40,11 +40,13 @@ def hugging_face(folder: Path, entries: Sequence[Entry], target: Target) -> list
     write_text(
         folder / "metadata.jsonl", "".join(json.dumps({name: row.get(name) for name in names}) + "\n" for row in rows)
     )
-    return [f'datasets.load_dataset("videofolder", data_dir="{folder}")']
+    return [
+        f'datasets.load_dataset("videofolder", data_dir={json.dumps(str(folder), ensure_ascii=False)}, split="train")'
+    ]
 
 
 def webdataset(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
-    """Tars of members 000000.mp4, 000000.txt, 000000.json, in the order of the list."""
+    """Tars of members 000000.mp4, 000000.txt, 000000.json, in the order of the list; what goes beside a clip is 000000.control_path.mp4."""
     number, at = 0, 0
     shards = folder / "shards"
     shards.mkdir(parents=True, exist_ok=True)
@@ -55,30 +57,35 @@ def webdataset(folder: Path, entries: Sequence[Entry], target: Target) -> list[s
         ):
             size, begin = 0, at
             while at < len(entries) and at - begin < SHARD_CLIPS and size < SHARD_BYTES:
-                size += _add(tar, f"{at:06}", entries[at])
+                size += _add(tar, folder, f"{at:06}", entries[at])
                 at += 1
         number += 1
     for left in shards.glob("*.tar"):  # of an export that had more
         if left.stem.isdigit() and int(left.stem) >= number:
             left.unlink()
-    return [f'webdataset.WebDataset("{shards}/{{000000..{number - 1:06}}}.tar")']
+    pattern = f"{shards}/{{000000..{number - 1:06}}}.tar"
+    return [f"webdataset.WebDataset({json.dumps(pattern, ensure_ascii=False)}, shardshuffle=False)"]
 
 
-def _add(tar: tarfile.TarFile, stem: str, entry: Entry) -> int:
+def _add(tar: tarfile.TarFile, folder: Path, stem: str, entry: Entry) -> int:
     texts = {"txt": entry.caption, "json": json.dumps(columns_of(entry))}
-    with open(entry.path, "rb") as file:
-        info = tarfile.TarInfo(stem + entry.path.suffix.lower())
-        info.size = entry.path.stat().st_size
-        tar.addfile(info, file)
+    besides = {f"{column}{Path(path).suffix.lower()}": folder / path for column, path in entry.beside.items()}
+    size = 0
+    for ending, path in {entry.path.suffix.lower().lstrip("."): entry.path, **besides}.items():
+        with open(path, "rb") as file:
+            info = tarfile.TarInfo(f"{stem}.{ending}")
+            info.size = path.stat().st_size
+            tar.addfile(info, file)
+        size += info.size
     for ending, text in texts.items():
         content = text.encode()
         member = tarfile.TarInfo(f"{stem}.{ending}")
         member.size = len(content)
         tar.addfile(member, io.BytesIO(content))
-    return info.size
+    return size
 
 
 def parquet(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     with atomic_write(folder / "data.parquet") as temporary:
         write_parquet(temporary, [{"file": e.file, "caption": e.caption, **columns_of(e)} for e in entries])
-    return [f'pandas.read_parquet("{folder / "data.parquet"}")']
+    return [f"pandas.read_parquet({json.dumps(str(folder / 'data.parquet'), ensure_ascii=False)})"]
