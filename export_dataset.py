@@ -80,7 +80,7 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
     with atomic_write(saved_path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
     if made_up := sum(map(is_placeholder, rows)):
-        print(f"export: {made_up:,} captions are {PLACEHOLDER}")
+        print(f"export: {made_up:,} captions are placeholders, {PLACEHOLDER}")
     print(
         f"export: {len(rows):,} rows in = {len(entries):,} written + {missing:,} errors (no such file) + 0 filtered -> {args.saved_path}"
     )

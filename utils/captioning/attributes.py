@@ -17,7 +17,7 @@ PREPOSITIONS = {"pan": "across", "tilt": "across", "roll": "over", "zoom in": "o
 HUES = ((14, "red"), (40, "orange"), (70, "yellow"), (165, "green"), (195, "cyan"), (260, "blue"), (290, "purple"))
 
 
-PLACEHOLDER = "placeholders, made of measurements; do not train on them"
+PLACEHOLDER = "made of measurements; do not train on them"  # what captions of `describe` are
 
 
 def is_placeholder(row: Mapping) -> bool:

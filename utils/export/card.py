@@ -59,7 +59,7 @@ def card(
     header += [f"size_categories:\n- {_size_category(len(everything))}", "---"]
     lines = [*header, f"# {name}", "", f"{len(everything):,} clips, {hours:.2f} hours, from {sources:,} videos."]
     if made_up := sum(is_placeholder(e.row) for e in everything):
-        lines += ["", f"**{made_up:,} captions are {PLACEHOLDER}.**", ""]
+        lines += ["", f"**{made_up:,} captions are placeholders, {PLACEHOLDER}.**", ""]
     if len(entries) > 1:
         lines.append(
             "Splits, by source: " + ", ".join(f"{split} {len(group):,}" for split, group in entries.items()) + "."

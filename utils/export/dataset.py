@@ -134,7 +134,7 @@ class Export:
         write_rows(self.folder / PLAN, plan)
         self._write_lists(rows, plan, made)
         if made_up := sum(is_placeholder(row) for row in rows):
-            print(f"export: {made_up:,} captions are {PLACEHOLDER}")
+            print(f"export: {made_up:,} captions are placeholders, {PLACEHOLDER}")
         exported = sum(not planned["reason"] for planned in plan)
         failed = sum(planned["reason"] == "error" for planned in plan)
         print(
