@@ -21,7 +21,7 @@ class VideoError(Exception):
 
 @dataclass(frozen=True)
 class Failure:
-    """What came of a row instead of a result: `error`, the type, and `message`, a sentence.
+    """The error recorded for a row that gave no result: `error`, the type, and `message`, a sentence.
 
     `unexpected`: an exception that nobody foresaw, whose traceback is in the message; a bug, or a file of a new kind.
     """

@@ -52,7 +52,7 @@ def _without(rows: list[dict], gone: set[str], plan: Sequence[dict], flag: str) 
 
 
 def mixed(path: str) -> str:
-    """What clips are ordered by where some are to be taken: unlike names, it says nothing of their source or time."""
+    """Pseudo-random, stable sort key for sampling clips: unlike names, it says nothing of their source or time."""
     return hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()
 
 

@@ -105,7 +105,7 @@ def _middle(x: int, y: int, width: int, height: int, size: Size) -> tuple[int, i
 
 @dataclass(frozen=True)
 class TrainerRules:
-    """What a trainer does with a clip that is not as its model wants it. `rate`: "native" (plays frames as they come, so that motion
+    """How a trainer treats clips whose rate or aspect ratio does not match the model. `rate`: "native" (plays frames as they come, so that motion
     gets another speed), "model" (changes the rate), "declared" (drops frames, and never repeats one, where the clip's rate is in its settings, as an
     export writes it), "squeeze" (spreads the wanted number of frames over the whole clip). `crops`: to the aspect ratio of the nearest bucket;
     else it squeezes the frame into it.

@@ -20,7 +20,7 @@ from utils.storage import entries, is_url
 
 EXAMPLES = 3  # failed rows that are named of each kind
 # The files of the stages that hold no score; every other result file does.
-NO_SCORES = {"scenes", "clips", "train", "dropped", "frame_caption", "summary_caption"}
+NO_SCORES = {"scenes", "clips", "train", "dropped", "cropped", "frame_caption", "summary_caption"}
 
 
 @dataclass(frozen=True)

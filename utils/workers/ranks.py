@@ -78,7 +78,7 @@ class Ranks:
     def after_rank_0(self, name: str, action: Callable[[], Any]) -> Any:
         """What `action()` gives, called on rank 0 first, and on the others when it has ended there, so that they find what it fetched.
 
-        Where it fails on rank 0, which says why, the other ranks end too, without a word.
+        If it fails on rank 0, which reports the error, the other ranks exit silently.
         """
         if self.store and self.rank != 0 and self._value_of(name) == b"failed":
             raise SystemExit(2)
