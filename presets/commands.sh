@@ -13,6 +13,18 @@ esac
 if [ "$LAUNCHER" != ray ]; then unset RAY_ADDRESS; fi                                # a script that finds it uses Ray
 if [ -n "$LAUNCHER" ]; then cpu_ranks=${NUM_PROCESSES:-1}; else cpu_ranks=1; fi # of scripts without a model, whose --n_jobs use all cores
 
+# A command as it can be pasted: words with other letters than these are quoted.
+print_command() {
+    line=+
+    for word in "$@"; do
+        case $word in
+        '' | *[!A-Za-z0-9_./:=,+@%^-]*) word=\'$(printf %s "$word" | sed "s/'/'\\\\''/g")\' ;;
+        esac
+        line="$line $word"
+    done
+    printf '%s\n' "$line"
+}
+
 # Print a command and run it: with N ranks a machine, what Python is to run and its arguments; a failure ends the stage.
 launch() {
     ranks=$1
@@ -31,7 +43,7 @@ launch() {
             --nproc_per_node="$ranks" "$@"
     fi
     set -- "$PYTHON" "$@"
-    echo "+ $*"
+    print_command "$@"
     run_child "$@"
 }
 

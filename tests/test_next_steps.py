@@ -97,3 +97,15 @@ def test_printed_commands_name_no_bare_python():
             if re.search(r"(print|echo|Error|fail)\b.*\bpython3? (-m )?[\w.]+", line):
                 found.append(f"{path.relative_to(ROOT)}:{number}")
     assert found == []
+
+
+def test_the_commands_that_a_stage_prints_can_be_pasted(tmp_path, elsewhere):
+    folder = tmp_path / "it's a set"
+    (folder / "train").mkdir(parents=True)
+    (folder / "clips.jsonl").write_text("")
+    settings = f"PYTHON=true REPORT=0 PRESET=embedded DATASET_FOLDER={shlex.quote(str(folder))} WHERE={shlex.quote('duration > 1')}"
+    printed = elsewhere(f"{settings} sh {shlex.quote(str(ROOT / 'stage_2_filter_data.sh'))} || true")
+    line = next(line for line in printed.splitlines() if "filter_videos_by_motion_score.py" in line)
+    words = shlex.split(line.removeprefix("+ "))
+    assert f"--video_metadata_path={folder}/clips.jsonl" in words and "--where=duration > 1" in words
+    elsewhere(line.removeprefix("+ "))

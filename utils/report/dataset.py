@@ -30,7 +30,7 @@ INSIDE = 500  # clips whose thumbnails are inside the page; those of more stay i
 MOST_VALUES = 100  # of a column of texts that can be chosen from
 THUMBNAILS = f"{FOLDER}/thumbnails.jsonl"
 OF_CLIPS = ("video_path", "source_path", "start_seconds", "end_seconds")
-NOT_SHOWN = {"video_path", "source_path", "made_from", "source_digest", "clip_count", "thumbnail", *BOXES}
+NOT_SHOWN = {"video_path", "source_path", "made_from", "stamp", "source_digest", "clip_count", "thumbnail", *BOXES}
 VARIABLES = {  # of stage 2, for the lowest and the highest value of a column
     "short_side": ("MIN_SHORT_SIDE", None),
     "duration": ("MIN_SECONDS", "MAX_SECONDS"),
