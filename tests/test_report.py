@@ -362,7 +362,9 @@ def test_commands_run_as_pasted_into_a_shell_in_another_folder(opened, tmp_path,
     assert "12 clips ->" in in_a_shell(commands["refreshLine"], elsewhere) and (folder / "report.html").exists()
     for made_up in (*folder.glob("technical_score.*"), *folder.glob("motion_score.*")):
         made_up.unlink()
-    stage = commands["stageLine"].replace(" sh ", " PRESET=embedded CROP=0 CUT_INSIDE=flow sh ")
+    scores = ("QUALITY_THRESHOLD", "TEXT_SCORE_THRESHOLD", "HIGH_MOTION_SCORE_THRESHOLD", "ACTIVITY_THRESHOLD")
+    no_bounds = " ".join(f"{name}=none" for name in scores)
+    stage = commands["stageLine"].replace(" sh ", f" PRESET=embedded CROP=0 CUT_INSIDE=flow {no_bounds} sh ")
     assert f"-> {folder}/report.html" in in_a_shell(stage, elsewhere)
     assert not [*elsewhere.iterdir()]
 
