@@ -28,6 +28,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
+from utils.captioning.attributes import PLACEHOLDER, is_placeholder
 from utils.cli import (
     add_input_arguments,
     add_worker_arguments,
@@ -78,6 +79,8 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
     text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
     with atomic_write(saved_path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+    if made_up := sum(map(is_placeholder, rows)):
+        print(f"export: {made_up:,} captions are placeholders, {PLACEHOLDER}")
     print(
         f"export: {len(rows):,} rows in = {len(entries):,} written + {missing:,} errors (no such file) + 0 filtered -> {args.saved_path}"
     )

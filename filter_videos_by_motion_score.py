@@ -38,6 +38,7 @@ from utils.pipeline.ancestry import inputs_of, write_settings
 from utils.pipeline.filters import SLACK, FilterResult
 from utils.pipeline.row_list import open_rows
 from utils.rows import refuse_overwriting, write_lines
+from utils.storage import is_url
 from utils.working_copies import local_path, upload
 
 
@@ -78,14 +79,14 @@ def plot(path: Path, result: FilterResult) -> None:
 
 
 def save_settings(saved_path: Path, args: argparse.Namespace, filters: list[Filter]) -> None:
-    """Write down what the rows were chosen by, for a report, and what they are made from: names of files beside them, or as they were
-    given.
-    """
+    """Write down what the rows were chosen by, for a report, and what they are made from: names of files beside them, or absolute paths."""
 
     def named(path: str | None) -> str | None:
         folder = saved_path.resolve().parent
         local = local_path(path).resolve() if path else folder
-        return local.relative_to(folder).as_posix() if path and local.is_relative_to(folder) else path
+        if not path or local.is_relative_to(folder):
+            return local.relative_to(folder).as_posix() if path else path
+        return path if is_url(path) else os.path.abspath(path)
 
     files = [args.video_metadata_path, *(f.file for f in filters), *args.columns_from, args.exclude, args.include]
     settings = {

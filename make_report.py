@@ -11,19 +11,23 @@ import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the other
 
 import importlib
 import os
+import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
+from tools.stage_settings import carried
 from utils.cli import add_worker_arguments, file_to_write, from_flags, run, script_parser
 from utils.errors import UsageError
+from utils.pipeline.ancestry import settings_of
 from utils.pipeline.process import RunOptions
-from utils.pipeline.row_list import rows_in
+from utils.pipeline.row_list import open_rows, rows_in
 from utils.pipeline.score import Column
 from utils.report.dataset import Dataset, describe, matches
 from utils.report.page import Blocks, write_page
 from utils.report.thumbnails import FOLDER, make_thumbnails
 from utils.rows import refuse_overwriting
-from utils.storage import exists
+from utils.startup import PROJECT
+from utils.storage import exists, is_url
 from utils.working_copies import local_path
 
 
@@ -37,13 +41,29 @@ def declared_columns() -> tuple[dict[str, Column], frozenset[str]]:
     return columns, frozenset(metric.column for metric in metrics)
 
 
+def absolute(path: str) -> str:
+    """A path that a command can name wherever it is run."""
+    return path if is_url(path) else os.path.abspath(path)
+
+
+def list_of(folder: str) -> str | None:
+    """The list that the clips of a dataset were chosen from, else that of stage 1; None where it was, or can only be, a folder of videos."""
+    settings, clips = settings_of(f"{folder}/train.jsonl"), f"{folder}/clips.jsonl"
+    listed = settings.get("list", "clips.jsonl") if settings else "clips.jsonl"
+    if not isinstance(listed, str):
+        return None
+    path = listed if is_url(listed) or os.path.isabs(listed) else f"{folder}/{listed}"
+    return path if exists(path) else clips if exists(clips) else None
+
+
 def main() -> None:
     parser = script_parser(__doc__)
     parser.add_argument("dataset_folder", nargs="+", help="folder (or URL) of the stages' files; two are compared")
     parser.add_argument("--saved_path", type=file_to_write, help="the page (default: report.html in the first folder)")
     parser.add_argument("--video_folder", help="folder of the clips (default: train in the dataset's folder)")
     parser.add_argument(
-        "--video_metadata_path", help="list of the clips (default: clips.jsonl in the dataset's folder)"
+        "--video_metadata_path",
+        help="list of the clips (default: the one that train.jsonl was chosen from, else clips.jsonl in the dataset's folder, else the videos in --video_folder)",
     )
     parser.add_argument("--no_thumbnails", action="store_true", help="leave the pictures out")
     parser.add_argument("--overwrite", action="store_true", help="make the thumbnails anew")
@@ -61,9 +81,9 @@ def main() -> None:
     for folder in folders:
         if not exists(folder):
             raise UsageError(f"{folder}: no such folder")
-        listed = args.video_metadata_path or f"{folder}/clips.jsonl"
+        listed = args.video_metadata_path or list_of(folder)
         videos = args.video_folder or f"{folder}/train"
-        datasets.append(Dataset(folder, listed, videos, declared, quality))
+        datasets.append(Dataset(absolute(folder), listed and absolute(listed), absolute(videos), declared, quality))
         refuse_overwriting({"--saved_path": saved_path}, {"the list of clips": listed})
     blocks, page_folder = Blocks(), os.path.dirname(saved_path) or "."
     shown: list[dict] = []
@@ -77,7 +97,8 @@ def main() -> None:
             ray=False,
         )
         if not args.no_thumbnails:
-            make_thumbnails(dataset.folder, rows_in(dataset.listed), options)
+            rows = rows_in(dataset.listed) if dataset.listed else open_rows(dataset.video_folder, None)
+            make_thumbnails(dataset.folder, rows, options)
         description, its_clips = describe(dataset, page_folder, blocks)
         shown.append(description)
         clips.append(its_clips)
@@ -86,7 +107,19 @@ def main() -> None:
         shown[1]["match"] = blocks.indices(matches(clips[1], clips[0]))
     local_path(saved_path).parent.mkdir(parents=True, exist_ok=True)
     made = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    write_page(saved_path, {"version": 1, "made": made, "datasets": shown}, blocks)
+    variables = {stage: carried(stage, os.environ) for stage in "23"}
+    about = {"version": 1, "made": made, "python": sys.executable, "project": PROJECT, "variables": variables}
+    refresh = [
+        f"{PROJECT}/make_report.py",
+        *(dataset.folder for dataset in datasets),
+        "--saved_path",
+        absolute(saved_path),
+    ]
+    for flag in ("video_folder", "video_metadata_path"):
+        refresh += [f"--{flag}", absolute(getattr(args, flag))] if getattr(args, flag) else []
+    preset = {"PRESET": os.environ["PRESET"]} if os.environ.get("PRESET") else {}
+    again = {"variables": variables["2"] | variables["3"] | preset, "words": refresh}
+    write_page(saved_path, {**about, "refresh": again, "datasets": shown}, blocks)
     print(f"report: {' and '.join(f'{len(found):,} clips' for found in clips)} -> {saved_path}")
 
 

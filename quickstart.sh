@@ -12,6 +12,8 @@ if [ $# -gt 0 ]; then
     fi
     videos=$(cd -- "$1" && pwd)
 fi
+case ${DATASET_FOLDER:-/} in /* | *://*) ;; *) DATASET_FOLDER=$PWD/$DATASET_FOLDER ;; esac
+given=$videos
 cd "$(dirname "${BASH_SOURCE[0]}")"
 . tools/setup_venv.sh
 . presets/foreground.sh
@@ -30,3 +32,4 @@ run_child env VIDEO_FOLDER="$videos" sh stage_1_video_cut.sh
 run_child sh stage_2_filter_data.sh
 run_child sh stage_3_video_caption.sh
 run_child "$PYTHON" -m tools.summary --dataset_folder="$DATASET_FOLDER"
+run_child "$PYTHON" -m tools.next_steps --dataset_folder="$DATASET_FOLDER" ${given:+--videos="$given"}

@@ -122,5 +122,5 @@ if [ -n "$judged_in" ] || is_there "$DATASET_FOLDER/cropped.jsonl"; then
     run_ranks "$cpu_ranks" crop_clips.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="$DATASET_FOLDER/train.jsonl" --saved_path="$DATASET_FOLDER/cropped.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"}
 fi
 
-report "$VIDEO_FOLDER" "${VIDEO_METADATA_PATH:-$DATASET_FOLDER/clips.jsonl}"
+report "$VIDEO_FOLDER" "${VIDEO_METADATA_PATH:-}"
 must_hold "$DATASET_FOLDER/train.jsonl" "no clip passed; $DATASET_FOLDER/dropped.jsonl says why, the table above how many each bound dropped"

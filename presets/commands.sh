@@ -13,6 +13,18 @@ esac
 if [ "$LAUNCHER" != ray ]; then unset RAY_ADDRESS; fi                                # a script that finds it uses Ray
 if [ -n "$LAUNCHER" ]; then cpu_ranks=${NUM_PROCESSES:-1}; else cpu_ranks=1; fi # of scripts without a model, whose --n_jobs use all cores
 
+# A command as it can be pasted: words with other letters than these are quoted.
+print_command() {
+    line=+
+    for word in "$@"; do
+        case $word in
+        '' | *[!A-Za-z0-9_./:=,+@%^-]*) word=\'$(printf %s "$word" | sed "s/'/'\\\\''/g")\' ;;
+        esac
+        line="$line $word"
+    done
+    printf '%s\n' "$line"
+}
+
 # Print a command and run it: with N ranks a machine, what Python is to run and its arguments; a failure ends the stage.
 launch() {
     ranks=$1
@@ -31,7 +43,7 @@ launch() {
             --nproc_per_node="$ranks" "$@"
     fi
     set -- "$PYTHON" "$@"
-    echo "+ $*"
+    print_command "$@"
     run_child "$@"
 }
 
@@ -96,9 +108,9 @@ is_there() { # its path
 }
 
 # The dataset in one page, report.html in DATASET_FOLDER; REPORT=0 leaves it out. A stage has done its work also where there is no report.
-report() { # folder of the clips, their list
+report() { # folder of the clips; their list, unless it is the one that train.jsonl was chosen from
     if [ "${REPORT:-1}" = 0 ]; then return; fi
-    case $2 in *://*) ;; *) [ -s "$2" ] || return 0 ;; esac
+    case $2 in '' | *://*) ;; *) [ -s "$2" ] || return 0 ;; esac
     export PRESET
-    run make_report.py "$DATASET_FOLDER" --video_folder="$1" --video_metadata_path="$2" ${N_JOBS:+--n_jobs="$N_JOBS"} || echo "there is no report: see above" >&2
+    run make_report.py "$DATASET_FOLDER" --video_folder="$1" ${2:+--video_metadata_path="$2"} ${N_JOBS:+--n_jobs="$N_JOBS"} || echo "there is no report: see above" >&2
 }

@@ -1,7 +1,7 @@
 """The table of models, and servers that a run starts, asks and stops."""
 
 import os
-import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -224,7 +224,7 @@ def test_stage_3_takes_everything_from_the_environment(clip, model, tmp_path, ru
     for script, printed in zip(scripts, commands, strict=True):
         name, _, flags = printed.partition(" ")
         assert name == f"{script.__name__}.py"
-        run_main(script, *re.split(r" (?=--)", flags))  # the model's folder has a space in its name
+        run_main(script, *shlex.split(flags))
     first, second = read_rows(tmp_path / "summary_caption.jsonl")
     assert first["summary_caption"].startswith("In this video") and first["summary_caption"].endswith(
         " Camera motion: pan left. Motion score: 3.2."

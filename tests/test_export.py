@@ -593,7 +593,10 @@ def test_stage_3_writes_the_set_for_a_trainer(tmp_path, clips, scripts):
     dataset.mkdir()
     write_rows(
         dataset / "train.jsonl",
-        [{"video_path": row["video_path"], "source_path": "s", "motion_score": 5.0} for row in rows],
+        [
+            {"video_path": row["video_path"], "source_path": "s", "motion_score": 5.0, "crop_box": [0, 0, 96, 96]}
+            for row in rows
+        ],
     )
     environment = {**os.environ, "DATASET_FOLDER": str(dataset), "VIDEO_FOLDER": str(clips / "clips"), "PRESET": "embedded", "REPORT": "0", "PYTHON": str(scripts.python), "N_JOBS": "1"}  # fmt: skip
     stage = ["sh", str(ROOT / "stage_3_video_caption.sh")]
@@ -608,7 +611,16 @@ def test_stage_3_writes_the_set_for_a_trainer(tmp_path, clips, scripts):
     assert "as they are, the trainer would" in ran.stdout.partition("caption_video_frame.py")[0]
     assert len(json.loads((dataset / "train_panda_70m.json").read_text(encoding="utf-8"))) == len(rows)
     assert len(list((dataset / "musubi-wan2.1/videos").glob("*.mp4"))) == len(rows)
-    assert "motion_score" in (dataset / "musubi-wan2.1/README.md").read_text(encoding="utf-8")
+    card = (dataset / "musubi-wan2.1/README.md").read_text(encoding="utf-8")
+    assert "motion_score" in card and "crop_box" not in card  # a box has no mean
+    assert f"**{len(rows)} captions are placeholders, made of measurements; do not train on them.**" in card
+    assert f"export: {len(rows)} captions are placeholders" in ran.stdout
+    row = next(line for line in ran.stdout.splitlines() if "scales up by more than 1.5 (MAX_UPSCALE" in line)
+    assert row.split()[-1] == str(len(rows))
+    ran = subprocess.run(
+        [*stage, "FORMAT=musubi", "MODEL=wan2.1", "MAX_UPSCALE=1.5"], env=environment, capture_output=True, text=True
+    )
+    assert "leaves out: too small" in ran.stdout and not [*(dataset / "musubi-wan2.1/videos").glob("*.mp4")]
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path, run_script, clips):

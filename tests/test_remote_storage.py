@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from conftest import write_numbered
 
+import make_report
 from utils import storage, working_copies
 from utils.errors import UsageError, VideoError
 from utils.pipeline.result_file import ResultFile
 from utils.pipeline.row_list import Rows
+from utils.report.funnel import funnel
 from utils.rows import read_rows, write_rows
 from utils.video.opening import open_video
 from utils.video.sampling import FrameSampling
@@ -278,3 +280,18 @@ def test_cutting_scoring_and_filtering_from_s3_to_s3(bucket, run_script, tmp_pat
         assert b"SECRET" not in file.read_bytes()
     settings = json.loads(content(f"{bucket}/clips.settings.json"))
     assert "SECRET" not in json.dumps(settings) and "KEYKEY" not in json.dumps(settings)
+
+
+def test_a_report_and_a_summary_from_another_machine_have_all_scores(bucket, tmp_path, monkeypatch, run_main):
+    """The scores are listed behind the URL: on a machine that made none of them there is no working copy of any."""
+    clips = [{"video_path": f"{i}.mp4", "duration": 4.0} for i in range(3)]
+    files = {"clips": clips, "x_score": [row | {"x_score": 0.5 + i} for i, row in enumerate(clips)], "train": clips[:2]}
+    for name, rows in files.items():
+        put(f"{bucket}/{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())
+        put(f"{bucket}/{name}.settings.json", b"{}")
+    monkeypatch.setenv("REELSET_CACHE", str(tmp_path / "another machine"))
+    steps = {step.name: step.count for step in funnel(bucket)}
+    assert steps == {"clips": 3, "x_score.jsonl": 3, "kept": 2}
+    run_main(make_report, bucket, "--no_thumbnails", "--saved_path", tmp_path / "page.html")
+    assert '"name": "x_score", "file": "x_score.jsonl"' in (tmp_path / "page.html").read_text()
+    assert f'"DATASET_FOLDER": "{bucket}"' in (tmp_path / "page.html").read_text()

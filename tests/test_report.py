@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,7 +144,7 @@ def run_filter(run_script) -> Callable[[Page, Path], list[str]]:
 
     def kept(page: Page, tmp_path: Path) -> list[str]:
         words = page.command()
-        assert words[:2] == ["python", "filter_videos_by_motion_score.py"]
+        assert words[:2] == [sys.executable, str(ROOT / "filter_videos_by_motion_score.py")]
         words[words.index("--saved_path") + 1] = str(tmp_path / "kept.jsonl")
         run_script(*words[1:])
         return [row["video_path"] for row in read_rows(tmp_path / "kept.jsonl")]
@@ -204,7 +205,7 @@ def test_facets_other_columns_and_a_clips_own_become_a_condition(opened, tmp_pat
     )
     assert 0 < page.kept() == len(run_filter(page, tmp_path))
     stage = page.command("stageLine")
-    assert stage[-2:] == ["sh", "stage_2_filter_data.sh"] and any(
+    assert stage[-2:] == ["sh", str(ROOT / "stage_2_filter_data.sh")] and any(
         word.startswith("WHERE=") and "bytes" in word for word in stage
     )
 
@@ -268,21 +269,206 @@ def test_marks_are_kept_saved_and_taken_by_the_filter(opened, tmp_path, dataset,
     page.page.get_by_label("Keep starred clips").check()
     with page.page.expect_download() as download:
         page.page.get_by_role("button", name="Save marks.jsonl").click()
-    download.value.save_as(tmp_path / "marks.jsonl")
-    assert read_rows(tmp_path / "marks.jsonl") == [
+    marks = dataset / "marks.jsonl"
+    download.value.save_as(marks)
+    assert read_rows(marks) == [
         {"video_path": HOSTILE[0], "mark": "drop"}, {"video_path": HOSTILE[1], "mark": "star"},
         {"video_path": HOSTILE[2], "mark": "drop", "reason": "watermark"},
     ]  # fmt: skip
     words = page.command()
-    assert [words[words.index(flag) + 1] for flag in ("--exclude", "--include")] == ["marks.jsonl"] * 2
+    assert [words[words.index(flag) + 1] for flag in ("--exclude", "--include")] == [str(marks)] * 2
+    assert "save them there" in page.page.inner_text("#commands") and str(marks) in page.page.inner_text("#commands")
     kept = run_filter(page, tmp_path)
     assert len(kept) == page.kept() and HOSTILE[1] in kept and not {HOSTILE[0], HOSTILE[2]} & set(kept)
     page.page.reload()
     page.page.wait_for_selector("html[data-ready]")
     assert "2 to drop, 1 starred" in page.page.inner_text("#marks")
     page.page.get_by_role("button", name="Forget marks").click()
-    page.page.set_input_files("#marks-file", str(tmp_path / "marks.jsonl"))
+    page.page.set_input_files("#marks-file", str(marks))
     until(page.page, "document.querySelector('#marks').innerText.includes('2 to drop')")
+    marks.unlink()
+
+
+def test_marks_that_were_given_are_in_the_page_its_counts_and_its_command(
+    opened, dataset, tmp_path, run_script, report, run_filter
+):
+    """Until a mark is another one, the command names the files that were given; then it names those that the page saves."""
+    folder = tmp_path / "set"
+    shutil.copytree(dataset, folder)
+    write_rows(
+        tmp_path / "bad.jsonl",
+        [{"video_path": HOSTILE[0], "mark": "drop", "reason": "text"}, {"video_path": HOSTILE[1], "mark": "star"}],
+    )
+    write_rows(tmp_path / "good.jsonl", [{"video_path": HOSTILE[3]}, {"video_path": "gone.mp4"}])
+    flags = (
+        "--filter",
+        folder / "motion_score.jsonl",
+        "motion_score",
+        5,
+        "none",
+        "--exclude",
+        tmp_path / "bad.jsonl",
+        "--include",
+        tmp_path / "good.jsonl",
+    )
+    listed = ("--video_metadata_path", folder / "clips.jsonl", "--saved_path", folder / "train.jsonl")
+    run_script("filter_videos_by_motion_score.py", *listed, *flags)
+    kept = [row["video_path"] for row in read_rows(folder / "train.jsonl")]
+    report(folder)
+    page = opened(folder / "report.html")
+    assert "1 to drop, 1 starred" in page.page.inner_text("#marks") and "text 1" in page.page.inner_text("#marks")
+    words = page.command()
+    given = [words[words.index(flag) + 1] for flag in ("--exclude", "--include")]
+    assert given == [str(tmp_path / "bad.jsonl"), str(tmp_path / "good.jsonl")]
+    assert page.kept() == len(kept) and run_filter(page, tmp_path) == kept
+    page.page.locator("#scroller").focus()
+    for key in ("j", "x", "x", "j", "x"):  # the first loses its reason, then its mark; the second gets one
+        page.page.keyboard.press(key)
+    words, marks = page.command(), folder / "marks.jsonl"
+    assert [words[words.index(flag) + 1] for flag in ("--exclude", "--include")] == [str(marks)] * 2
+    page.page.reload()
+    page.page.wait_for_selector("html[data-ready]")
+    with page.page.expect_download() as download:
+        page.page.get_by_role("button", name="Save marks.jsonl").click()
+    download.value.save_as(marks)
+    assert read_rows(marks) == [{"video_path": HOSTILE[1], "mark": "drop"}, {"video_path": HOSTILE[3], "mark": "star"}]
+    assert len(run_filter(page, tmp_path)) == page.kept()
+
+
+def in_a_shell(command: str, folder: Path) -> str:
+    """What a command prints that is pasted into a plain shell, in another folder, with an environment that knows nothing of ours."""
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(folder.parent), "LANG": "C.UTF-8"}
+    ran = subprocess.run(
+        ["sh", "-c", command], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def test_commands_run_as_pasted_into_a_shell_in_another_folder(opened, tmp_path, report):
+    folder = tmp_path / "my holiday's set"
+    make_dataset(folder, 12)
+    for row in read_rows(folder / "clips.jsonl")[:10:9]:
+        (folder / "train" / row["video_path"]).parent.mkdir(parents=True, exist_ok=True)
+        write_numbered(folder / "train" / row["video_path"], 48)
+    report(os.path.relpath(folder))
+    page = opened(folder / "report.html")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    commands = {name: page.page.inner_text(f"#{name}") for name in ("filterLine", "refreshLine", "stageLine")}
+    assert f"= {page.kept()} kept" in in_a_shell(commands["filterLine"], elsewhere)
+    assert len(read_rows(folder / "train.jsonl")) == page.kept()
+    (folder / "report.html").unlink()
+    assert "12 clips ->" in in_a_shell(commands["refreshLine"], elsewhere) and (folder / "report.html").exists()
+    for made_up in (*folder.glob("technical_score.*"), *folder.glob("motion_score.*")):
+        made_up.unlink()
+    scores = ("QUALITY_THRESHOLD", "TEXT_SCORE_THRESHOLD", "HIGH_MOTION_SCORE_THRESHOLD", "ACTIVITY_THRESHOLD")
+    no_bounds = " ".join(f"{name}=none" for name in scores)
+    stage = commands["stageLine"].replace(" sh ", f" PRESET=embedded CROP=0 CUT_INSIDE=flow {no_bounds} sh ")
+    assert f"-> {folder}/report.html" in in_a_shell(stage, elsewhere)
+    assert not [*elsewhere.iterdir()]
+
+
+def test_a_folder_of_clips_without_a_list(opened, tmp_path, report, run_script, run_filter):
+    """What stage 2 does with VIDEO_FOLDER alone; an older list of stage 1 in the dataset is not theirs."""
+    clips, folder = tmp_path / "my clips", tmp_path / "set"
+    for name in ("a.mp4", "sub/b.mp4"):
+        (clips / name).parent.mkdir(parents=True, exist_ok=True)
+        write_numbered(clips / name, 96)
+    make_dataset(folder, 3)
+    for made_up in folder.glob("*_score.*"):
+        made_up.unlink()
+    scored = (
+        "--video_folder",
+        clips,
+        "--saved_path",
+        folder / "motion_score.jsonl",
+        "--n_jobs",
+        1,
+        "--cut_inside",
+        "flow",
+    )
+    run_script("compute_motion_score.py", *scored)
+    bounds = ("--filter", folder / "motion_score.jsonl", "motion_score", 0, "none")
+    run_script(
+        "filter_videos_by_motion_score.py", "--video_folder", clips, "--saved_path", folder / "train.jsonl", *bounds
+    )
+    assert "2 clips ->" in report(folder, "--video_folder", clips)
+    page = opened(folder / "report.html")
+    words = page.command()
+    assert words[words.index("--video_folder") + 1] == str(clips) and "--video_metadata_path" not in words
+    assert run_filter(page, tmp_path) == ["a.mp4", "sub/b.mp4"] and page.kept() == 2
+    page.slider("duration").focus()
+    page.page.keyboard.press("End")
+    field = page.page.get_by_role("spinbutton", name="lowest duration")
+    field.fill("4.5")
+    field.press("Enter")
+    assert run_filter(page, tmp_path) == [] and page.kept() == 0
+    assert f"VIDEO_FOLDER={clips}" in page.command("stageLine")
+
+
+def test_captions_are_edited_in_the_page_and_taken_by_stage_3(opened, tmp_path, report, run_script):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    rows = [{"video_path": f"{name}-Scene-00{i}.mp4"} for i, name in enumerate("abc", 1)]
+    write_rows(folder / "clips.jsonl", rows)
+    attributes = {"motion_score": 12.0, "camera_motion": "static"}
+    frames = [
+        row | {"image_caption_model": "attributes", "sampled_frame_caption": ["A scene."], "attributes": attributes}
+        for row in rows
+    ]
+    write_rows(folder / "frame_caption.jsonl", frames)
+    write_rows(folder / "earlier.jsonl", [{"video_path": rows[2]["video_path"], "caption": "A horse by the sea."}])
+    summary = (
+        "caption_summary.py",
+        "--video_metadata_path",
+        folder / "frame_caption.jsonl",
+        "--saved_path",
+        folder / "summary_caption.jsonl",
+    )
+    run_script(*summary, "--trigger_word", "sks", "--captions_from", folder / "earlier.jsonl")
+    report(folder, "--no_thumbnails")
+    page = opened(folder / "report.html")
+    assert "placeholders, made of measurements; do not train on them" in page.page.inner_text(".funnel .note")
+    cards = page.page.locator("#canvas .clip")
+    assert [card.locator(".why").inner_text()[:11] for card in cards.all()] == ["placeholder"] * 2 + ["sks A horse"]
+    cards.first.click()
+    caption = page.page.get_by_label("Edit the caption")
+    assert caption.input_value() == "A static camera shows a scene with moderate motion."  # without the trigger word
+    caption.fill("A dog\nruns x s j.")
+    page.page.keyboard.press("Escape")
+    until(page.page, "document.querySelector('#canvas .why').innerText === 'A dog runs x s j.'")
+    assert "1 edited" in page.page.inner_text("#captions") and str(folder / "captions.jsonl") in page.page.inner_text(
+        "#captions"
+    )
+    page.page.reload()
+    page.page.wait_for_selector("html[data-ready]")
+    page.page.fill("#search", "a dog")
+    assert page.page.inner_text("#shown") == "1 clips"
+    with page.page.expect_download() as download:
+        page.page.get_by_role("button", name="Save captions.jsonl").click()
+    download.value.save_as(folder / "captions.jsonl")
+    assert read_rows(folder / "captions.jsonl") == [
+        {"video_path": rows[0]["video_path"], "caption": "A dog runs x s j."},
+        {
+            "video_path": rows[2]["video_path"],
+            "caption": "A horse by the sea.",
+        },  # given before: it would be made again without it
+    ]
+    words = page.command("captionsLine")
+    assert f"CAPTIONS_FROM={folder}/captions.jsonl" in words and words[-1] == str(ROOT / "stage_3_video_caption.sh")
+    run_script(*summary, "--trigger_word", "sks", "--captions_from", folder / "captions.jsonl")
+    captions = [row["summary_caption"] for row in read_rows(folder / "summary_caption.jsonl")]
+    assert captions == [
+        "sks A dog runs x s j.",
+        "sks A static camera shows a scene with moderate motion.",
+        "sks A horse by the sea.",
+    ]
+    report(folder, "--no_thumbnails")
+    page = opened(folder / "report.html")
+    assert (
+        "0 edited" in page.page.inner_text("#captions") and page.page.inner_text(".funnel .note td:nth-child(2)") == "1"
+    )
 
 
 def test_search_sort_nearest_and_a_clip_in_full(opened):
@@ -308,7 +494,32 @@ def test_search_sort_nearest_and_a_clip_in_full(opened):
     assert str(highest) in dialog.inner_text()
     page.page.keyboard.press("Escape")
     page.page.get_by_role("group", name="motion_score", exact=True).get_by_role("button", name="Nearest").click()
-    assert "Nearest to the thresholds of motion_score" in page.page.inner_text("#shown")
+    assert "Nearest to the thresholds of motion_score, −∞ … 25" in page.page.inner_text("#shown")
+    shown = [card.locator(".why").inner_text() for card in page.page.locator("#canvas .clip").all()[:8]]
+    values = [float(text.removeprefix("motion_score ")) for text in shown]
+    assert [value <= 25 for value in values] == [True, False] * 4  # by turns, each with the score that is chosen
+    assert page.page.evaluate(
+        "[...document.querySelectorAll('#canvas img')].every(e => getComputedStyle(e).opacity === '1')"
+    )
+
+
+@pytest.mark.parametrize("width", [1280, 1024, 390])
+def test_cards_fill_the_width_and_show_the_end_of_a_name(opened, tmp_path, report, width):
+    rows = [{"video_path": f"a very long name of a film on a holiday-Scene-{i:03}.mp4"} for i in range(1, 30)]
+    write_rows(tmp_path / "clips.jsonl", rows)
+    (tmp_path / "x_score.settings.json").write_text("{}")
+    write_rows(tmp_path / "x_score.jsonl", [row | {"shelf": str(i % 2 + 24)} for i, row in enumerate(rows)])
+    report(tmp_path, "--no_thumbnails")
+    page = opened(tmp_path / "report.html", viewport={"width": width, "height": 900})
+    left = page.page.evaluate(
+        """() => document.querySelector('#scroller').getBoundingClientRect().left + document.querySelector('#scroller').clientWidth
+        - Math.max(...[...document.querySelectorAll('#canvas .clip')].map(e => e.getBoundingClientRect().right))"""
+    )
+    assert 0 <= left <= 16
+    end = page.page.locator("#canvas .clip .name span").nth(1)
+    card, seen = page.page.locator("#canvas .clip").first.bounding_box(), end.bounding_box()
+    assert end.inner_text() == "-Scene-001.mp4" and seen["x"] + seen["width"] <= card["x"] + card["width"]
+    assert "24\n15 clips" in page.page.locator(".facet", has_text="shelf").inner_text()
 
 
 def test_hostile_names_are_text(opened):

@@ -77,6 +77,7 @@ def test_the_text(tmp_path):
         "clips 4 37.5 s",
         "dropped: text_score above 0.02 2 18.0 s",
         "'bad.mp4' cannot be read",
+        f"{CLIPS[3]['video_path']}: 'bad.mp4' cannot be read",
     ):
         assert line in [" ".join(found.split()) for found in text.splitlines()]
     assert text.endswith("no training set yet: stage 3 writes it")
@@ -129,13 +130,23 @@ def test_progress_as_json(tmp_path, run_script):
 
 
 def test_a_log_gets_a_line_a_minute_also_while_a_row_takes_longer(capfd, monkeypatch):
-    monkeypatch.setattr("utils.workers.progress.LINE_SECONDS", 0.05)
+    monkeypatch.setattr("utils.workers.progress.LINE_SECONDS", (0.05,))
     with Progress(10, "text", rank=1, world=2) as progress:
-        progress.add(failed=True)
+        for row in progress.reading([{"video_path": "a.mp4"}, {"video_path": "b\x1b.mp4"}]):
+            if row["video_path"] == "a.mp4":
+                progress.add(True, "a.mp4")
         time.sleep(0.4)
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) > 1
     assert lines[-1].startswith("text: 1 of 10 rows of all 2 ranks, done by rank 1, 1 errors, ")
+    assert lines[-1].endswith(r" s left, reading 'b\x1b.mp4'")
+
+
+def test_the_first_line_of_a_log_comes_after_a_second(capfd):
+    with Progress(10, "text") as progress:
+        next(progress.reading([{"video_path": "a.mp4"}]))
+        time.sleep(1.3)
+    assert capfd.readouterr().err == "text: 0 of 10 rows, 0 errors, 0.00 rows a second, reading a.mp4\n"
 
 
 def test_a_run_that_breaks_off_says_failed(capfd):

@@ -30,6 +30,8 @@ from utils.report.dataset import columns_of
 from utils.report.funnel import score_files
 from utils.rows import refuse_overwriting, rows_of, write_rows
 from utils.rows.columns import TEXT
+from utils.startup import PROJECT
+from utils.storage import is_url
 from utils.working_copies import local_path
 
 COLUMN = "suitability"
@@ -265,7 +267,10 @@ def main() -> None:
         {"version": 1, "column": COLUMN, **model, **counts, "columns": ranks.columns},
         [listed, *ranks.files, args.marks],
     )
-    command = [sys.executable, "filter_videos_by_motion_score.py", "--video_metadata_path", listed]
+    listed, saved_path, trained = (
+        path if is_url(path) else os.path.abspath(path) for path in (listed, saved_path, trained)
+    )
+    command = [sys.executable, f"{PROJECT}/filter_videos_by_motion_score.py", "--video_metadata_path", listed]
     command += ["--filter", saved_path, COLUMN, str(EVEN), "none", "--saved_path", trained]
     print(f"to filter by it:\n  {shlex.join(command)}")
     print(f"{COLUMN}: {len(rows):,} clips, learned from {len(marks):,} marks -> {saved_path}")

@@ -170,6 +170,7 @@ SETTINGS = [
     Setting("FORMAT", "3", "none", "trainer that the set is also written for: docs/export.md"),
     Setting("MODEL", "3", "none", "model that the clips are encoded for: docs/export.md"),
     Setting("MEDIA", "3", "encode with MODEL, else link", "how clips come into the export", one_of("none", "link", "copy", "encode")),
+    Setting("MAX_UPSCALE", "3", "none", "clips that the export would enlarge by more are left out; the plan counts those above 1.5", number(1)),
     Setting("VAL_SHARE", "3", "0", "share of the set that is held back for validation", number(0, 0.5)),
     Setting("EXPORT_AUDIO", "3", "keep", "audio of the export; split makes a set with and one without", one_of("keep", "drop", "require", "split")),
     Setting("EXPORT_FOLDER", "3", "FORMAT-MODEL in DATASET_FOLDER", "folder of the export"),
@@ -197,6 +198,20 @@ SCRIPTS = {"1": "stage_1_video_cut.sh", "2": "stage_2_filter_data.sh", "3": "sta
 
 class Wrong(Exception):
     """What is wrong with a setting, as a sentence."""
+
+
+# What a report's command sets itself, what is of one run alone, and what is of the machines of that run.
+NOT_CARRIED = {
+    "DATASET_FOLDER", "VIDEO_FOLDER", "VIDEO_METADATA_PATH", "PRESET", "MIN_SECONDS", "MAX_SECONDS", "WHERE", "COLUMNS_FROM", "EXCLUDE", "INCLUDE",
+    "CAPTIONS_FROM", "OVERWRITE", "RETRY_ERRORS", "LOG_JSON", "REPORT", "GPUS", "NUM_PROCESSES", "LAUNCHER", "NNODES", "NODE_RANK", "MASTER_ADDR",
+    "MASTER_PORT", "RAY_ADDRESS", "FORMAT", "MODEL", "MEDIA", "VAL_SHARE", "EXPORT_FOLDER", "MAX_UPSCALE",
+}  # fmt: skip
+
+
+def carried(stage: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings of this run with which a later run of a stage goes on with its results; a report's own bounds come before them."""
+    names = [setting.name for setting in SETTINGS if stage in setting.stages and setting.name not in NOT_CARRIED]
+    return {name: environment[name] for name in names if environment.get(name)}
 
 
 def given(stage: str, arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:

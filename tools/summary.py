@@ -6,11 +6,12 @@ and why each of the others was dropped.
 """
 
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
 
 from utils.cli import run, script_parser
-from utils.errors import UsageError
+from utils.errors import UsageError, named
 from utils.report.funnel import FunnelStep, funnel
 from utils.storage import exists
 
@@ -30,9 +31,9 @@ def lines(steps: list[FunnelStep]) -> Iterator[tuple[str, str, str]]:
             yield "  no row yet, or dropped before", f"{left:,}", ""
         for failure in step.failures:
             yield f"  failed: {failure.error}", f"{failure.count:,}", ""
-            for _, message in failure.examples[: SHOWN_MESSAGES - shown]:
+            for path, message in failure.examples[: SHOWN_MESSAGES - shown]:
                 shown += 1
-                yield f"    {message.splitlines()[0] if message else ''}", "", ""
+                yield f"    {named(path, message)}", "", ""
 
 
 def _hours(seconds: float | None) -> str:
@@ -47,7 +48,7 @@ def summarize(folder: str) -> str:
     widths = [max(len(cells[i]) for cells in short) for i in range(3)]
     text = [f"{name:<{widths[0]}}  {count:>{widths[1]}}  {hours:>{widths[2]}}".rstrip() for name, count, hours in table]
     exported = f"{folder}/train_panda_70m.json"
-    end = f"training set: {exported}" if exists(exported) else "no training set yet: stage 3 writes it"
+    end = f"training set: {shlex.quote(exported)}" if exists(exported) else "no training set yet: stage 3 writes it"
     return "\n".join([*text, end])
 
 

@@ -29,3 +29,9 @@ class Failure:
     error: str
     message: str
     unexpected: bool = False
+
+
+def named(path: str, message: str) -> str:
+    """The first line of an error's message, with the path of what it is about where it does not name that itself."""
+    line = message.partition("\n")[0]
+    return line if path in line else f"{path}: {line}"

@@ -138,6 +138,17 @@ def is_folder(path: str) -> bool:
     return (info(path) or {}).get("type") == "directory" if is_url(path) else os.path.isdir(path)
 
 
+def entries(url: str) -> list[str]:
+    """Names of the objects right in a folder; none of one that is not there. Raises: `StorageError`."""
+    try:
+        listed = ask(url, filesystem(url).ls, url.rstrip("/"), detail=True)
+    except StorageError as error:
+        if error.errno == errno.ENOENT:
+            return []
+        raise
+    return [one["name"].rpartition("/")[2] for one in listed if one["type"] == "file"]
+
+
 def find(url: str, prefix: str = "") -> list[str]:
     """Paths of all objects in a folder and below, relative to it; with `prefix` only those whose paths begin so. None of
     a folder that is not there.

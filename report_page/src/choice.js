@@ -23,7 +23,7 @@ export class Choice {
     const isOnly = ({ name }) => dataset.columns.filter((c) => c.name === name).length === 1; // of its name, which is all that a condition has
     this.facets = dataset.columns.filter((c) => c.kind === "category" && isOnly(c)).map((column) => ({ column, chosen: new Set() }));
     this.useWhere = Boolean(dataset.where);
-    this.keepStars = false;
+    this.keepStars = Boolean(dataset.marks.include);
     this.failed = new Int16Array(dataset.count); // -1: kept; the number of a filter; or one of the following
     this.filters.forEach((f) => this.#judge(f));
     this.update();

@@ -20,7 +20,8 @@ export function drawFunnel(choice) {
 
 function given(step, word, most) {
   const rows = [line(say(word), number(step.count), "", duration(step.seconds), "", step.count / most)];
-  for (const [reason, count] of step.notes) rows.push(line(reason, "", say("dropped", { n: number(count) }), "", "note", 0));
+  for (const [reason, count] of step.notes)
+    rows.push(step.name === "captioned" ? line(say("placeholders"), number(count), "", "", "note", 0) : line(reason, "", say("dropped", { n: number(count) }), "", "note", 0));
   if (step.failures.length) rows.push(failed("", step.failures));
   return rows;
 }

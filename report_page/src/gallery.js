@@ -3,8 +3,9 @@ import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } 
 import { byId, make } from "./dom.js";
 import { duration, number, precise, REASONS, say } from "./words.js";
 
-const CARD = { width: 176, height: 186 };
+const CARD = { width: 176, height: 186, gap: 6, padding: 6 }; // the width is the least: cards share what a row leaves
 const PICTURE = { width: 164, height: 104 };
+const TAIL = 14; // letters of a long name that are always seen: -Scene-003.mp4
 const FRAME_SECONDS = 0.45;
 
 /** What is shown of a clip's thumbnail; nothing but images made by Reelset. */
@@ -61,29 +62,31 @@ export class Gallery {
   }
 
   get columns() { return Math.max(1, Math.floor(this.scroller.clientWidth / CARD.width)); }
+  get cardWidth() { return Math.floor(this.scroller.clientWidth / this.columns); }
 
   /** Draw what is seen; `anew` where cards are no longer true. */
   draw(anew = false) {
     const { list } = this.state();
-    const { columns } = this;
+    const { columns, cardWidth } = this;
     const rows = Math.ceil(list.length / columns);
     if (this.virtualizer.options.count !== rows) this.virtualizer.setOptions({ ...this.virtualizer.options, count: rows });
     this.virtualizer._willUpdate();
     this.canvas.style.height = `${this.virtualizer.getTotalSize()}px`;
-    if (anew || this.drawnColumns !== columns) {
+    if (anew || this.drawnWidth !== cardWidth) {
       const hadFocus = this.canvas.contains(document.activeElement);
       this.canvas.replaceChildren();
       this.cards.clear();
       if (hadFocus) queueMicrotask(() => this.#card(this.focused)?.focus({ preventScroll: true }));
     }
-    this.drawnColumns = columns;
+    this.drawnWidth = cardWidth;
     const wanted = new Set();
     for (const row of this.virtualizer.getVirtualItems())
       for (let place = row.index * columns; place < Math.min(list.length, (row.index + 1) * columns); place++) {
         wanted.add(place);
         if (!this.cards.has(place)) this.cards.set(place, this.canvas.appendChild(this.#make(list[place], place)));
         const card = this.cards.get(place);
-        card.style.transform = `translate(${(place % columns) * CARD.width}px, ${row.start}px)`;
+        card.style.width = `${cardWidth - CARD.gap}px`;
+        card.style.transform = `translate(${(place % columns) * cardWidth}px, ${row.start}px)`;
       }
     for (const [place, card] of this.cards)
       if (!wanted.has(place)) {
@@ -91,24 +94,27 @@ export class Gallery {
         this.cards.delete(place);
       }
     byId("scroller").classList.toggle("empty", !list.length);
+    byId("scroller").classList.toggle("near", Boolean(this.state().near));
     this.canvas.dataset.empty = say("nothing");
   }
 
   #make(i, place) {
-    const { choice, marks } = this.state();
+    const { choice, marks, captions, near } = this.state();
     const { dataset } = choice;
     const reason = choice.reason(i);
     const mark = marks.get(i);
     const path = dataset.paths.get(i);
-    const why = reasonText(reason);
+    const caption = captions.shown(i).slice(0, 90);
+    const why = reasonText(reason) || (caption && captions.isPlaceholder(i) ? `${say("placeholder")}: ${caption}` : caption);
+    const passes = near ? !near.results[i] : !reason; // around a bound, its own two sides are shown
     const badge = mark ? make("span", { class: `badge ${mark.mark}`, role: "img", "aria-label": say(mark.mark === "star" ? "stars" : "markedDrop"), textContent: mark.mark === "star" ? "★" : "✕" }) : null;
     const length = dataset.number("duration")?.[i];
     return make("button", {
-      type: "button", class: `clip ${reason ? "dropped" : "kept"}`, "data-place": place, tabIndex: place === Math.max(0, this.focused) ? 0 : -1,
+      type: "button", class: `clip ${passes ? "kept" : "dropped"}`, "data-place": place, tabIndex: place === Math.max(0, this.focused) ? 0 : -1,
       title: path,
-    }, picture(dataset, i), badge,
-    make("span", { class: "name", dir: "auto", textContent: path.split("/").at(-1) }),
-    make("span", { class: "why", textContent: why || dataset.captions?.get(i).slice(0, 90) || (length === length && length !== undefined ? `${precise(length)} s` : "") }));
+    }, picture(dataset, i, { ...PICTURE, width: this.cardWidth - CARD.gap - 2 * CARD.padding }), badge,
+    make("span", { class: "name", dir: "auto" }, ...shortened(path.split("/").at(-1))),
+    near ? make("span", { class: "why value", textContent: `${near.name} ${precise(near.column.values[i])}` }) : make("span", { class: "why", textContent: why || (length === length && length !== undefined ? `${precise(length)} s` : "") }));
   }
 
   #card(place) { return this.cards.get(place); }
@@ -149,8 +155,15 @@ export class Gallery {
   }
 }
 
+/** A name whose end is seen however narrow its card is. */
+function shortened(name) {
+  const letters = Array.from(name.replaceAll("\n", " "));
+  if (letters.length <= TAIL) return [make("span", { textContent: name })];
+  return [make("span", { class: "head", textContent: letters.slice(0, -TAIL).join("") }), make("span", { textContent: letters.slice(-TAIL).join("") })];
+}
+
 /** A clip in full, in the dialog. */
-export function showClip(i, { choice, marks, onMark, goTo }) {
+export function showClip(i, { choice, marks, captions, onMark, goTo }) {
   const { dataset } = choice;
   const dialog = byId("clip");
   const path = dataset.paths.get(i);
@@ -177,8 +190,9 @@ export function showClip(i, { choice, marks, onMark, goTo }) {
   const [start, end] = ["start_seconds", "end_seconds"].map((name) => dataset.number(name)?.[i]);
   const facts = [
     [say("why"), reasonText(reason) || say("isKept")], [say("source"), source], [say("span"), start === start && start !== undefined ? `${precise(start)} – ${precise(end)} s` : null],
-    [say("caption"), dataset.captions?.get(i)],
   ].filter(([, value]) => value);
+  const caption = make("textarea", { value: captions.editable(i), "aria-label": say("editCaption"), dir: "auto", spellcheck: true });
+  caption.oninput = () => captions.set(i, caption.value);
   const values = dataset.columns.filter((c) => c.kind !== "text").map((column) => {
     const value = column.values[i];
     const shown = column.kind === "number" ? (value === value ? String(value) : "—") : column.names[value - 1] ?? "—";
@@ -188,7 +202,9 @@ export function showClip(i, { choice, marks, onMark, goTo }) {
   dialog.replaceChildren(close, make("h2", { id: "clip-title", dir: "auto", textContent: path }),
     make("div", { class: "clip-body" },
       make("div", {}, video ?? picture(dataset, i), missing, make("div", { class: "line" }, ...marking, chosen),
-        make("dl", {}, ...facts.flatMap(([word, value]) => [make("dt", { textContent: word }), make("dd", { dir: "auto", textContent: value })]))),
+        make("dl", {}, ...facts.flatMap(([word, value]) => [make("dt", { textContent: word }), make("dd", { dir: "auto", textContent: value })])),
+        make("h3", { textContent: say("caption") }), captions.isPlaceholder(i) ? make("p", { class: "meaning", textContent: say("placeholders") }) : null,
+        dataset.answers?.get(i) ? make("p", { class: "meaning", dir: "auto", textContent: dataset.captions.get(i) }) : null, caption),
       make("div", {}, make("h3", { textContent: say("scores") }), make("table", { class: "values" }, make("tbody", {}, ...values)))),
     neighbours.length > 1 ? make("h3", { textContent: say("neighbours") }) : null,
     make("div", { class: "neighbours" }, ...(neighbours.length > 1 ? neighbours : []).map((other) => {

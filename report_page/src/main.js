@@ -1,6 +1,7 @@
 // The page: what is shown of which dataset, and what follows when a person moves something.
 import { Choice } from "./choice.js";
-import { filterCommand, stageCommand } from "./commands.js";
+import { Captions } from "./captions.js";
+import { captionsCommand, filterCommand, marksFiles, refreshCommand, stageCommand } from "./commands.js";
 import { open, report } from "./data.js";
 import { byId, make, save } from "./dom.js";
 import { drawFunnel } from "./funnel.js";
@@ -9,9 +10,8 @@ import { Marks } from "./marks.js";
 import { drawThresholds } from "./thresholds.js";
 import { current, duration, number, REASONS, say, share, switchLanguage } from "./words.js";
 
-const MARKS_FILE = "marks.jsonl";
 const meta = report();
-const views = []; // of each dataset: {dataset, choice, marks, shown}
+const views = []; // of each dataset: {dataset, choice, marks, captions, shown}
 let at = 0; // the dataset that is shown
 const shown = { which: "all", search: "", sort: "", falling: true, near: null };
 let list = new Int32Array(0);
@@ -78,10 +78,11 @@ function update(anew = false) {
   byId("funnel").replaceChildren(...(views.length > 1 ? [drawFunnel(choice), make("h3", { textContent: say("compared", { name: other().dataset.name }) }), drawFunnel(other().choice)] : [drawFunnel(choice)]));
   const { keptSeconds } = choice.steps();
   byId("summary").textContent = say("summary", { kept: number(choice.kept), count: number(dataset.count), share: share(choice.kept / Math.max(1, dataset.count)), hours: duration(keptSeconds) });
-  drawCommands(choice, marks);
+  drawCommands(choice);
   drawMarks(marks);
+  drawCaptions();
   list = listed();
-  byId("shown").textContent = shown.near ? say("nearNote", { name: shown.near.name }) : say("showing", { n: number(list.length) });
+  byId("shown").textContent = shown.near ? say("nearNote", { name: shown.near.name, bounds: `${shown.near.low ?? "−∞"} … ${shown.near.high ?? "∞"}` }) : say("showing", { n: number(list.length) });
   gallery.draw(true);
 }
 
@@ -92,13 +93,34 @@ function showNear(filter) {
   byId("gallery").scrollIntoView({ block: "nearest" });
 }
 
-function drawCommands(choice, marks) {
-  const counts = marks.counts();
+function drawCommands(choice) {
+  const { marks, dataset } = choice;
   const lacking = choice.lacking();
+  const isRead = marks.isChanged() && Object.values(marksFiles(choice)).some(Boolean);
   byId("commands").replaceChildren(
-    ...[["filterLine", filterCommand], ["stageLine", stageCommand]].flatMap(([word, command]) => [make("p", { textContent: say(word) }), copyable(command(choice, MARKS_FILE, counts), word)]),
+    ...[["filterLine", filterCommand], ["refreshLine", refreshCommand], ["stageLine", stageCommand]].flatMap(([word, command]) => [make("p", { textContent: say(word) }), copyable(command(choice), word)]),
+    make("p", { class: "meaning", textContent: say("reload") }),
     ...lacking.map(([name, count]) => make("p", { class: "meaning", textContent: say("lacking", { n: number(count), name }) })),
-    counts.drop || (counts.star && choice.keepStars) ? make("p", { class: "meaning", textContent: say("saveFirst") }) : "");
+    isRead ? make("p", { class: "meaning", textContent: say("saveFirst", { path: dataset.marks_file }) }) : "");
+}
+
+/** What of `kept` a person saves, loads and forgets: `words` are those of the buttons, `name` of the file. */
+function storeButtons(kept, name, words) {
+  const [saving, loading, forgetting] = words;
+  const button = (word, act) => Object.assign(make("button", { type: "button", class: "small", textContent: say(word) }), { onclick: act });
+  const file = make("input", { type: "file", accept: ".jsonl,.json,.txt", class: "hidden", id: `${name}-file`, tabIndex: -1, "aria-label": say(loading) });
+  file.onchange = async () => kept.load(await file.files[0].text());
+  const buttons = [button(saving, () => save(`${name}.jsonl`, kept.text())), button(loading, () => file.click()), button(forgetting, () => kept.clear()), file];
+  return [make("div", { class: "line" }, ...buttons), kept.stored ? "" : make("p", { class: "meaning", textContent: say("noStorage") })];
+}
+
+function drawCaptions() {
+  const { captions, choice, dataset } = view();
+  byId("captions").replaceChildren(
+    make("p", { textContent: say("edited", { n: number(captions.count) }) }),
+    dataset.placeholders ? make("p", { class: "meaning", textContent: say("placeholders") }) : "",
+    make("p", { class: "meaning", textContent: say("captionsLine", { path: dataset.captions_file }) }), copyable(captionsCommand(choice), "captionsLine"),
+    ...storeButtons(captions, "captions", ["saveCaptions", "loadCaptions", "clearCaptions"]));
 }
 
 function copyable(text, id) {
@@ -121,9 +143,6 @@ function drawMarks(marks) {
   const { drop, star, reasons } = marks.counts();
   const { choice } = view();
   const words = Object.fromEntries(REASONS.map((reason, n) => [reason, say("reasons").split("|")[n]]));
-  const button = (word, act) => Object.assign(make("button", { type: "button", class: "small", textContent: say(word) }), { onclick: act });
-  const file = make("input", { type: "file", accept: ".jsonl,.json,.txt", class: "hidden", id: "marks-file", tabIndex: -1, "aria-label": say("loadMarks") });
-  file.onchange = async () => marks.load(await file.files[0].text());
   const stars = make("input", { type: "checkbox", checked: choice.keepStars, id: "keep-stars" });
   stars.onchange = () => {
     choice.keepStars = stars.checked;
@@ -134,8 +153,7 @@ function drawMarks(marks) {
     make("p", { textContent: say("marked", { drop: number(drop), star: number(star) }) }),
     reasons.size ? make("ul", { class: "reasons" }, ...[...reasons].map(([reason, count]) => make("li", { textContent: `${words[reason] ?? (reason || "—")} ${number(count)}` }))) : "",
     make("label", { class: "line" }, stars, make("span", { textContent: say("keepStars") })),
-    make("div", { class: "line" }, button("saveMarks", () => save(MARKS_FILE, marks.text())), button("loadMarks", () => file.click()), button("clearMarks", () => marks.clear()), file),
-    marks.stored ? "" : make("p", { class: "meaning", textContent: say("noStorage") }));
+    ...storeButtons(marks, "marks", ["saveMarks", "loadMarks", "clearMarks"]));
 }
 
 function drawControls() {
@@ -184,12 +202,13 @@ function find() {
   const { paths, captions } = view().dataset;
   found = wanted ? paths.matches(wanted) : null;
   if (found && captions) captions.matches(wanted, found);
+  if (found) view().captions.matches(wanted, found);
 }
 
 function openClip(place) {
   const i = list[place];
   gallery.focused = place;
-  const again = () => showClip(i, { choice: view().choice, marks: view().marks, onMark: (kind, reason = null) => { mark(kind, reason, i); again(); }, goTo: (clip) => {
+  const again = () => showClip(i, { choice: view().choice, marks: view().marks, captions: view().captions, onMark: (kind, reason = null) => { mark(kind, reason, i); again(); }, goTo: (clip) => {
     const there = list.indexOf(clip);
     if (there >= 0) openClip(there);
     else showOther(clip);
@@ -274,15 +293,18 @@ function setTheme() {
 }
 
 for (const dataset of await Promise.all(meta.datasets.map(open))) {
+  dataset.about = meta;
   const marks = new Marks(dataset);
   const choice = new Choice(dataset, marks);
-  views.push({ dataset, choice, marks, shown: new Set() });
+  const captions = new Captions(dataset);
+  views.push({ dataset, choice, marks, captions, shown: new Set() });
+  captions.onChange(drawCaptions);
   marks.onChange(() => {
     choice.update();
     update();
   });
 }
-gallery = new Gallery(() => ({ choice: view().choice, marks: view().marks, list }), openClip);
+gallery = new Gallery(() => ({ choice: view().choice, marks: view().marks, captions: view().captions, near: shown.near, list }), openClip);
 byId("language").onclick = () => {
   switchLanguage();
   draw();
@@ -291,6 +313,7 @@ byId("theme").onclick = setTheme;
 byId("help").onclick = showKeys;
 byId("clip").addEventListener("close", () => {
   byId("clip").replaceChildren(); // the video ends
+  gallery.draw(true); // its caption may be another one
   gallery.focus(gallery.focused);
 });
 document.addEventListener("keydown", onKey);

@@ -2,6 +2,7 @@
 
 export class Marks {
   #marks = new Map(); // number of a clip: {mark, reason}
+  #given = new Map(); // the same, as they were when train.jsonl was made
   #undo = [];
   #listeners = [];
 
@@ -10,6 +11,8 @@ export class Marks {
     this.dataset = dataset;
     this.key = `reelset ${dataset.folder}/${dataset.name}`;
     this.stored = true;
+    for (const [i, mark, reason] of dataset.marks.given) this.#given.set(i, { mark, ...(reason ? { reason } : {}) });
+    this.#marks = new Map(this.#given);
     try {
       this.read(localStorage.getItem(this.key) ?? "");
       localStorage.setItem(this.key, localStorage.getItem(this.key) ?? "");
@@ -51,9 +54,17 @@ export class Marks {
     else this.#marks.delete(i);
   }
 
+  /** The clips whose mark is another one than was given. */
+  #changes() {
+    const same = (a, b) => a?.mark === b?.mark && (a?.reason ?? null) === (b?.reason ?? null);
+    return [...new Set([...this.#given.keys(), ...this.#marks.keys()])].filter((i) => !same(this.#given.get(i), this.#marks.get(i)));
+  }
+
+  isChanged() { return this.#changes().length > 0; }
+
   #changed() {
     try {
-      localStorage.setItem(this.key, this.text());
+      localStorage.setItem(this.key, this.#lines(this.#changes().map((i) => [i, this.get(i) ?? { mark: null }])));
     } catch {
       this.stored = false;
     }
@@ -61,12 +72,14 @@ export class Marks {
   }
 
   /** The marks as the filter takes them. */
-  text() {
+  text() { return this.#lines([...this.#marks]); }
+
+  #lines(marks) {
     const { paths } = this.dataset;
-    return [...this.#marks].sort(([a], [b]) => a - b).map(([i, mark]) => `${JSON.stringify({ video_path: paths.get(i), ...mark })}\n`).join("");
+    return marks.sort(([a], [b]) => a - b).map(([i, mark]) => `${JSON.stringify({ video_path: paths.get(i), ...mark })}\n`).join("");
   }
 
-  /** Take marks as `text` gives them; lines that are none, and clips that are not here, are passed over. */
+  /** Take marks as `text` gives them; lines that are none, and clips that are not here, are ignored. */
   read(text) {
     const lines = text.split("\n").filter(Boolean);
     if (!lines.length) return;
@@ -74,7 +87,9 @@ export class Marks {
     for (const line of lines) {
       try {
         const { video_path: path, mark, reason } = JSON.parse(line);
-        if (numbers.has(path) && ["drop", "star"].includes(mark)) this.#put(numbers.get(path), { mark, ...(typeof reason === "string" ? { reason } : {}) });
+        if (!numbers.has(path)) continue;
+        if (["drop", "star"].includes(mark)) this.#put(numbers.get(path), { mark, ...(typeof reason === "string" ? { reason } : {}) });
+        else if (mark === null) this.#put(numbers.get(path), null); // of those given, one that was taken away
       } catch {
         continue;
       }

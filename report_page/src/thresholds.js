@@ -41,10 +41,10 @@ function drawFacet(facet, choice, changed) {
       choice.update();
       changed();
     };
-    return make("label", { class: "chip" }, box, make("span", { textContent: `${name || "—"} ${number(counts[at + 1])}` }));
+    return make("label", { class: "chip" }, box, make("span", { textContent: name || "—" }), make("span", { class: "meaning", textContent: say("clips", { n: number(counts[at + 1]) }) }));
   });
   return make("details", { class: "card facet", open: chosen.size > 0 || boxes.length <= 4 },
-    make("summary", { textContent: column.name }), make("fieldset", {}, make("legend", { class: "hidden", textContent: column.name }), ...boxes));
+    make("summary", { textContent: column.name, title: column.meaning ?? column.file }), make("fieldset", {}, make("legend", { class: "hidden", textContent: column.name }), ...boxes));
 }
 
 class Threshold {

@@ -17,6 +17,14 @@ PREPOSITIONS = {"pan": "across", "tilt": "across", "roll": "over", "zoom in": "o
 HUES = ((14, "red"), (40, "orange"), (70, "yellow"), (165, "green"), (195, "cyan"), (260, "blue"), (290, "purple"))
 
 
+PLACEHOLDER = "made of measurements; do not train on them"  # what captions of `describe` are
+
+
+def is_placeholder(row: Mapping) -> bool:
+    """Whether a row's caption is such a sentence, which holds the place of one that somebody, or a model, would write."""
+    return row.get("summary_model", row.get("image_caption_model")) == "attributes"
+
+
 def describe(columns: Mapping) -> str:
     """A sentence about the columns; missing, None and NaN ones are left out, and without any the sentence is "".
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from utils.captioning.attributes import PLACEHOLDER, is_placeholder
 from utils.export.formats.entry import Entry
+from utils.rows.columns import BOXES
 
 BARS = " ▁▂▃▄▅▆▇█"
 BINS = 20
-NOT_SHOWN = {"start_seconds", "end_seconds", "bytes", "sample_frame_idx"}
+NOT_SHOWN = {"start_seconds", "end_seconds", "bytes", "sample_frame_idx", "sampled_frame_idx", *BOXES}
 
 
 def histogram(values: Sequence[float]) -> str:
@@ -56,6 +58,8 @@ def card(
     header = ["---", *([f"license: {json.dumps(license)}"] if license else []), "task_categories:", "- text-to-video"]
     header += [f"size_categories:\n- {_size_category(len(everything))}", "---"]
     lines = [*header, f"# {name}", "", f"{len(everything):,} clips, {hours:.2f} hours, from {sources:,} videos."]
+    if made_up := sum(is_placeholder(e.row) for e in everything):
+        lines += ["", f"**{made_up:,} captions are placeholders, {PLACEHOLDER}.**", ""]
     if len(entries) > 1:
         lines.append(
             "Splits, by source: " + ", ".join(f"{split} {len(group):,}" for split, group in entries.items()) + "."

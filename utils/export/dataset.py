@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from utils.captioning.attributes import PLACEHOLDER, is_placeholder
 from utils.errors import UsageError
 from utils.export.beside import COLUMNS, files_of, given
 from utils.export.buckets import fill_batches
@@ -138,6 +139,8 @@ class Export:
                 )
         write_rows(self.folder / PLAN, plan)
         self._write_lists(rows, plan, made)
+        if made_up := sum(is_placeholder(row) for row in rows):
+            print(f"export: {made_up:,} captions are placeholders, {PLACEHOLDER}")
         exported = sum(not planned["reason"] for planned in plan)
         failed = sum(planned["reason"] == "error" for planned in plan)
         print(

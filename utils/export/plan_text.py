@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from utils.export.buckets import batch_lines
 
+LARGE_UPSCALE = 1.5  # a clip that is enlarged by more is visibly softer than those that fill the model's size
+
 
 def in_words(planned: dict) -> str:
     """What is encoded of a clip."""
@@ -49,6 +51,8 @@ def table(plan: Sequence[dict], unknown: str = "") -> str:
         lines.append(
             (f"  writes {len(groups) - 15:,} other kinds", f"{sum(c for _, c in groups.most_common()[15:]):,}")
         )
+    if large := sum(p.get("upscale", 1) > LARGE_UPSCALE for p in kept):
+        lines.append((f"  scales up by more than {LARGE_UPSCALE} (MAX_UPSCALE leaves them out)", f"{large:,}"))
     lines += [
         (f"  leaves out: {label}", f"{count:,}")
         for label, count in Counter(p["reason"] for p in plan if p["reason"]).most_common()

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.errors import Failure, RunError, UsageError
+from utils.errors import Failure, RunError, UsageError, named
 from utils.pipeline.ancestry import (
     CLIP_COLUMNS,
     inputs_of,
@@ -26,7 +26,7 @@ from utils.pipeline.ancestry import (
     stamp_of,
     unchanged_sizes,
 )
-from utils.pipeline.result_file import ResultFile, ResumeState
+from utils.pipeline.result_file import ResultFile, ResumeState, errors_of
 from utils.pipeline.row_list import Rows
 from utils.rows import refuse_overwriting
 from utils.video_utils import locate
@@ -182,9 +182,11 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
         if step.finish:
             results.rewrite(rows, step.finish)
         results.finish()
+        reasons = [named(error["video_path"], str(error.get("message"))) for error in state.errors[:3]]
+        if state.errors and state.finished.any():
+            print("\n  ".join([f"{step.name}: failed, in {errors_of(options.saved_path)}:", *reasons]))
         print(_closing_line(step, rows, is_filtered, state, options.saved_path))
         if state.errors and not state.finished.any():
-            reasons = [str(error.get("message")).partition("\n")[0] for error in state.errors[:3]]
             count = len(state.errors)
             raise RunError(
                 "\n  ".join([f"all {count:,} rows of {step.name} failed (--retry_errors tries again):", *reasons])
@@ -201,6 +203,8 @@ def _do(step: Step, tasks: Iterator[dict], due: int, results: ResultFile, option
     if not due:
         return
     unexpected = UnexpectedErrors()
+    progress = Progress(due, step.name, ranks.rank, ranks.world, options.log_json)
+    tasks = progress.reading(tasks)
     limit = partial(_seconds_for_row, video_folder=options.video_folder, timeout_seconds=options.timeout_seconds)
     if options.ray and ranks.world > 1:
         raise UsageError("--ray (or RAY_ADDRESS) and ranks of torchrun or accelerate do not go together; choose one")
@@ -217,10 +221,10 @@ def _do(step: Step, tasks: Iterator[dict], due: int, results: ResultFile, option
         )
         unstamped = _unstamped(read, stamps) if step.opens_video else read
         scored = step.score(unstamped) if step.score else unstamped
-    with Progress(due, step.name, ranks.rank, ranks.world, options.log_json) as bar, closing(read):
+    with progress, closing(read):
         for row, made in filter(None, scored):
-            bar.add(failed=isinstance(made, Failure))
             path = row["video_path"]
+            progress.add(isinstance(made, Failure), path)
             stamp = (stamps.pop(path, "") or stamp_of(locate(path, folder))) if step.opens_video else ""
             origin = made_from(row, step.depends_on, stamp)
             more = {"made_from": origin} if origin else {}

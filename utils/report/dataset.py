@@ -18,17 +18,19 @@ from utils.pipeline.ancestry import PROVENANCE, settings_of
 from utils.pipeline.condition import is_true_of, parse_condition
 from utils.pipeline.filters import SLACK
 from utils.pipeline.score import Column
-from utils.report.clips import Clips
+from utils.report.clips import Caption, Clips
 from utils.report.funnel import FunnelStep, funnel, score_files
+from utils.report.marks import marks_of
 from utils.report.page import Blocks
 from utils.report.thumbnails import FOLDER, FRAMES, image_of, path_of
+from utils.rows.columns import BOXES
 from utils.storage import exists, is_url
 
 INSIDE = 500  # clips whose thumbnails are inside the page; those of more stay in their folder
 MOST_VALUES = 100  # of a column of texts that can be chosen from
 THUMBNAILS = f"{FOLDER}/thumbnails.jsonl"
 OF_CLIPS = ("video_path", "source_path", "start_seconds", "end_seconds")
-NOT_SHOWN = {"video_path", "source_path", "made_from", "source_digest", "frame_size", "clip_count", "thumbnail"}
+NOT_SHOWN = {"video_path", "source_path", "made_from", "stamp", "source_digest", "clip_count", "thumbnail", *BOXES}
 VARIABLES = {  # of stage 2, for the lowest and the highest value of a column
     "short_side": ("MIN_SHORT_SIDE", None),
     "duration": ("MIN_SECONDS", "MAX_SECONDS"),
@@ -36,18 +38,23 @@ VARIABLES = {  # of stage 2, for the lowest and the highest value of a column
     "motion_score": ("LOW_MOTION_SCORE_THRESHOLD", "HIGH_MOTION_SCORE_THRESHOLD"),
     "activity": ("ACTIVITY_THRESHOLD", None),
     "cut_inside": (None, "CUT_INSIDE_THRESHOLD"),
+    "crop_share": ("MIN_CROP_SHARE", None),
+    "crop_short_side": ("MIN_SHORT_SIDE", None),
+    "overlay_text_share": (None, "OVERLAY_TEXT_THRESHOLD"),
+    "nsfw_score": (None, "NSFW_THRESHOLD"),
 }
 STEPS_BEFORE, STEPS_AFTER = ("sources", "shots", "clips"), ("captioned",)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset's files, as the user names them: its `folder`, the list of its clips, and where these are. `declared`: the
-    columns that the scripts declare; `quality`: those of them by which stage 2 may judge quality.
+    """A dataset's files: its `folder`, the list of its clips (None: they are all videos of the folder), and where these are, absolute, so
+    that a command which names them runs anywhere. `declared`: the columns that the scripts declare; `quality`: those of them by which stage
+    2 may judge quality.
     """
 
     folder: str
-    listed: str
+    listed: str | None
     video_folder: str
     declared: Mapping[str, Column]
     quality: frozenset[str]
@@ -57,7 +64,11 @@ class Dataset:
 
     @property
     def list_name(self) -> str:
-        return os.path.basename(self.listed)
+        return os.path.basename(self.listed or "")
+
+    def path(self, name: str) -> str:
+        """A file as settings name it: relative to the folder, or anywhere."""
+        return name if is_url(name) or os.path.isabs(name) else self.file(name)
 
 
 def columns_of(rows: Iterable[tuple[int, dict]]) -> dict[str, list]:
@@ -111,7 +122,7 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
 
     Raises: `UsageError` for a file that cannot be read.
     """
-    clips, shown_clips, columns, names = Clips(dataset.listed), [], [], {}
+    clips, shown_clips, columns, names = Clips(dataset.listed, dataset.video_folder), [], [], {}
     files = [*score_files(dataset.folder), *([THUMBNAILS] if exists(dataset.file(THUMBNAILS)) else [])]
 
     def listed() -> Iterator[tuple[int, dict]]:
@@ -133,10 +144,13 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
         print(f"{dataset.listed}: {clips.repeats:,} rows repeat a path and are skipped")
     frame_captions, summaries = clips.captions(dataset.folder)
     captions = frame_captions | summaries
+    known = [captions.get(number, Caption("", "")) for number in range(len(shown_clips))]
     texts = {
         "video_path": list(clips.numbers),
         "source_path": [clip.get("source_path", "") for clip in shown_clips],
-        "caption": [captions.get(number, "") for number in range(len(shown_clips))],
+        "caption": [caption.text for caption in known],
+        "caption_answer": [caption.answer if caption.answer != caption.text else "" for caption in known],
+        "caption_given": [caption.given for caption in known],
         "thumbnail": _thumbnails(dataset, clips, page_folder),
     }
     columns += [
@@ -147,11 +161,18 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
     settings = settings_of(dataset.file("train.jsonl"))
     return {
         "name": os.path.basename(dataset.folder if is_url(dataset.folder) else os.path.abspath(dataset.folder)), "folder": dataset.folder, "list": dataset.listed,
-        "saved_path": dataset.file("train.jsonl"), "video_folder": _link(dataset.video_folder, page_folder),
+        "saved_path": dataset.file("train.jsonl"), "videos": dataset.video_folder, "video_folder": _link(dataset.video_folder, page_folder),
         "count": len(shown_clips), "columns": columns, "thumbnail_frames": FRAMES, "match": None,
         **_in_force(dataset, settings, columns), **_where(dataset, settings, clips, files, [name for name, is_data in names.items() if is_data], blocks),
-        **_kept(dataset, clips, blocks), **_steps(funnel(dataset.folder, count_scores=False)),
+        "placeholders": blocks.bits(caption.is_placeholder for caption in known) if any(c.is_placeholder for c in known) else None,
+        "marks": marks_of(dataset.path, settings, clips), "marks_file": _beside(dataset, "marks.jsonl"), "captions_file": _beside(dataset, "captions.jsonl"),
+        **_kept(dataset, clips, blocks), **_steps(funnel(dataset.folder, clips, count_scores=False)),
     }, shown_clips  # fmt: skip
+
+
+def _beside(dataset: Dataset, name: str) -> str:
+    """Where a file that the browser saves is to be: in the dataset's folder, or of a dataset behind a URL in that of this run."""
+    return os.path.abspath(name) if is_url(dataset.folder) else dataset.file(name)
 
 
 def _with_size(row: dict) -> dict:
@@ -180,22 +201,29 @@ def _link(folder: str, page_folder: str) -> str | None:
 def _in_force(dataset: Dataset, settings: dict, columns: list[dict]) -> dict:
     """The filters that train.jsonl was made with, or else those that the scores declare, and the variables of stage 2."""
     there = [(c["file"], c["name"]) for c in columns if c["kind"] == "number"]
-    declared: list[dict] = [{"file": dataset.list_name, "column": "duration", "low": 3, "high": 10}]
+    declared: list[dict] = [{"file": None, "column": "duration", "low": 3, "high": 10}]
     for file, column in there:
         low, high = dataset.declared[column].passes if column in dataset.declared else (None, None)
         if (low, high) != (None, None):
             declared.append({"file": file, "column": column, "low": low, "high": high})
     filters = []
     for one in settings.get("filters") or declared:
-        is_length = (one["file"], one["column"]) == (dataset.list_name, "duration")
-        variables = ("QUALITY_THRESHOLD", None) if one["column"] in dataset.quality else VARIABLES.get(one["column"])
-        if (one["file"], one["column"]) in there:
-            filters.append(one | {"variables": variables, "slack": SLACK if is_length else 0})
+        column, is_own = one["column"], one["file"] in (None, "", dataset.list_name)
+        # A column of the list is, as for the filter, that of the last score file that has it where the list lacks it.
+        files = [file for file, name in there if name == column]
+        file = one["file"] if not is_own else dataset.list_name if dataset.list_name in files else (files or [None])[-1]
+        variables = ("QUALITY_THRESHOLD", None) if column in dataset.quality else VARIABLES.get(column)
+        if (file, column) in there:
+            slack = SLACK if is_own and column == "duration" else 0
+            filters.append(one | {"file": file, "own": is_own, "variables": variables, "slack": slack})
     quality = next((one for one in filters if one["column"] in dataset.quality), None)
     metrics = settings_of(dataset.file(quality["file"])).get("metrics") if quality else None
+    is_of_stage_1 = (dataset.listed, dataset.video_folder) == (dataset.file("clips.jsonl"), dataset.file("train"))
     named = {
         "PRESET": os.environ.get("PRESET"),
         "DATASET_FOLDER": dataset.folder,
+        "VIDEO_FOLDER": None if is_of_stage_1 else dataset.video_folder,
+        "VIDEO_METADATA_PATH": None if is_of_stage_1 else dataset.listed,
         "QUALITY_SCORE": quality and quality["column"],
         "METRICS": metrics,
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from utils.captioning.attributes import PLACEHOLDER
 from utils.cutting.spans import shots_of
 from utils.errors import UsageError
 from utils.pipeline.ancestry import settings_of
@@ -15,7 +16,7 @@ from utils.pipeline.result_file import errors_of
 from utils.report.clips import NO_ROW, Clips, is_there
 from utils.rows import rows_of
 from utils.rows.columns import TEXT
-from utils.working_copies import working_copy
+from utils.storage import entries, is_url
 
 EXAMPLES = 3  # failed rows that are named of each kind
 # The files of the stages that hold no score; every other result file does.
@@ -46,9 +47,9 @@ class FunnelStep:
 
 def score_files(folder: str) -> list[str]:
     """The names of a dataset's result files that hold scores of its clips."""
-    working_copy(f"{folder}/clips.jsonl")  # of a URL, that its companions are here
-    settings = working_copy(f"{folder}/x.jsonl").parent.glob("*.settings.json")
-    stems = sorted(path.name.removesuffix(".settings.json") for path in settings)
+    # Behind a URL they are listed there: another machine may have written them.
+    there = entries(folder) if is_url(folder) else os.listdir(folder) if os.path.isdir(folder) else []
+    stems = sorted(name.removesuffix(".settings.json") for name in there if name.endswith(".settings.json"))
     names = [
         os.path.basename(str(settings_of(f"{folder}/{stem}.jsonl").get("file", f"{stem}.jsonl")))
         for stem in stems
@@ -57,9 +58,9 @@ def score_files(folder: str) -> list[str]:
     return [name for name in names if is_there(f"{folder}/{name}")]
 
 
-def funnel(folder: str, count_scores: bool = True) -> list[FunnelStep]:
-    """The steps that have begun, in order: sources, shots, clips, each score under its file's name, kept, captioned. `count_scores`: false
-    leaves it at what failed of them, for who reads the scores anyway.
+def funnel(folder: str, clips: Clips | None = None, count_scores: bool = True) -> list[FunnelStep]:
+    """The steps that have begun, in order: sources, shots, clips, each score under its file's name, kept, captioned. `clips`: unless they are
+    those of clips.jsonl. `count_scores`: false leaves it at what failed of them, for who reads the scores anyway.
 
     Raises: `UsageError` where the folder holds no file of the stages, or one that cannot be read.
     """
@@ -74,7 +75,7 @@ def funnel(folder: str, count_scores: bool = True) -> list[FunnelStep]:
         raise UsageError(f"{folder}: no file of the stages is in it; is it the DATASET_FOLDER?")
     sources = {row["video_path"]: (row.get("duration"), _shots(row)) for row in _rows(files["scenes"])}
     shots = {path: spans for path, (_, spans) in sources.items()}
-    clips = Clips(there.get("clips"))
+    clips = clips or Clips(there.get("clips"))
     seconds, is_used = _read_clips(clips, shots)
     steps = []
     if "scenes" in there or errors["scenes"]:
@@ -85,8 +86,8 @@ def funnel(folder: str, count_scores: bool = True) -> list[FunnelStep]:
         lengths = [length for spans in shots.values() for length in np.diff(spans)[:, 0]]
         unused = [length for path, spans in shots.items() for length in np.diff(spans)[~is_used[path], 0]]
         left_out = [("give no clip (too short, or their source failed)", len(unused), _total(unused))]
-        steps.append(FunnelStep("shots", len(lengths), _total(lengths), left_out if clips.path and unused else []))
-    if clips.path:
+        steps.append(FunnelStep("shots", len(lengths), _total(lengths), left_out if clips.are_known and unused else []))
+    if clips.are_known:
         steps.append(FunnelStep("clips", len(seconds), _total(seconds.values())))
     for name in scores:
         current = {number for number, _ in clips.results(f"{folder}/{name}")} if count_scores else ()
@@ -99,7 +100,9 @@ def funnel(folder: str, count_scores: bool = True) -> list[FunnelStep]:
     if "summary_caption" in there:
         _, summaries = clips.captions(folder)
         failures = _grouped(errors["summary_caption"].values())
-        steps.append(FunnelStep("captioned", len(summaries), _total(map(seconds.get, summaries)), [], failures))
+        made_up = [number for number, caption in summaries.items() if caption.is_placeholder]
+        notes = [(PLACEHOLDER, len(made_up), _total(map(seconds.get, made_up)))] if made_up else []
+        steps.append(FunnelStep("captioned", len(summaries), _total(map(seconds.get, summaries)), notes, failures))
     return steps
 
 
@@ -115,7 +118,7 @@ def _shots(row: dict) -> np.ndarray:
 def _read_clips(clips: Clips, shots: Mapping[str, np.ndarray]) -> tuple[dict[int, float | None], dict[str, np.ndarray]]:
     """Read the list, if there is one: the seconds of each clip, and of each source which of its shots have the middle of a clip."""
     seconds, is_used = {}, {path: np.zeros(len(spans), bool) for path, spans in shots.items()}
-    for number, row in enumerate(clips.listed() if clips.path else ()):
+    for number, row in enumerate(clips.listed() if clips.are_known else ()):
         seconds[number], spans = row.get("duration"), shots.get(row.get("source_path", ""))
         if spans is not None and "start_seconds" in row and "end_seconds" in row:
             middle = (row["start_seconds"] + row["end_seconds"]) / 2

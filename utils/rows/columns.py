@@ -114,6 +114,7 @@ ATTRIBUTES = Kind(
     | None,
 )
 NESTED = {list, dict}
+BOXES = {"frame_size", "crop_box", "crop_bars"}  # lists of pixels, whose mean says nothing
 COLUMNS = {**MEASURED, "attributes": ATTRIBUTES}
 KEYS = dict.fromkeys(("video_path", "source_path"), PATH)  # where a script needs them: rows are found by them
 
