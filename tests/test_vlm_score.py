@@ -293,6 +293,7 @@ def test_stage_2_asks_after_the_cheap_filters_and_filters_by_the_answers(tmp_pat
     python.write_text(f'#!/bin/sh\ncase "$*" in *question_bounds*) exec {sys.executable} "$@" ;; esac\n')
     python.chmod(0o755)
     (tmp_path / "my own.txt").write_text("Is it?")
+    (tmp_path / "train.jsonl").write_text('{"video_path": "a.mp4"}\n')
     (tmp_path / "mine.jsonl").write_text("".join(json.dumps(one) + "\n" for one in QUESTIONS))
     environment = {
         "PATH": "/usr/bin:/bin", "PYTHON": str(python), "GPUS": "0", "DATASET_FOLDER": str(tmp_path), "VIDEO_FOLDER": str(tmp_path), "REPORT": "0",

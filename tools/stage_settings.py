@@ -1,9 +1,9 @@
 """The settings of the stage scripts: one table, from which come `--help`, the checks before any work, and docs/settings.md.
 
-    python -m tools.stage_settings 2 --help                    what stage 2 prints for `sh stage_2_filter_data.sh --help`
-    python -m tools.stage_settings 2 N_JOBS=4 WHERE='a > 1'    shell assignments of the arguments, or one sentence and exit code 2
-    python -m tools.stage_settings markdown                    docs/settings.md
+    python -m tools.stage_settings markdown > docs/settings.md
 
+The stages call it with their number: with --help it prints the settings of that stage; else it checks the arguments, NAME=VALUE, and the
+environment, and prints the arguments as a shell takes them, or one sentence, with exit code 2.
 Only the standard library is imported until a condition is to be checked: the stages call this before it is known whether packages are there.
 """
 
