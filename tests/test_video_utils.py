@@ -4,6 +4,7 @@ import os
 from collections import Counter
 
 import av
+import numpy as np
 import pytest
 from conftest import numbered_frame, read_index, read_video, write_numbered
 
@@ -99,7 +100,7 @@ def test_endings_of_ffmpegs_demuxers_are_looked_for():
     assert {".vob", ".m2t", ".divx", ".asf", ".ogv", ".3g2", ".f4v", ".mxf", ".rmvb"} <= VIDEO_EXTENSIONS
 
 
-def preview_and_film(path, default: int, sizes=((96, 54), (192, 108)), codecs=("libx264", "libx264")):
+def preview_and_film(path, default: int | tuple[int, ...], sizes=((96, 54), (192, 108)), codecs=("libx264", "libx264")):
     """Two video tracks: 24 frames numbered from 0 and 24 from 100; `default`: which is marked so, -1 for none."""
     with av.open(str(path), "w") as out:
         tracks = []
@@ -107,7 +108,7 @@ def preview_and_film(path, default: int, sizes=((96, 54), (192, 108)), codecs=("
             track = out.add_stream(codec, rate=24)
             track.width, track.height = size
             track.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-            track.disposition = av.stream.Disposition.default if number == default else 0
+            track.disposition = av.stream.Disposition.default if number in np.atleast_1d(default) else 0
             tracks.append(track)
         for number, (track, size) in enumerate(zip(tracks, sizes, strict=True)):
             for i in range(1 if track.codec_context.name == "mjpeg" else 24):
@@ -121,6 +122,7 @@ def preview_and_film(path, default: int, sizes=((96, 54), (192, 108)), codecs=("
     [
         ("film_is_default.mkv", {"default": 1}, 100),
         ("small_one_is_default.mkv", {"default": 0}, 0),
+        ("both_are.mp4", {"default": (0, 1)}, 0),
         ("none_is.ts", {"default": -1}, 100),
         ("none_is_first_larger.ts", {"default": -1, "sizes": ((192, 108), (96, 54))}, 0),
         ("a_large_cover.mkv", {"default": 0, "codecs": ("mjpeg", "libx264"), "sizes": ((640, 640), (192, 108))}, 100),

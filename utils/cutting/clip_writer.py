@@ -92,13 +92,15 @@ def index_source(path: str) -> SourceIndex | None:
     return SourceIndex(unique, entries, seams, max(free, default=0), can_copy)
 
 
-def decoded_times(path: str) -> tuple[np.ndarray, list[Joint]]:
-    """PTS of all frames, by decoding them, and where they begin anew: for files whose packets do not tell."""
-    joints: list[tuple[int, int]] = []
+def decoded_times(path: str, joints: list[Joint] | None = None) -> np.ndarray:
+    """PTS of all frames, by decoding them: for files whose packets do not tell. `joints` gets where the file's times begin anew."""
+    found: list[tuple[int, int]] = []
     with open_video(path) as (container, stream):
-        times = np.array([pts_of(frame) for frame in decode(container, stream, joints=joints)], np.int64)
+        times = np.array([pts_of(frame) for frame in decode(container, stream, joints=found)], np.int64)
         base = time_base_of(stream)
-    return times, [Joint(there * base, here * base) for there, here in joints]
+    if joints is not None:
+        joints += [Joint(stored * base, shown * base) for stored, shown in found]
+    return times
 
 
 def _stands_beside_x264(stream: av.VideoStream, first: av.VideoFrame) -> bool:

@@ -133,7 +133,7 @@ def read_source(path: str, num_frames: int | None) -> Source:
     if index is not None and num_frames in (None, len(index.times)):
         times = index.times
     else:
-        index, (times, joints) = None, decoded_times(path)
+        index, times = None, decoded_times(path, joints)
         if num_frames not in (None, len(times)):
             raise VideoError(
                 f"{path!r} has {len(times)} frames, num_frames is {num_frames}: it has changed; detect its shots again"

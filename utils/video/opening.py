@@ -113,14 +113,14 @@ def video_tracks(container: av.container.InputContainer) -> list[av.VideoStream]
 
 
 def video_track(container: av.container.InputContainer) -> av.VideoStream | None:
-    """The track that a player shows, of those that can be decoded: the default one, else the largest, else the first. A still
+    """The track that a player shows, of those that can be decoded: the default one, the first where there are several, else the largest. A still
     (STILLS, one frame as far as the container tells) comes last: not every cover is marked as one.
     """
 
     def rank(stream: av.VideoStream) -> tuple[bool, bool, int]:
         is_still = stream.codec_context.codec.canonical_name in STILLS and stream.frames <= 1
         is_default = bool(stream.disposition & av.stream.Disposition.default)
-        return not is_still, is_default, stream.codec_context.width * stream.codec_context.height
+        return not is_still, is_default, 0 if is_default else stream.codec_context.width * stream.codec_context.height
 
     return max((s for s in video_tracks(container) if s.codec_context is not None), key=rank, default=None)
 
