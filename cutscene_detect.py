@@ -4,7 +4,8 @@ Columns added: timecode_list [[start, end), ...], one per shot, as "HH:MM:SS.mmm
 share a dissolve half and half); transitions [[kind, start, end), ...], the dissolves, wipes and fades, whose frames
 belong to no clean shot; frame_rate, frames per second as a fraction (the mean where it varies); frame_size [width,
 height] in pixels as a player shows it; duration in seconds; num_frames; codec; source_digest, of the file's content;
-and where the decoder concealed damage, damaged [[start, end), ...] and damaged_share, 0-1 of the frames.
+and where the decoder concealed damage, damaged [[start, end), ...] and damaged_share, 0-1 of the frames; and of a file with several video tracks, video_track,
+which was taken ("2 of 3"): the default one, else the largest.
 
     python cutscene_detect.py --video_folder datasets/panda_70m/before_vcut --saved_path datasets/panda_70m/scenes.jsonl
     python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector adaptive
@@ -32,7 +33,7 @@ from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.video.damage import Damage
 from utils.video.geometry import display_size
-from utils.video.opening import decode, open_video
+from utils.video.opening import decode, open_video, video_tracks
 from utils.video.timing import frame_rate, last_frame_length
 from utils.video_utils import content_digest, locate
 
@@ -82,6 +83,8 @@ def detect_shots(
         size, codec = display_size(first, stream), stream.codec_context.codec.canonical_name
         cuts, times = find_cuts(detector, scaled_down(chain([first], frames), stream, frame_side))
         time_base, declared_rate = stream.time_base, stream.average_rate
+        tracks = video_tracks(container)
+        taken = {"video_track": f"{tracks.index(stream) + 1} of {len(tracks)}"} if len(tracks) > 1 else {}
     rate = frame_rate(times, time_base, declared_rate)
     end = float((int(times[-1]) + last_frame_length(times, rate, time_base)) * time_base)
     seconds = times * float(time_base)
@@ -98,6 +101,7 @@ def detect_shots(
         "num_frames": len(times),
         "codec": codec,
         "source_digest": digest,
+        **taken,
         **damage_columns(damage.spans(path), np.append(seconds, end)),
     }
 

@@ -22,7 +22,7 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -193,6 +193,28 @@ def with_more_columns(listed: Rows, args: argparse.Namespace) -> Sequence[dict]:
     return [{name: value for name, value in row.items() if name not in ("crop_box", "media_path")} for row in rows]
 
 
+def check_audio(choice: str, name: str, media: str) -> None:
+    """Raises: `UsageError` for a choice of --audio that these media, or this format, do not have."""
+    if choice == "drop" and media != "encode":
+        raise UsageError(f"--audio drop: --media {media} leaves files as they are; encode writes them without audio")
+    if choice in ("require", "split") and not FORMATS[name].audio:
+        hearing = ", ".join(other for other, form in FORMATS.items() if form.audio)
+        raise UsageError(f"--audio {choice}: what reads {name} uses no audio; {hearing} do")
+
+
+def write_sets(export: Callable[..., Export], rows: Sequence[dict], args: argparse.Namespace) -> None:
+    """Make the export, or the two of --audio split, each in a folder of its own; or print what they would be."""
+    sets = {"with_audio": "require", "without_audio": "without"} if args.audio == "split" else {"": args.audio}
+    for name, audio in sets.items():
+        if name:
+            print(f"{name}:")
+        if args.dry_run:
+            with tempfile.TemporaryDirectory() as folder:
+                export(Path(folder), audio=audio).show_plan(rows, args.dry_run == "clips")
+        else:
+            export(Path(args.export_folder, name), audio=audio).write(rows)
+
+
 def main() -> None:
     parser = script_parser(__doc__)
     add_input_arguments(parser)
@@ -289,6 +311,13 @@ def main() -> None:
         type=at_least(1),
         help="give up buckets (size and length) that have fewer clips; these go to another one, or are left out",
     )
+    group.add_argument(
+        "--audio",
+        choices=["keep", "drop", "require", "split"],
+        default="keep",
+        help="keep: clips with audio have it where the trainer uses it; drop: encode none; require: leave out clips without audio; split: two "
+        "exports, with_audio and without_audio in --export_folder",
+    )
     group.add_argument("--max_per_source", type=at_least(1), help="clips of one source video, at most")
     add_worker_arguments(parser)
     args = parser.parse_args()
@@ -308,6 +337,7 @@ def main() -> None:
         or args.max_per_source
         or args.first_frames
         or args.batch_size
+        or args.audio != "keep"
     ):
         parser.error("--export_folder is missing: these flags write a folder")
     if media != "encode" and (needs := [name for name in chosen if name != "model"]):
@@ -317,6 +347,7 @@ def main() -> None:
         parser.error(
             "--batch_size chooses among sizes and lengths: give --model, or --buckets and --frames, and --media encode"
         )
+    check_audio(args.audio, args.format, media)
     if media == "none" and FORMATS[args.format].has_files:
         parser.error(f"--media none: {args.format} looks for the clips in its folder; link puts them there at no cost")
     if is_url(args.export_folder or ""):
@@ -338,15 +369,9 @@ def main() -> None:
         Export, format=args.format, model=args.model, target=target, media=media, fps_mode=args.fps_mode, crf=args.crf, preset=args.x264_preset,
         first_frames=args.first_frames, max_upscale=args.max_upscale, val_share=args.val_share, balance=args.balance,
         max_per_source=args.max_per_source, license=args.license, caption_column=args.caption_column, batch_size=args.batch_size,
-        caption=args.caption,
+        caption=args.caption, options=from_flags(RunOptions, args, saved_path=""),
     )  # fmt: skip
-    if args.dry_run:
-        with tempfile.TemporaryDirectory() as folder:
-            export(Path(folder), options=from_flags(RunOptions, args, saved_path="")).show_plan(
-                rows, args.dry_run == "clips"
-            )
-        return
-    export(Path(args.export_folder), options=from_flags(RunOptions, args, saved_path="")).write(rows)
+    write_sets(export, rows, args)
 
 
 if __name__ == "__main__":

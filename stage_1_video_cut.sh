@@ -2,6 +2,7 @@
 # Stage 1: find the shots of the videos in VIDEO_FOLDER and cut them into clips of 3 to 10 seconds in OUTPUT_FOLDER.
 #   sh stage_1_video_cut.sh
 #   VIDEO_FOLDER=~/films MAX_SECONDS=5 N_JOBS=8 sh stage_1_video_cut.sh
+# PREFER_PAUSES=1 splits long shots in pauses of speech, for models that learn sound.
 # REMOVE_ORPHANS=1 also removes the clips of earlier runs whose source is gone, renamed or cut otherwise now.
 set -eu
 stage=1 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
@@ -15,9 +16,10 @@ needs "$VIDEO_FOLDER" "put videos into it, or set VIDEO_FOLDER"
 run_ranks "$cpu_ranks" cutscene_detect.py --video_folder="$VIDEO_FOLDER" --saved_path="$DATASET_FOLDER/scenes.jsonl" \
     ${DETECTOR:+--detector="$DETECTOR"} ${CUTSCENE_THRESHOLD:+--cutscene_threshold="$CUTSCENE_THRESHOLD"} ${N_JOBS:+--n_jobs="$N_JOBS"}
 
+if [ "${PREFER_PAUSES:-0}" = 0 ]; then pauses=; else pauses=--prefer_pauses; fi
 run_ranks "$cpu_ranks" video_splitting.py --video_metadata_path="$DATASET_FOLDER/scenes.jsonl" --video_folder="$VIDEO_FOLDER" \
     --output_folder="$OUTPUT_FOLDER" --saved_path="$DATASET_FOLDER/clips.jsonl" \
-    ${ENCODER:+--encoder="$ENCODER"} ${LONG_SHOTS:+--long_shots="$LONG_SHOTS"} \
+    ${ENCODER:+--encoder="$ENCODER"} ${LONG_SHOTS:+--long_shots="$LONG_SHOTS"} $pauses \
     ${RESOLUTION_THRESHOLD:+--resolution_threshold="$RESOLUTION_THRESHOLD"} ${REMOVE_ORPHANS:+--remove_orphans} ${N_JOBS:+--n_jobs="$N_JOBS"}
 
 report "$OUTPUT_FOLDER" "$DATASET_FOLDER/clips.jsonl"

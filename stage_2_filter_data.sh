@@ -6,6 +6,7 @@
 # Bars, subtitles and logos are cropped away: a clip is judged, listed and exported within its crop box. CROP=0 leaves that out.
 # VLM_QUESTIONS="overlays my_questions.txt" asks a vision-language model these sets of questions about the clips that pass; their bounds are in the files.
 #   VLM_QUESTIONS=overlays BASE_URL=http://localhost:8000/v1 IMAGE_CAPTION_MODEL=Qwen3-VL-8B sh stage_2_filter_data.sh
+# AUDIO=1 measures the clips' audio and keeps those that are heard; with SPEECH_AT_EDGES=0 none that begins or ends within speech.
 # DEDUP=1 keeps of copies the best alone; with WHERE="same_view = ''" one clip of each view.
 # WHERE is a condition over all columns; EXCLUDE and INCLUDE are lists of clips, or the marks of a report; COLUMNS_FROM is a further file whose columns
 # WHERE may name.
@@ -80,6 +81,17 @@ if [ "$CROP" != 0 ] && [ "$rules" = 0.3 ]; then # where text alone was measured 
 fi
 if [ "$TEXT_SCORE_THRESHOLD" != none ]; then
     score "$text_ranks" compute_text_score.py text_score none "$TEXT_SCORE_THRESHOLD" ${crop_boxes:+--crop_boxes="$crop_boxes"} --text_detector="$TEXT_DETECTOR" ${TEXT_MODEL_PATH:+--model_path="$TEXT_MODEL_PATH"} ${VIDEO_READER:+--video_reader="$VIDEO_READER"}
+fi
+if [ "${AUDIO:-0}" != 0 ]; then
+    on_clips "run_ranks $cpu_ranks" compute_audio_score.py --saved_path="$DATASET_FOLDER/audio.jsonl" ${N_JOBS:+--n_jobs="$N_JOBS"}
+    bound audio.jsonl loudness "${LOUDNESS_THRESHOLD:--40}" none # without audio it is -70
+    bound audio.jsonl silent_share none "${SILENT_SHARE_THRESHOLD:-0.5}"
+    bound audio.jsonl clipping_share none "${CLIPPING_SHARE_THRESHOLD:-0.01}"
+    bound audio.jsonl speech_share "${SPEECH_SHARE_THRESHOLD:-none}" none
+    if [ "${SPEECH_AT_EDGES:-1}" = 0 ]; then
+        bound audio.jsonl speech_at_start none 0
+        bound audio.jsonl speech_at_end none 0
+    fi
 fi
 # The most expensive score is computed for the clips alone that pass the ones before.
 with_bounds score "$cpu_ranks" compute_motion_score.py motion_score "$LOW_MOTION_SCORE_THRESHOLD" "$HIGH_MOTION_SCORE_THRESHOLD" ${judged_in:+--crop_boxes="$judged_in"} --motion_estimator="$MOTION_ESTIMATOR" ${CUT_INSIDE:+--cut_inside="$CUT_INSIDE"}

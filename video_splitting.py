@@ -15,7 +15,6 @@ import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the other
 
 import argparse
 import os
-from dataclasses import asdict
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
@@ -40,6 +39,7 @@ from utils.cutting.spans import ClipLimits, long_enough, shots_of, unusable_of, 
 from utils.cutting.split import split_video
 from utils.cutting.unfinished import sweep_unfinished
 from utils.errors import UsageError
+from utils.models.voice import weights
 from utils.pipeline.ancestry import begun_with, last_checked, unchanged_sizes
 from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.pipeline.row_list import open_rows, rows_in
@@ -76,6 +76,11 @@ def parse_flags() -> argparse.Namespace:
         help="keyframe: split where --encoder smart has least to encode, at a loss of up to 5 %% of the frames; even: into "
         "equal parts; greedy: into pieces of --max_seconds, a short rest is dropped (default: that of the existing "
         "--saved_path, else keyframe)",
+    )
+    group.add_argument(
+        "--prefer_pauses",
+        action="store_true",
+        help="split longer shots in pauses of speech where --min_seconds and --max_seconds leave one; more frames are encoded then",
     )
     group.add_argument(
         "--transition_margin",
@@ -164,6 +169,9 @@ def main() -> None:
         prefix_of = clip_prefixes(row["video_path"] for row in rows)
     if args.long_shots is None:
         args.long_shots = begun_with(args.saved_path, args.overwrite, "long_shots", ClipLimits.long_shots)
+    if args.prefer_pauses:
+        with about("--prefer_pauses"):
+            weights()
     limits = from_flags(ClipLimits, args)
     coded = {"encoder": args.encoder, "crf": args.crf, "preset": args.preset, "audio": not args.no_audio}
     encoding = Encoding(**coded, threads=args.encoder_threads, overwrite=args.overwrite)
@@ -196,7 +204,7 @@ def main() -> None:
             limits=limits,
             encoding=encoding,
         ),
-        {**asdict(limits), **coded},
+        {**limits.settings, **coded},
         passing=passing,
         depends_on=("timecode_list", "transitions", "clip_prefix", "damaged", "source_digest"),
         opens_video=False,  # `source_digest` tells its content

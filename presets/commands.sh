@@ -52,7 +52,7 @@ run_ranks() { # how many a machine, a script, its flags
     count=$1 script=$2
     shift 2
     if [ "$LAUNCHER" = ray ]; then set -- "$@" --ray; fi
-    launch "$count" "$here/$script" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
+    launch "$count" "$here/$script" "$@" ${TIMEOUT_SECONDS:+--timeout_seconds="$TIMEOUT_SECONDS"} ${STALL_SECONDS:+--stall_seconds="$STALL_SECONDS"} ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
 }
 
 # How many ranks an engine gets: one per GPU, vLLM one per TENSOR_PARALLEL_SIZE GPUs.

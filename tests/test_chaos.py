@@ -306,7 +306,7 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...], tuple[str, ...]]] = {
     "SIGSEGV worker": (send("worker", signal.SIGSEGV), READERS, ANY),
     "SIGTERM worker": (send("worker", signal.SIGTERM), READERS, ANY),
     "SIGKILL server": (send("server", signal.SIGKILL), READERS, ANY),
-    "hanging worker": (send("worker", signal.SIGSTOP, "--timeout_seconds", 4), READERS, ANY),
+    "hanging worker": (send("worker", signal.SIGSTOP, "--stall_seconds", 4), READERS, ANY),
     "torn line": (torn_line, ("compute_video_frame_quality", *READERS), ANY),
     "clock set back": (clock_set_back, ("compute_video_frame_quality", *READERS), ANY),
     "FIFO": (fifo, ("compute_video_frame_quality", *READERS), ANY),

@@ -71,6 +71,7 @@ def stage_flags(folder: Path) -> dict[str, list]:
                                "--output_folder", folder / "clips", "--saved_path", folder / "clips.jsonl"],
         "compute_video_frame_quality.py": [*clips, "--saved_path", folder / "technical_score.jsonl"],
         "compute_text_score.py": [*clips, "--saved_path", folder / "text_score.jsonl"],
+        "compute_audio_score.py": [*clips, "--saved_path", folder / "audio.jsonl"],
         "compute_motion_score.py": [*clips, "--saved_path", folder / "motion_score.jsonl", *scores],
         "filter_videos_by_motion_score.py": [*clips, "--saved_path", folder / "train.jsonl", *scores,
                                              "--motion_score_metadata_path", folder / "motion_score.jsonl"],
@@ -290,7 +291,8 @@ def test_overwrite_and_retry_errors_are_flags_of_every_script(dataset, tmp_path)
     """Of the commands that the stages print, and that PYTHON=true does not run."""
     folder, _ = dataset
     shutil.copy(folder / "clips.jsonl", tmp_path)
-    shutil.copy(folder / "train.jsonl", tmp_path)
+    for name in ("train", "summary_caption"):
+        shutil.copy(folder / "train.jsonl", tmp_path / f"{name}.jsonl")
     for stage, scripts in (("1_video_cut", 2), ("2_filter_data", 4), ("3_video_caption", 3)):
         environment = {
             **os.environ, "DATASET_FOLDER": str(tmp_path), "VIDEO_FOLDER": str(folder / "raw"), "PYTHON": "true", "PRESET": "embedded",

@@ -123,7 +123,7 @@ def test_the_docs_tables_of_scores(page):
 
 def bounds_in(cell: str) -> tuple[float | None, float | None]:
     """ "mean ≥ 4", "≤ 0.02", "1.5–25" or nothing."""
-    numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", cell)]
+    numbers = [float(number.replace("−", "-")) for number in re.findall(r"−?\d+(?:\.\d+)?", cell)]
     if len(numbers) == 2:
         return numbers[0], numbers[1]
     return (numbers[0] if "≥" in cell else None, numbers[0] if "≤" in cell else None) if numbers else (None, None)

@@ -20,6 +20,8 @@ from utils.cutting.clip_track import Encoding
 from utils.cutting.spans import ClipLimits, clean_spans, shot_borders, split_shot, timecode
 from utils.cutting.split import split_video
 from utils.errors import UsageError, VideoError
+from utils.video.opening import decode, open_video
+from utils.video.timing import packet_times
 from video_splitting import main
 
 # Sources of 120 frames, as arguments of `write_numbered`; x264 gets GOPs and B-frames dictated, so that each case is
@@ -275,10 +277,12 @@ RATE = 48000
 PITCHES = [330, 550, 770, 990]  # Hz, one a shot
 
 
-def stepped_tone(rate: int, seconds: float = 5) -> np.ndarray:
-    """A tone whose pitch changes with each of `SHOTS` at 24 fps, float32 (samples,)."""
+def stepped_tone(rate: int, seconds: float = 5, octave: float = 1) -> np.ndarray:
+    """A tone whose pitch changes with each of `SHOTS` at 24 fps, float32 (samples,), `octave` times PITCHES."""
     ends = [round(stop / 24 * rate) for _, stop in SHOTS]
-    pitch = np.array(PITCHES)[np.searchsorted(ends, np.arange(round(seconds * rate)), side="right").clip(max=3)]
+    pitch = (
+        octave * np.array(PITCHES)[np.searchsorted(ends, np.arange(round(seconds * rate)), side="right").clip(max=3)]
+    )
     return (0.3 * np.sin(2 * np.pi * np.cumsum(pitch) / rate)).astype(np.float32)
 
 
@@ -403,6 +407,75 @@ def test_audio_that_changes_midway(tmp_path):
     if "audio_error" not in row:
         expected = np.concatenate([stepped_tone(RATE, 2), stepped_tone(RATE, 2)])[10 * 2000 : 80 * 2000]
         assert abs(lag(read_samples(tmp_path / "out" / row["video_path"]), expected)) < 0.03
+
+
+def joined(path, counts, tones) -> None:
+    """Transport streams one after the other in one file, as `cat` joins them: the times of each begin anew. The frames are numbered through."""
+    with open(path, "wb") as out:
+        for first, count, tone in zip(np.cumsum([0, *counts]).tolist(), counts, tones, strict=False):
+            part = path.with_name("part.ts")
+            write_video(part, (numbered_frame(first + i) for i in range(count)), sound=tone, **x264("keyint=12"))
+            out.write(part.read_bytes())
+
+
+@pytest.mark.parametrize("counts", [(72, 96, 60), (48, 120, 72), (120, 48, 72)])
+def test_joined_transport_streams_keep_each_parts_audio(counts, tmp_path):
+    """Where a part's times begin anew, clips carry the sound that is under their frames."""
+    tones = [stepped_tone(RATE, count / 24, octave) for count, octave in zip(counts, (1, 2, 4))]
+    path, expected, borders = tmp_path / "joined.ts", np.concatenate(tones), np.cumsum([0, *counts]).tolist()
+    joined(path, counts, tones)
+    with av.open(str(path)) as container:
+        stored = [frame.pts for frame in container.decode(video=0)]
+    assert sum(later < earlier for earlier, later in zip(stored, stored[1:])) == 2
+    times = [Fraction(i, 24) for i in range(sum(counts))]
+    apart = list(zip(borders, borders[1:]))
+    across = [(at - 20, at + 24) for at in borders[1:-1]]
+    for name, spans in (("apart", apart), ("across", across)):
+        rows = cut(path, spans, tmp_path / name, times=times)
+        for row, (first, stop) in zip(rows, spans, strict=True):
+            clip = tmp_path / name / row["video_path"]
+            assert row["has_audio"] and "audio_error" not in row
+            assert read_indices(clip) == list(range(first, stop))
+            samples, wanted = read_samples(clip), expected[first * 2000 : stop * 2000]
+            assert abs(lag(samples, wanted)) < 0.03
+            for at in (1500, len(wanted) // 2 - 5500, len(wanted) // 2 + 2500, len(wanted) - 5500):
+                assert pitch_of(samples[at : at + 4000]) == pytest.approx(pitch_of(wanted[at : at + 4000]), rel=0.1)
+
+
+def test_joined_streams_of_which_one_is_silent_say_so(tmp_path):
+    """No clock tells which of the frames the sound of the one part belongs to."""
+    joined(tmp_path / "joined.ts", (48, 60), (None, stepped_tone(RATE, 2.5)))
+    times = [Fraction(i, 24) for i in range(108)]
+    first, second = cut(tmp_path / "joined.ts", [(0, 48), (48, 108)], tmp_path / "out", times=times)
+    for row in (first, second):
+        assert not row["has_audio"] and "begin anew 1 times, those of its audio 0 times" in row["audio_error"]
+    assert read_indices(tmp_path / "out" / second["video_path"]) == list(range(48, 108))
+
+
+def test_joined_streams_keep_the_rate_of_each_part_and_are_not_copied(tmp_path):
+    """The second part's frames vary in length; `copy` seeks by times, which name no place here."""
+    path = tmp_path / "joined.ts"
+    parts = [
+        x264("keyint=12", pts=[3600 * i for i in range(50)]),
+        x264("keyint=12", pts=[1800 * (i * 3 // 2) for i in range(60)]),
+    ]
+    for number, options in enumerate(parts):
+        write_numbered(tmp_path / f"{number}.ts", len(options["pts"]), time_base=Fraction(1, 90_000), **options)
+    path.write_bytes((tmp_path / "0.ts").read_bytes() + (tmp_path / "1.ts").read_bytes())
+    with open_video(str(path)) as (container, stream):
+        times = np.array([frame.pts for frame in decode(container, stream)])
+    second = times[50:] - times[50]
+    assert second.tolist() == [1800 * (i * 3 // 2) for i in range(60)] and 0 < times[50] - times[49] <= 3600
+    with open_video(str(path)) as (container, stream):
+        assert packet_times(container, stream) is None
+    with pytest.raises(VideoError, match=r"begin anew at .* --encoder copy"):
+        cut(
+            path,
+            [(0, 50)],
+            tmp_path / "out",
+            encoder="copy",
+            times=[Fraction(int(t - times[0]), 90_000) for t in times],
+        )
 
 
 # Lengths

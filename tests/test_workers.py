@@ -26,6 +26,9 @@ def behave(task: str) -> str:
         os.kill(os.getpid(), int(task.split()[1]))
     if task == "hang":
         time.sleep(60)
+    if task == "endless":
+        while True:
+            sum(range(100_000))
     if task == "unreadable":
         raise VideoError("'x.mp4' is no video")
     if task == "bug":
@@ -43,14 +46,17 @@ def behave(task: str) -> str:
 
 
 def outcomes(tasks: list[str], n_jobs: int = 2) -> dict[str, object]:
-    return dict(work(behave, tasks, n_jobs, lambda task: 3 if task == "hang" else 60))
+    return dict(work(behave, tasks, n_jobs, lambda task: 2 if task == "endless" else 60, stall_seconds=3))
 
 
 def test_a_hang_or_a_crash_costs_one_row():
-    got = outcomes(["a", f"signal {signal.SIGSEGV}", "b", "hang", "unreadable", f"signal {signal.SIGKILL}", "c"])
+    got = outcomes(
+        ["a", f"signal {signal.SIGSEGV}", "b", "hang", "endless", "unreadable", f"signal {signal.SIGKILL}", "c"]
+    )
     failures = {task: (f.error, f.message) for task, f in got.items() if isinstance(f, Failure)}
     assert {task: result for task, result in got.items() if task not in failures} == {"a": "A", "b": "B", "c": "C"}
-    assert failures["hang"] == ("TimeLimit", "took more than 3 seconds; --timeout_seconds allows more")
+    assert failures["hang"] == ("Stalled", "made no progress for 3 seconds; --stall_seconds waits longer")
+    assert failures["endless"] == ("TimeLimit", "took more than 2 seconds of CPU; --timeout_seconds allows more")
     assert failures["unreadable"] == ("VideoError", "'x.mp4' is no video")
     assert failures["signal 11"][0] == failures["signal 9"][0] == "ProcessDied"
     assert "signal 11 (Segmentation fault)" in failures["signal 11"][1]

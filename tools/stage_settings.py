@@ -100,6 +100,7 @@ SETTINGS = [
     Setting("CUTSCENE_THRESHOLD", "1", "the detector's", "its threshold", number(0)),
     Setting("ENCODER", "1", "smart", "how clips are written: smart copies whole GOPs", one_of("smart", "libx264", "h264_nvenc", "copy")),
     Setting("LONG_SHOTS", "1", "keyframe", "where shots above MAX_SECONDS are split", one_of("keyframe", "even", "greedy")),
+    Setting("PREFER_PAUSES", "1", "0", "1 splits them in pauses of speech where there are some", SWITCH),
     Setting("RESOLUTION_THRESHOLD", "1", "0", "sources with fewer pixels (or WIDTHxHEIGHT) are dropped"),
     Setting("REMOVE_ORPHANS", "1", "0", "1 removes clips of earlier runs whose source is gone, renamed or cut differently now", SWITCH),
     Setting("CROP", "2", "1", "0 crops nothing; else bars, subtitles and logos are cropped away, and clips are judged within their crop", SWITCH),
@@ -119,6 +120,12 @@ SETTINGS = [
     Setting("HIGH_MOTION_SCORE_THRESHOLD", "2", "25", "highest mean motion over the frame", bound(0)),
     Setting("CUT_INSIDE", "2", "ask", "which clips TransNetV2 looks into for cuts", one_of("ask", "auto", "network", "flow")),
     Setting("CUT_INSIDE_THRESHOLD", "2", "0.5", "highest certainty of a cut inside", SHARE),
+    Setting("AUDIO", "2", "0", "1 measures the audio, and drops clips without any that can be heard", SWITCH),
+    Setting("LOUDNESS_THRESHOLD", "2", "-40", "with AUDIO=1: lowest loudness, LUFS; a clip without audio has -70", bound(-70)),
+    Setting("SILENT_SHARE_THRESHOLD", "2", "0.5", "with AUDIO=1: highest share of the time that is silent", SHARE),
+    Setting("CLIPPING_SHARE_THRESHOLD", "2", "0.01", "with AUDIO=1: highest share of samples at full scale", SHARE),
+    Setting("SPEECH_SHARE_THRESHOLD", "2", "none", "with AUDIO=1: lowest share of the time with speech", SHARE),
+    Setting("SPEECH_AT_EDGES", "2", "1", "with AUDIO=1: 0 drops clips that begin or end within speech", SWITCH),
     Setting("DEDUP", "2", "0", "1 keeps of copies the best alone", SWITCH),
     Setting("WHERE", "2", "none", "an SQL condition over all columns that a kept clip meets"),
     Setting("COLUMNS_FROM", "2", "none", "a further file whose columns WHERE may name", FILE),
@@ -165,10 +172,13 @@ SETTINGS = [
     Setting("MEDIA", "3", "encode with MODEL, else link", "how clips come into the export", one_of("none", "link", "copy", "encode")),
     Setting("MAX_UPSCALE", "3", "none", "clips that the export would enlarge by more are left out; the plan counts those above 1.5", number(1)),
     Setting("VAL_SHARE", "3", "0", "share of the set that is held back for validation", number(0, 0.5)),
+    Setting("EXPORT_AUDIO", "3", "keep", "audio of the export; split makes a set with and one without", one_of("keep", "drop", "require", "split")),
     Setting("EXPORT_FOLDER", "3", "FORMAT-MODEL in DATASET_FOLDER", "folder of the export"),
     Setting("REPORT", "123", "1", "0 makes no report.html", SWITCH),
     Setting("VIDEO_READER", "23", "pyav", "what decodes sampled frames", one_of("pyav", "decord")),
     Setting("N_JOBS", "123", "CPU cores", "processes that read videos", number(1, 1024, whole=True)),
+    Setting("TIMEOUT_SECONDS", "123", "120", "seconds of CPU that a video may take, for each 10 MB or minute of it", number(0.1)),
+    Setting("STALL_SECONDS", "123", "120", "a video that makes no progress for so long is stopped", number(0.1)),
     Setting("OVERWRITE", "123", "0", "1 computes everything anew", SWITCH),
     Setting("RETRY_ERRORS", "123", "0", "1 tries failed rows again", SWITCH),
     Setting("LOG_JSON", "123", "0", "1 prints progress as lines of JSON on stderr", SWITCH),
@@ -194,7 +204,7 @@ class Wrong(Exception):
 NOT_CARRIED = {
     "DATASET_FOLDER", "VIDEO_FOLDER", "VIDEO_METADATA_PATH", "PRESET", "MIN_SECONDS", "MAX_SECONDS", "WHERE", "COLUMNS_FROM", "EXCLUDE", "INCLUDE",
     "CAPTIONS_FROM", "OVERWRITE", "RETRY_ERRORS", "LOG_JSON", "REPORT", "GPUS", "NUM_PROCESSES", "LAUNCHER", "NNODES", "NODE_RANK", "MASTER_ADDR",
-    "MASTER_PORT", "RAY_ADDRESS", "FORMAT", "MODEL", "MEDIA", "VAL_SHARE", "EXPORT_FOLDER", "MAX_UPSCALE",
+    "MASTER_PORT", "RAY_ADDRESS", "FORMAT", "MODEL", "MEDIA", "VAL_SHARE", "EXPORT_FOLDER", "EXPORT_AUDIO", "MAX_UPSCALE",
 }  # fmt: skip
 
 
@@ -305,6 +315,7 @@ def check_condition(where: str, environment: Mapping[str, str]) -> None:
         "compute_crop_box",
         "compute_video_frame_quality",
         "compute_text_score",
+        "compute_audio_score",
         "compute_motion_score",
         "compute_duplicates",
     ):
@@ -323,6 +334,21 @@ def check_condition(where: str, environment: Mapping[str, str]) -> None:
         raise Wrong(str(error).replace("--where", "WHERE")) from None
 
 
+def check_export(format: str, model: str) -> None:
+    """Raises: `Wrong` for a FORMAT or MODEL that does not exist, or a MODEL that the trainer does not train."""
+    from utils.export.formats import FORMATS
+    from utils.export.models import MODELS
+    from utils.export.trainers import models_of, trainers_of
+
+    for name, value, known in (("FORMAT", format, list(FORMATS)), ("MODEL", model, list(MODELS))):
+        if value and value not in known:
+            raise Wrong(f"{name} is {value!r}, not one of {', '.join(known)}{_nearest(value, 0.6, known)}")
+    if model and model not in models_of(format or "easyanimate"):
+        raise Wrong(
+            f"{format or 'easyanimate'} does not train {model}; set FORMAT to one of {', '.join(trainers_of(model))}"
+        )
+
+
 def main(arguments: Sequence[str]) -> int:
     stage, *rest = arguments
     if stage == "markdown":
@@ -333,8 +359,11 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     try:
         found = given(stage, rest, os.environ)
-        if stage == "2" and (where := found.get("WHERE", os.environ.get("WHERE"))):
-            check_condition(where, {**os.environ, **found})
+        chosen = {name: value for name, value in {**os.environ, **found}.items() if value}
+        if stage == "2" and "WHERE" in chosen:
+            check_condition(chosen["WHERE"], chosen)
+        if "FORMAT" in chosen or "MODEL" in chosen:
+            check_export(chosen.get("FORMAT", ""), chosen.get("MODEL", ""))
     except Wrong as wrong:
         print(f"{SCRIPTS[stage]}: {wrong}", file=sys.stderr)
         return 2

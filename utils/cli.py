@@ -268,7 +268,13 @@ def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout_seconds",
         type=at_least(0.1, float),
         default=120.0,
-        help="time limit per video, for each 10 MB or minute of it; past it, an error row",
+        help="seconds of CPU that a video may take, for each 10 MB or minute of it; past it, an error row",
+    )
+    group.add_argument(
+        "--stall_seconds",
+        type=at_least(0.1, float),
+        default=120.0,
+        help="a video that makes no progress for so long is stopped, with an error row",
     )
     group.add_argument(
         "--log_json",

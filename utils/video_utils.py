@@ -4,7 +4,8 @@ import hashlib
 import os
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO
 
@@ -14,8 +15,19 @@ from utils.rows.columns import PATH, check_row
 from utils.storage import RemoteFile, StorageError, check_url, exists, find, info, is_url, open_remote
 from utils.working_copies import working_copy
 
+# Endings of what the demuxers of utils/video/opening.py read, a line each: mov, matroska, avi, flv, mpegts, mpeg, asf, ogg,
+# raw H.264, HEVC, AV1 and others, mxf, nut, rm, dv, yuv4mpegpipe. Not those that are as often something else (.ogg, .mod).
 VIDEO_EXTENSIONS = {
-    ".mp4", ".webm", ".mkv", ".avi", ".flv", ".mov", ".ts", ".m2ts", ".mts", ".m4v", ".mpg", ".mpeg", ".wmv", ".asf", ".3gp", ".3g2", ".ogv",
+    ".mp4", ".m4v", ".mov", ".qt", ".f4v", ".ismv", ".mj2", ".3gp", ".3g2",
+    ".mkv", ".mk3d", ".webm",
+    ".avi", ".divx",
+    ".flv",
+    ".ts", ".m2t", ".m2ts", ".mts", ".tp", ".trp", ".tod",
+    ".mpg", ".mpeg", ".mpe", ".mpv", ".m1v", ".m2v", ".m2p", ".vob", ".vro", ".evo",
+    ".wmv", ".asf", ".dvr-ms",
+    ".ogv", ".ogm",
+    ".264", ".h264", ".avc", ".265", ".h265", ".hevc", ".ivf", ".obu",
+    ".mxf", ".nut", ".rm", ".rmvb", ".dv", ".dif", ".y4m",
 }  # fmt: skip
 CROPPED = ".cropped.mp4"  # ends the name of a clip that crop_clips.py has cropped
 CLIP_NAME = re.compile(r".*-Scene-\d{3,}\.mp4", re.DOTALL)
@@ -29,12 +41,16 @@ def natural_key(text: str) -> list:
 
 
 def get_video_path_list(
-    video_folder: str | None = None, video_metadata_path: str | None = None, video_path_column: str = "video_path"
+    video_folder: str | None = None,
+    video_metadata_path: str | None = None,
+    video_path_column: str = "video_path",
+    others: Counter[str] | None = None,
 ) -> list[str]:
     """Paths of all videos, relative to `video_folder` with `/` between parts, in natural order.
 
-    The source is a folder (searched in all its depth), one file, or a list: txt (a path a line), csv, jsonl or parquet
-    (`video_path_column`). A list keeps its own order. Each path comes once.
+    The source is a folder (searched in all its depth, see `files_of`), one file, or a list: txt (a path a line), csv, jsonl or parquet
+    (`video_path_column`). A list keeps its own order. Each path comes once. `others` gets the files of a folder that are no
+    videos by their names, counted by their endings.
 
     Raises: `UsageError` with a sentence for a missing file or column, or when neither source is given.
     """
@@ -57,24 +73,67 @@ def get_video_path_list(
     if not video_folder:
         raise UsageError("give --video_folder or --video_metadata_path; neither is set")
     if is_url(video_folder):
-        return _videos_behind(video_folder)
+        return _videos_behind(video_folder, others)
     if os.path.isfile(video_folder):
         return [os.path.basename(video_folder)]
     if not os.path.isdir(video_folder):
         raise UsageError(f"{video_folder}: no such folder")
-    found = []
-    for folder, subfolders, names in os.walk(video_folder, followlinks=False):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [os.path.join(folder, name) for name in names if is_video_name(name)]
+    found = _videos_among(files_of(video_folder), others)
     relative = (os.path.relpath(path, video_folder).replace(os.sep, "/") for path in found)
     # A name that is not UTF-8 cannot be in a row: its row holds U+FFFD in it, is no file's, and fails, saying so.
     return sorted(without_cropped([os.fsencode(path).decode(errors="replace") for path in relative]), key=natural_key)
 
 
-def _videos_behind(url: str) -> list[str]:
+def files_of(folder: str) -> list[str]:
+    """Paths of all files in a folder and in those within it, but for hidden ones.
+
+    Links to folders are followed, each folder is entered once: a real one under its own path. A link to a file is left out
+    where the file itself, or another link to it, is among those found.
+    """
+    found: list[str] = []
+    entered: set[tuple[int, int]] = set()
+    due = [folder]
+    while due:
+        links = []
+        for start in due:
+            for at, names, files in os.walk(start):
+                status = os.stat(at)
+                if (status.st_dev, status.st_ino) in entered:
+                    names.clear()
+                    continue
+                entered.add((status.st_dev, status.st_ino))
+                names[:] = [name for name in names if not name.startswith(".")]
+                links += [path for name in names if os.path.islink(path := os.path.join(at, name))]
+                found += [os.path.join(at, name) for name in files if not name.startswith(".")]
+        due = sorted(links, key=natural_key)
+    linked = {path for path in found if os.path.islink(path)}
+    if not linked:
+        return found
+    kept = [path for path in found if path not in linked]
+    known = {os.path.realpath(path) for path in kept}
+    for path in sorted(linked, key=natural_key):
+        if (target := os.path.realpath(path)) not in known:
+            known.add(target)
+            kept.append(path)
+    return kept
+
+
+def _videos_among(paths: Iterable[str], others: Counter[str] | None) -> list[str]:
+    """Those that are videos by their names; `others` counts the endings of the rest, "" for none."""
+    videos = []
+    for path in paths:
+        if is_video_name(posixpath.basename(path)):
+            videos.append(path)
+        elif others is not None:
+            others[os.path.splitext(path)[1].lower()] += 1
+    return videos
+
+
+def _videos_behind(url: str, others: Counter[str] | None) -> list[str]:
     """The same of a URL, by one listing."""
-    found = [path for path in find(url) if is_video_name(posixpath.basename(path))]
-    found = [path for path in found if not any(part.startswith(".") for part in path.split("/"))]
+    found = _videos_among(
+        (path for path in find(url) if not any(part.startswith(".") for part in path.split("/"))), others
+    )
     if not found and not exists(url):
         raise UsageError(f"{url}: no such folder")
     if not found and is_video_name(posixpath.basename(url)):

@@ -1,14 +1,34 @@
 """The audio of a clip: the samples of its span, in step with its frames, as AAC."""
 
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 
 import av
 import numpy as np
 
 from utils.errors import VideoError
-from utils.video.opening import open_video
+from utils.video.opening import JUMP_BACK, open_video
+from utils.video.timing import Clock
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz
+# Samples of a span [start, stop) in seconds, float32 (channels, n), and their rate; None where there is no audio.
+ReadAudio = Callable[[Fraction, Fraction], tuple[np.ndarray, int] | None]
+# Decoded audio: the time of its first sample in seconds, None where it follows the one before; float32 (channels, n).
+Piece = tuple[Fraction | None, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Where a file's times begin anew: the time of the first frame from there on, in seconds, as it is `stored`, and as it is
+    `shown`, counted on from the frames before.
+    """
+
+    stored: Fraction
+    shown: Fraction
 
 
 def read_audio(path: str, start: Fraction, stop: Fraction) -> tuple[np.ndarray, int] | None:
@@ -23,35 +43,121 @@ def read_audio(path: str, start: Fraction, stop: Fraction) -> tuple[np.ndarray, 
         if not container.streams.audio:
             return None
         stream = container.streams.audio[0]
-        if stream.codec_context is None:
-            raise VideoError(f"{path!r}: no decoder for its audio")
+        channels, rate = form_of(path, stream)
         seek_before(container, stream, start)
-        rate = min((r for r in AAC_RATES if r >= stream.codec_context.sample_rate), default=AAC_RATES[-1])
-        channels = min(2, stream.codec_context.layout.nb_channels)
-        layout = "stereo" if channels == 2 else "mono"
-        resampler, form = av.AudioResampler("fltp", layout, rate), None
         samples = np.zeros((channels, round((stop - start) * rate)), np.float32)
-        cursor = None
-        for frame in container.decode(stream):
-            if form != (frame.format.name, frame.layout.name, frame.sample_rate):  # broadcasts change it midway
-                form = (frame.format.name, frame.layout.name, frame.sample_rate)
-                resampler = av.AudioResampler("fltp", layout, rate)
-            for piece in resampler.resample(frame):
-                data = piece.to_ndarray()
-                if piece.pts is None or piece.time_base is None:
-                    expected = cursor or 0
-                else:
-                    expected = round((piece.pts * piece.time_base - start) * rate)
-                # Times that jitter (Matroska's are milliseconds) are smoothed, gaps are kept.
-                if cursor is None or abs(expected - cursor) > rate // 50:
-                    cursor = expected
-                begin, end = max(cursor, 0), min(cursor + data.shape[1], samples.shape[1])
-                if end > begin:
-                    samples[:, begin:end] = data[:, begin - cursor : end - cursor]
-                cursor += data.shape[1]
-            if cursor is not None and cursor >= samples.shape[1]:
-                break
+        deque(placed(decoded(container, stream, channels, rate), samples, start, rate), maxlen=0)
         return samples, rate
+
+
+def form_of(path: str, stream: av.AudioStream) -> tuple[int, int]:
+    """Channels, 1 or 2, and the rate in Hz in which the stream is read. Raises: `VideoError` where it cannot be."""
+    if stream.codec_context is None:
+        raise VideoError(f"{path!r}: no decoder for its audio")
+    rate = min((r for r in AAC_RATES if r >= stream.codec_context.sample_rate), default=AAC_RATES[-1])
+    return min(2, stream.codec_context.layout.nb_channels), rate
+
+
+def decoded(
+    container: av.container.InputContainer, stream: av.AudioStream, channels: int, rate: int
+) -> Iterator[Piece]:
+    """The stream from where the container stands, in that form."""
+    layout, form, last = "stereo" if channels == 2 else "mono", None, None
+    resampler = av.AudioResampler("fltp", layout, rate)
+    for frame in container.decode(stream):
+        now = (frame.format.name, frame.layout.name, frame.sample_rate)  # broadcasts change it midway
+        anew = last is not None and frame.time is not None and frame.time < last - JUMP_BACK
+        if form != now or anew:
+            form, resampler = now, av.AudioResampler("fltp", layout, rate)
+        last = frame.time
+        for piece in resampler.resample(frame):
+            time = None if piece.pts is None or piece.time_base is None else piece.pts * piece.time_base
+            yield time, piece.to_ndarray()
+
+
+def placed(pieces: Iterator[Piece], samples: np.ndarray, start: Fraction, rate: int) -> Iterator[Piece]:
+    """Put pieces where they belong in `samples`, whose first is at `start` seconds, until they are past its end; each is passed on."""
+    cursor = None
+    for time, data in pieces:
+        expected = (cursor or 0) if time is None else round((time - start) * rate)
+        # Times that jitter (Matroska's are milliseconds) are smoothed, gaps are kept.
+        if cursor is None or abs(expected - cursor) > rate // 50:
+            cursor = expected
+        begin, end = max(cursor, 0), min(cursor + data.shape[1], samples.shape[1])
+        if end > begin:
+            samples[:, begin:end] = data[:, begin - cursor : end - cursor]
+        cursor += data.shape[1]
+        yield time, data
+        if cursor >= samples.shape[1]:
+            return
+
+
+class JoinedAudio:
+    """The audio of a file whose times begin anew, by the clock of its frames as `decode` shows them.
+
+    No time is one place of such a file, so it is not sought in but read once, in order, for spans that follow each other.
+    """
+
+    def __init__(self, path: str, joints: Sequence[Joint]):
+        self.path, self.joints = path, joints
+        self.pieces: Iterator[Piece] | None = None
+        self.form = (0, 0)
+
+    def read(self, start: Fraction, stop: Fraction) -> tuple[np.ndarray, int] | None:
+        """As `read_audio`, of a span in seconds shown, which begins where the one before ended or later.
+
+        Raises: `VideoError`, also where the audio does not begin anew with the frames.
+        """
+        if self.pieces is None:
+            with open_video(self.path) as (container, _):
+                if not container.streams.audio:
+                    return None
+                self.form = form_of(self.path, container.streams.audio[0])
+            check_joints(self.path, self.joints)
+            self.pieces = self._in_order()
+        channels, rate = self.form
+        samples = np.zeros((channels, round((stop - start) * rate)), np.float32)
+        last = deque(placed(self.pieces, samples, start, rate), maxlen=1)
+        self.pieces = chain(last, self.pieces)  # the next span may begin within it
+        return samples, rate
+
+    def _in_order(self) -> Iterator[Piece]:
+        """All pieces, at the times shown. What one part has beyond its frames does not sound over those of the next."""
+        channels, rate = self.form
+        shifts = [Fraction(0), *(joint.shown - joint.stored for joint in self.joints)]
+        borders = [None, *(joint.shown for joint in self.joints), None]
+        with ExitStack() as opened:
+            container, _ = opened.enter_context(open_video(self.path))
+            part, last = 0, None
+            for time, data in decoded(container, container.streams.audio[0], channels, rate):
+                if time is None:
+                    continue
+                if last is not None and time < last - JUMP_BACK:
+                    part = min(part + 1, len(shifts) - 1)
+                last = time
+                shown, low, high = time + shifts[part], borders[part], borders[part + 1]
+                skipped = 0 if low is None else max(0, round((low - shown) * rate))
+                kept = data.shape[1] if high is None else max(0, round((high - shown) * rate))
+                if skipped < min(kept, data.shape[1]):
+                    yield shown + Fraction(skipped, rate), data[:, skipped:kept]
+
+
+def check_joints(path: str, joints: Sequence[Joint]) -> None:
+    """Raises: `VideoError` unless the times of the audio begin anew as often as those of the frames, each time before the frames do
+    so again.
+    """
+    with open_video(path) as (container, stream):
+        audio = container.streams.audio[0]
+        clocks, begun, apart = {stream: Clock(stream), audio: Clock(audio)}, {stream: 0, audio: 0}, 0
+        for packet in container.demux(stream, audio):
+            begun[packet.stream] += clocks[packet.stream].begins_anew(packet)
+            apart = max(apart, abs(begun[stream] - begun[audio]))
+        frames_anew, audio_anew = begun[stream], begun[audio]
+    if apart > 1 or not len(joints) == frames_anew == audio_anew:
+        raise VideoError(
+            f"{path!r}: the times of its frames begin anew {len(joints)} times, those of its audio {audio_anew} times, so "
+            "that no clock tells which sound belongs to a frame; join its parts with ffmpeg's concat demuxer instead"
+        )
 
 
 def seek_before(container: av.container.InputContainer, stream: av.AudioStream, start: Fraction) -> None:

@@ -115,8 +115,15 @@ def is_as_written(clip: dict, output_folder: str, size: int) -> bool:
 def orphans(output_folder: str, listed: np.ndarray) -> list[str]:
     """Clips in the folder, written by us, that are in no list; `listed`: hashes of the paths that are."""
     found = [path for path in get_video_path_list(output_folder) if CLIP_NAME.fullmatch(os.path.basename(path))]
+    found = [path for path in found if not _behind_link(path, output_folder)]  # that may be another dataset's
     left = np.isin(np.array([hash(path) for path in found], np.int64), listed, invert=True)
     return [path for path, is_left in zip(found, left) if is_left and is_clip(locate(path, output_folder))]
+
+
+def _behind_link(path: str, folder: str) -> bool:
+    """Whether a folder on the way from `folder` to `path`, which is relative to it, is a symbolic link."""
+    parts = path.split("/")[:-1]
+    return any(os.path.islink(os.path.join(folder, *parts[: n + 1])) for n in range(len(parts)))
 
 
 def _source_of(path: Path) -> str | None:

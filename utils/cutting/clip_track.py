@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ import av
 import numpy as np
 from av.filter import Graph
 
-from utils.cutting.audio import encode_audio, read_audio
+from utils.cutting.audio import ReadAudio, encode_audio, read_audio
 from utils.cutting.h264 import PPS, SPS, nal_length_size, nal_units, parameter_sets, track_header
 from utils.cutting.unfinished import claim, unfinished
 from utils.errors import VideoError
@@ -67,8 +68,19 @@ class Track:
     file.
     """
 
-    def __init__(self, source: str, stream: av.VideoStream, clip: Clip, encoding: Encoding, edge_id: int | None):
-        """`edge_id`: the number for parameter sets of encoded parts that stand beside copied ones; None to encode all."""
+    def __init__(
+        self,
+        source: str,
+        stream: av.VideoStream,
+        clip: Clip,
+        encoding: Encoding,
+        edge_id: int | None,
+        sound: ReadAudio | None = None,
+    ):
+        """`edge_id`: the number for parameter sets of encoded parts that stand beside copied ones; None to encode all.
+        `sound`: gives the samples of a span; None for those at the same times of the source.
+        """
+        self.sound = sound or partial(read_audio, source)
         self.source, self.stream, self.clip, self.encoding = source, stream, clip, encoding
         assert stream.time_base is not None  # a stream that is demuxed has one
         self.time_base = stream.time_base
@@ -236,7 +248,7 @@ class Track:
         if not self.encoding.audio:
             return []
         try:
-            audio = read_audio(self.source, start, stop)
+            audio = self.sound(start, stop)
         except VideoError as error:  # a broken audio track is no reason to lose the frames
             self.clip.audio_error = str(error)
             return []

@@ -9,7 +9,7 @@ square pixels. Any other source is encoded whole, as with `libx264`.
 import itertools
 import json
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +17,15 @@ import av
 import numpy as np
 from av.container import InputContainer
 
+from utils.cutting.audio import JoinedAudio, Joint
 from utils.cutting.clip_track import HLG, PQ, Clip, Encoding, Track, pts_of
 from utils.cutting.h264 import IDR, PPS, SPS, nal_length_size, nal_units, parameter_set_id, parameter_sets
 from utils.cutting.seams import find_seams
 from utils.errors import OutputError, VideoError
 from utils.storage import is_url
 from utils.video.geometry import display_transform
-from utils.video.opening import decode, open_video, packets_tell_times
+from utils.video.opening import decode, open_video, packets_tell_times, time_base_of
+from utils.video.timing import Clock
 from utils.working_copies import url_of
 
 END = 2**63 - 1  # a PTS after all
@@ -47,7 +49,7 @@ class SourceIndex:
 
 
 def index_source(path: str) -> SourceIndex | None:
-    """Read the packets of a video once; None where they do not give their times."""
+    """Read the packets of a video once; None where they do not give their times, or these begin anew."""
     times: list[int] = []
     begins: list[bool] = []
     sets: dict[tuple[int, int], bytes] = {}
@@ -57,12 +59,12 @@ def index_source(path: str) -> SourceIndex | None:
             return None
         is_h264 = stream.codec_context.codec.canonical_name == "h264"
         extradata = stream.codec_context.extradata
-        length_size = nal_length_size(extradata)
+        length_size, clock = nal_length_size(extradata), Clock(stream)
         units = parameter_sets(extradata) if is_h264 and extradata else []
         for packet in container.demux(stream):
             if packet.size == 0:
                 continue
-            if packet.pts is None:
+            if packet.pts is None or clock.begins_anew(packet):
                 return None
             if packet.is_discard:
                 plain = False
@@ -90,10 +92,13 @@ def index_source(path: str) -> SourceIndex | None:
     return SourceIndex(unique, entries, seams, max(free, default=0), can_copy)
 
 
-def decoded_times(path: str) -> np.ndarray:
-    """PTS of all frames, by decoding them: for files whose packets do not tell."""
+def decoded_times(path: str) -> tuple[np.ndarray, list[Joint]]:
+    """PTS of all frames, by decoding them, and where they begin anew: for files whose packets do not tell."""
+    joints: list[tuple[int, int]] = []
     with open_video(path) as (container, stream):
-        return np.array([pts_of(frame) for frame in decode(container, stream)], np.int64)
+        times = np.array([pts_of(frame) for frame in decode(container, stream, joints=joints)], np.int64)
+        base = time_base_of(stream)
+    return times, [Joint(there * base, here * base) for there, here in joints]
 
 
 def _stands_beside_x264(stream: av.VideoStream, first: av.VideoFrame) -> bool:
@@ -112,9 +117,11 @@ def _stands_beside_x264(stream: av.VideoStream, first: av.VideoFrame) -> bool:
     )
 
 
-def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encoding: Encoding) -> None:
+def write_clips(
+    path: str, clips: list[Clip], index: SourceIndex | None, encoding: Encoding, joints: Sequence[Joint] = ()
+) -> None:
     """Write all clips of a source, in order. Each appears under its name when it is whole and has been found to hold
-    its frames.
+    its frames. `joints`: where the source's times begin anew.
 
     Raises: `VideoError`; clips written before it stay.
     """
@@ -122,9 +129,15 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
     if not clips:
         return
     if encoding.encoder == "copy":
+        if joints:
+            raise VideoError(
+                f"{path!r}: its times begin anew at {float(joints[0].shown):.3f} s, where files were joined; --encoder copy cannot "
+                "find its frames, use another"
+            )
         for clip in clips:
             copy_clip(path, clip, encoding)
         return
+    sound = JoinedAudio(path, joints).read if joints else None
     copying = encoding.encoder == "smart" and index is not None and index.can_copy
     misread = []
     with open_video(path) as (container, stream):
@@ -133,7 +146,9 @@ def write_clips(path: str, clips: list[Clip], index: SourceIndex | None, encodin
         else:
             pieces = _frames_in(clips, decode(container, stream))
         for clip, group in itertools.groupby(pieces, key=lambda pair: pair[0]):
-            track = Track(path, stream, clip, encoding, edge_id=index.free_id if index and copying else None)
+            track = Track(
+                path, stream, clip, encoding, edge_id=index.free_id if index and copying else None, sound=sound
+            )
             try:
                 for _, piece in group:
                     track.add(piece)

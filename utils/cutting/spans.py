@@ -1,7 +1,7 @@
 """Timecodes, shots in seconds, and which of their frames become clips: arithmetic only, no files."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -11,13 +11,20 @@ ROUNDING = 6e-4  # seconds: half of a timecode's last digit, and a little for fr
 @dataclass(frozen=True)
 class ClipLimits:
     """How clips are chosen from shots: the seconds kept out on both sides of a transition, the shortest and longest
-    clip in seconds, and how longer shots are split: `keyframe`, `even` or `greedy` (see `split_shot`, `split_at_seams`).
+    clip in seconds, how longer shots are split: `keyframe`, `even` or `greedy` (see `split_shot`, `split_at_seams`), and whether rather in
+    pauses of speech (`split_in_pauses`).
     """
 
     transition_margin: float = 0.1
     min_seconds: float = 3
     max_seconds: float = 10
     long_shots: str = "keyframe"
+    prefer_pauses: bool = False
+
+    @property
+    def settings(self) -> dict:
+        """What a result depends on; without `prefer_pauses` where it is off, as files have it that are older than the choice."""
+        return {name: value for name, value in asdict(self).items() if name != "prefer_pauses" or value}
 
 
 def timecode(seconds: float) -> str:

@@ -1,13 +1,16 @@
 """One source and its clips: from its row of shots to the files and their rows."""
 
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
+from utils.cutting.audio import JoinedAudio, Joint, read_audio
 from utils.cutting.clip_names import (
     MAX_NAME_BYTES,
     clip_name,
@@ -17,6 +20,7 @@ from utils.cutting.clip_names import (
 )
 from utils.cutting.clip_track import Clip, Encoding
 from utils.cutting.clip_writer import SourceIndex, decoded_times, index_source, stored_at, write_clips
+from utils.cutting.pauses import speech_between, split_in_pauses
 from utils.cutting.seams import split_at_seams
 from utils.cutting.spans import ROUNDING, ClipLimits, split_shot, usable_spans
 from utils.errors import VideoError
@@ -32,7 +36,7 @@ from utils.working_copies import local_path, remove
 @dataclass(frozen=True, eq=False)
 class Source:
     """A video to be cut. `times`: the PTS of its frames, rising; `index`: of its packets, None where they do not give
-    these times; `average_rate`: as the container declares it.
+    these times; `average_rate`: as the container declares it; `joints`: where the file's own times begin anew.
     """
 
     path: str
@@ -40,6 +44,7 @@ class Source:
     index: SourceIndex | None
     time_base: Fraction
     average_rate: Fraction | None
+    joints: Sequence[Joint] = ()
 
     @cached_property
     def borders(self) -> np.ndarray:
@@ -98,7 +103,7 @@ def _split(path: str, row: dict, output_folder: str, limits: ClipLimits, encodin
     else:
         remove_other_clips(output_folder, row, keep=names)
     try:
-        write_clips(source.path, clips, source.index, encoding)
+        write_clips(source.path, clips, source.index, encoding, source.joints)
         if not is_url(source.path) and not (os.path.exists(source.path) and content_digest(source.path) == digest):
             for clip in clips:
                 remove(clip.path)
@@ -124,17 +129,18 @@ def read_source(path: str, num_frames: int | None) -> Source:
     Raises: `VideoError` when the video does not have `num_frames` frames; None for any number.
     """
     index = index_source(path)
+    joints: list[Joint] = []
     if index is not None and num_frames in (None, len(index.times)):
         times = index.times
     else:
-        index, times = None, decoded_times(path)
+        index, (times, joints) = None, decoded_times(path)
         if num_frames not in (None, len(times)):
             raise VideoError(
                 f"{path!r} has {len(times)} frames, num_frames is {num_frames}: it has changed; detect its shots again"
             )
     with open_video(path) as (_, stream):
         assert stream.time_base is not None  # a stream that was demuxed has one
-        return Source(path, times, index, stream.time_base, stream.average_rate)
+        return Source(path, times, index, stream.time_base, stream.average_rate, joints)
 
 
 def frame_spans(source: Source, row: dict, limits: ClipLimits, at_seams: bool) -> list[tuple[int, int]]:
@@ -143,6 +149,7 @@ def frame_spans(source: Source, row: dict, limits: ClipLimits, at_seams: bool) -
     Raises: `VideoError` for a shot outside the video.
     """
     borders, spans = source.border_seconds, []
+    read = JoinedAudio(source.path, source.joints).read if source.joints else partial(read_audio, source.path)
     for start, stop in usable_spans(row, limits):
         first, last = (int(i) for i in np.searchsorted(borders, [start - ROUNDING, stop - ROUNDING]))
         if last <= first or stop > borders[-1] + 0.1:
@@ -151,10 +158,16 @@ def frame_spans(source: Source, row: dict, limits: ClipLimits, at_seams: bool) -
             )
         last = min(last, len(source.times))
         shot, index = borders[first : last + 1], source.index
-        parts = split_shot(shot, limits.min_seconds, limits.max_seconds, limits.long_shots)
+        shortest, longest, entries = limits.min_seconds, limits.max_seconds, np.zeros(0, int)
+        parts = split_shot(shot, shortest, longest, limits.long_shots)
         if at_seams and index is not None and index.can_copy:
             entries, seams = (at[(at >= first) & (at <= last)] - first for at in (index.entries, index.seams))
-            parts = split_at_seams(shot, entries, seams, limits.min_seconds, limits.max_seconds, even=parts)
+            parts = split_at_seams(shot, entries, seams, shortest, longest, even=parts)
+        if limits.prefer_pauses and shot[-1] - shot[0] > longest + 2 * ROUNDING:
+            begin, end = (int(source.borders[at]) * source.time_base for at in (first, last))
+            with suppress(VideoError):  # its clips' rows will have it
+                speech = [(a + shot[0], b + shot[0]) for a, b in speech_between(read, begin, end)]
+                parts = split_in_pauses(shot, speech, entries, shortest, longest, parts)
         spans += [(first + a, first + b) for a, b in parts]
     return spans
 

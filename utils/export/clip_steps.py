@@ -24,6 +24,7 @@ MEASURED: Kinds = {
     **dict.fromkeys(("source_frames", "source_width", "source_height", "as_is_frames"), WHOLE),
     **dict.fromkeys(("source_fps", "source_seconds", "as_is_speed", "as_is_lost"), NUMBER),
     "as_is": (str,),
+    "has_audio": (bool,),
 }
 PLANNED: Kinds = {**dict.fromkeys(("width", "height", "frames"), WHOLE), "fps": NUMBER}
 CUT: Kinds = {
@@ -120,6 +121,7 @@ def plan_row(
         "source_width": clip.size[0],
         "source_height": clip.size[1],
         "source_seconds": round(clip.seconds, 3),
+        "has_audio": clip.has_audio,
         **as_it_is(clip, target, trainer_rules),
     }
     if not encoded:

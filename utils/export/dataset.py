@@ -47,12 +47,16 @@ from utils.video.opening import writing
 from utils.video_utils import locate
 
 PLAN, MEASURED, FILES = "export.plan.jsonl", "export.measured.jsonl", "export.files.json"
+SETS = {
+    "require": "no audio",
+    "without": "has audio",
+}  # by the choice of audio: why the clips of the other set are left out
 DONE = {"none": "leave it where it is", "link": "link it", "copy": "copy it"}
 
 
 @dataclass(frozen=True)
 class Export:
-    """The choices of an export, named as the flags are. `write(rows)` makes it, `show_plan(rows)` says what it would be."""
+    """The choices of an export, named as the flags are; `audio` is keep, drop, require, or without: only clips that have none. `write(rows)` makes it, `show_plan(rows)` says what it would be."""
 
     folder: Path
     format: str
@@ -72,6 +76,7 @@ class Export:
     options: RunOptions
     batch_size: int | None = None
     caption: str | None = None
+    audio: str = "keep"
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -89,6 +94,7 @@ class Export:
             "format": self.format,
             "version": 1,
             **(how if self.media == "encode" else as_they_are),
+            **({"audio": self.audio} if self.audio == "drop" else {}),
         }
         return json.loads(json.dumps(found))
 
@@ -235,6 +241,8 @@ class Export:
     def _reason(self, row: dict, measured: dict) -> str:
         if not captions_of(row[self.caption_column]):
             return "no caption"
+        if self.audio in SETS and measured["has_audio"] != (self.audio == "require"):
+            return SETS[self.audio]
         if self.media != "encode" and self.model and not measured["as_is_frames"]:
             return f"too short: {measured['as_is']}"
         if self.max_upscale and measured.get("upscale", 1) > self.max_upscale:
@@ -245,7 +253,7 @@ class Export:
         """Bring all media to their places; what they are, by clip."""
         form = FORMATS[self.format]
         making = Making(
-            str(self.folder), self.media, self.target, self.fps_mode, self.crf, self.preset, form.audio, self.first_frames, tuple(form.beside)
+            str(self.folder), self.media, self.target, self.fps_mode, self.crf, self.preset, form.audio and self.audio != "drop", self.first_frames, tuple(form.beside)
         )  # fmt: skip
         return Placing(making, self.settings, self.options).run(rows)
 

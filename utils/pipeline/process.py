@@ -30,7 +30,7 @@ from utils.pipeline.result_file import ResultFile, ResumeState, errors_of
 from utils.pipeline.row_list import Rows
 from utils.rows import refuse_overwriting
 from utils.video_utils import locate
-from utils.workers.processes import seconds_for_file, work
+from utils.workers.processes import STALL_SECONDS, seconds_for_file, work
 from utils.workers.progress import Progress
 from utils.workers.ranks import Ranks
 from utils.workers.ray_launcher import rows_by_ray
@@ -55,6 +55,7 @@ class RunOptions:
     retry_errors: bool = False
     n_jobs: int = 1
     timeout_seconds: float = 120.0
+    stall_seconds: float = STALL_SECONDS
     ray: bool = False
     log_json: bool = False
 
@@ -215,7 +216,9 @@ def _do(step: Step, tasks: Iterator[dict], due: int, results: ResultFile, option
         read = scored = rows_by_ray(step.read, step.score, step.gpus, list(tasks), limit)
     else:
         reading = partial(read_stamped, read=step.read, video_folder=folder) if step.opens_video else step.read
-        read = work(reading, tasks, min(options.n_jobs, due), limit, step.patience, step.shared_import)
+        read = work(
+            reading, tasks, min(options.n_jobs, due), limit, step.patience, step.shared_import, options.stall_seconds
+        )
         unstamped = _unstamped(read, stamps) if step.opens_video else read
         scored = step.score(unstamped) if step.score else unstamped
     with progress, closing(read):

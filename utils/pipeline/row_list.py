@@ -11,6 +11,7 @@ import sys
 import tempfile
 from array import array
 from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -25,6 +26,8 @@ from utils.rows.columns import COLUMNS, PATH, Decoder, Kind, is_unusual
 from utils.storage import exists, is_folder
 from utils.video_utils import get_video_path_list, is_clip, locate, relative_to
 from utils.working_copies import shown, working_copy
+
+MOST_ENDINGS = 6  # named in the line about what is not looked at
 
 
 class Rows(Sequence[dict]):
@@ -196,7 +199,14 @@ def open_rows(
         raise UsageError(f"--video_folder {video_folder}: no such folder or video")
     more: dict[str, Any] = {"column": video_path_column, "folder": video_folder, "kinds": needed}
     if not video_metadata_path or video_metadata_path.lower().endswith(".txt"):
-        paths = get_video_path_list(video_folder, video_metadata_path, video_path_column)
+        others: Counter[str] = Counter()
+        paths = get_video_path_list(video_folder, video_metadata_path, video_path_column, others)
+        if others:
+            kinds = [f"{count:,} {ending or 'without one'}" for ending, count in others.most_common(MOST_ENDINGS)]
+            more_kinds = [f"{len(others) - MOST_ENDINGS:,} more"] if len(others) > MOST_ENDINGS else []
+            print(
+                f"{video_folder}: {others.total():,} files in it are not looked at, their endings are no video's: {', '.join(kinds + more_kinds)}"
+            )
         if skip_clips and video_folder and is_folder(video_folder) and not video_metadata_path:
             sources = [path for path in paths if not is_clip(locate(path, video_folder))]
             if len(sources) < len(paths):

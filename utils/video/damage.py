@@ -15,7 +15,7 @@ LOGGED = {
     "hevc": ("CABAC_MAX_BIN", "The cu_qp_delta", "Could not find ref", "Two slices", "First slice"),
     "mjpeg": ("error ", "overread"),
 }
-MOST_DAMAGED = 0.5  # share of its frames up to which the rest of a video is used
+MOST_REPORTED = 0.5  # share of its frames that a decoder may report before none of a video is used
 
 
 class Damage:
@@ -46,7 +46,9 @@ class Damage:
         From a reported frame on until the next keyframe, where it is a B frame only until the next frame that is none;
         and the B frames shown right before it, which may be predicted from it.
 
-        Raises: `VideoError` where they are more than MOST_DAMAGED of all.
+        Raises: `VideoError` where no frame is left, or the decoder reports more than MOST_REPORTED of all. What only may be
+        predicted from them does not count: where parameters change midway, two reported frames before a long group of
+        pictures cost that group, not what is before it.
         """
         count, found = len(self.flagged), []
         first = self.flagged.find(1)
@@ -61,6 +63,6 @@ class Damage:
             found.append((first, stop))
             first = self.flagged.find(1, stop)
         damaged = sum(stop - first for first, stop in found)
-        if damaged > MOST_DAMAGED * count:
+        if damaged == count > 0 or sum(self.flagged) > MOST_REPORTED * count:
             raise VideoError(f"{path!r} is damaged: {damaged:,} of its {count:,} frames cannot be decoded right")
         return found

@@ -29,7 +29,11 @@ DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,
 BY_RANGES = (".mp4", ".m4v", ".mov", ".3gp", ".3g2")  # endings of containers with an index of every frame
 # Codecs in mp4 whose packets FFmpeg passes on as the index has them, without a look at their data.
 INDEX_TELLS = {"h264", "hevc", "av1", "mpeg4"}
+STILLS = {"mjpeg", "png", "bmp", "gif", "webp", "tiff"}  # codecs of covers; Matroska does not count their frames
 MAX_PIXELS = 8192 * 8192  # of one frame: twice 8K; a header may claim more and take all memory
+# A frame shown this much before the one before it begins a new part: joined transport streams each count from their own
+# start. What goes back less is jitter. In seconds.
+JUMP_BACK = Fraction(1, 2)
 MAX_ASPECT = 32  # long side over short, as shown: what scales to a short side would make a long one of any length
 
 
@@ -60,7 +64,7 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
 
 @contextmanager
 def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    """The container and its first real video stream, decoding in one thread.
+    """The container and its video (`video_track`), decoding in one thread.
 
     One thread a process, many processes: automatic threads cost 40 % more CPU for the same frames.
 
@@ -69,10 +73,9 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
     """
     try:
         with _open_container(path) as container:
-            streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-            if not streams or streams[0].codec_context is None:
+            stream = video_track(container)
+            if stream is None:
                 raise VideoError(f"{path!r} holds no video that can be decoded here")
-            stream = streams[0]
             width, height = stream.codec_context.width, stream.codec_context.height
             if width * height == 0 or width * height > MAX_PIXELS:
                 raise VideoError(f"{path!r}: a frame of {width}x{height} pixels is outside 1 to {MAX_PIXELS} pixels")
@@ -101,6 +104,25 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
         if error.errno == errno.ENOENT and "\ufffd" in path:
             raise VideoError(f"the name of {path!r} is not UTF-8, which no list can hold; rename the file") from None
         raise VideoError(f"{path!r} cannot be opened: {error.strerror}") from None
+
+
+def video_tracks(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """The tracks that are video, without attached pictures (covers, thumbnails)."""
+    pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & pictures]
+
+
+def video_track(container: av.container.InputContainer) -> av.VideoStream | None:
+    """The track that a player shows, of those that can be decoded: the default one, else the largest, else the first. A still
+    (STILLS, one frame as far as the container tells) comes last: not every cover is marked as one.
+    """
+
+    def rank(stream: av.VideoStream) -> tuple[bool, bool, int]:
+        is_still = stream.codec_context.codec.canonical_name in STILLS and stream.frames <= 1
+        is_default = bool(stream.disposition & av.stream.Disposition.default)
+        return not is_still, is_default, stream.codec_context.width * stream.codec_context.height
+
+    return max((s for s in video_tracks(container) if s.codec_context is not None), key=rank, default=None)
 
 
 def _open_container(path: str) -> av.container.InputContainer:
@@ -163,19 +185,24 @@ def has_whole_index(file: RemoteFile) -> bool:
 
 
 def decode(
-    container: av.container.InputContainer, stream: av.VideoStream, damage: Damage | None = None
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    damage: Damage | None = None,
+    joints: list[tuple[int, int]] | None = None,
 ) -> Iterator[av.VideoFrame]:
     """Every frame of the stream in the order shown, each with a PTS above the one before; `damage` takes note of them.
 
     A missing or repeated PTS (AVI, broken transport streams) becomes the one before plus a frame's length, so that
-    times always rise.
+    times always rise. Where times begin anew (JUMP_BACK), all that follows is moved by as much; `joints` gets the PTS
+    that the first frame of each such part has in the file and the one that it is given.
 
     Raises: `VideoError` when a frame cannot be decoded, when the frame size changes midway, or when there is no
     frame.
     """
     name = container.name.removeprefix("file:")
     step = max(1, round(1 / ((stream.average_rate or Fraction(25)) * time_base_of(stream))))
-    count = 0
+    jump = JUMP_BACK / time_base_of(stream)
+    count = moved = 0
     last: int | None = None
     size: tuple[int, int] | None = None
     listened = damage if stream.codec_context.codec.name in LOGGED else None
@@ -194,6 +221,12 @@ def decode(
             break
         if damage is not None:
             damage.add(frame)
+        if frame.pts is not None:
+            if last is not None and frame.pts + moved < last - jump:
+                moved = last + step - frame.pts
+                if joints is not None:
+                    joints.append((frame.pts, last + step))
+            frame.pts += moved
         if frame.pts is None or (last is not None and frame.pts <= last):
             frame.pts = 0 if last is None else last + step
         if size is not None and size != (frame.width, frame.height):

@@ -5,7 +5,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from utils.video.opening import open_video, packets_tell_times, packets_without_data, time_base_of
+from utils.video.opening import JUMP_BACK, open_video, packets_tell_times, packets_without_data, time_base_of
 
 
 def packet_times(
@@ -19,13 +19,14 @@ def packet_times(
     """
     shown: list[int] = []
     keyframes: list[int] = []
+    clock = Clock(stream)
     if not packets_tell_times(container):
         return None
     with packets_without_data(container, stream) as packets:
         for packet in packets:
             if packet.size == 0 or packet.is_discard or is_hidden(packet, stream.codec_context.name):
                 continue
-            if packet.pts is None:
+            if packet.pts is None or clock.begins_anew(packet):
                 shown.clear()
                 break
             shown.append(packet.pts)
@@ -33,6 +34,22 @@ def packet_times(
                 keyframes.append(packet.pts)
     container.seek(0 if stream.start_time is None else stream.start_time, stream=stream, backward=True)
     return (np.unique(np.array(shown, np.int64)), np.unique(np.array(keyframes, np.int64))) if shown else None
+
+
+class Clock:
+    """Follows the packets of a stream and says where their times begin anew, as in joined transport streams."""
+
+    def __init__(self, stream: av.VideoStream | av.AudioStream):
+        assert stream.time_base is not None  # FFmpeg sets it for every stream that it reads
+        self.jump, self.last = JUMP_BACK / stream.time_base, 0
+        self.begun = False
+
+    def begins_anew(self, packet: av.Packet) -> bool:
+        if packet.dts is None:
+            return False
+        jumped = self.begun and packet.dts < self.last - self.jump
+        self.begun, self.last = True, packet.dts
+        return jumped
 
 
 def seconds_between(first: int | None, pts: int | None, stream: av.VideoStream) -> float:

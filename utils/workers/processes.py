@@ -34,6 +34,9 @@ FAILED_STARTS = (
     10  # of processes that end, or hang, before they take a task, without a result between them, that a run bears
 )
 SECONDS_TO_START = 60  # on a busy machine imports take several
+STALL_SECONDS = 120.0
+BEAT_SECONDS = 1.0  # between two reports of a worker that is at work
+ADVANCE = 0.01  # CPU-seconds between two reports, from which on there is progress
 SECONDS_TO_END = 5  # for the news of how a process ended
 TRACEBACK_LINES = 12  # of an unexpected exception, kept in its error row
 
@@ -45,11 +48,13 @@ def work(
     seconds_allowed: Callable[[Any], float],
     patience: float | None = None,
     shared_import: str | None = None,
+    stall_seconds: float = STALL_SECONDS,
 ) -> Generator[tuple[Any, Any | Failure] | None, None, None]:
     """Call `function(task)` in `n_jobs` processes and yield (task, result or `Failure`) as they come, in any order;
     None, so that the caller can go on with other work, where nothing came for `patience` seconds.
 
-    A failure is a `VideoError`, a task over its time, a process that died, or an exception that nobody foresaw. What
+    A failure is a `VideoError`, a task that takes more CPU-seconds than `seconds_allowed(task)`, or none for `stall_seconds` (time on a busy
+    machine is nobody's fault), a process that died, or an exception that nobody foresaw. What
     concerns the whole run (`UsageError`, `RunError`, a full disk) comes through. At most four tasks a process are in
     flight or waiting to be taken, which bounds the memory. Several processes share one import of `shared_import`, a
     module that takes long to import; one alone imports it when it needs it.
@@ -59,7 +64,7 @@ def work(
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     done: queue.SimpleQueue = queue.SimpleQueue()
     failed_starts: list[int] = []
-    workers = [Worker(function, context, failed_starts) for _ in range(n_jobs)]
+    workers = [Worker(function, context, failed_starts, stall_seconds) for _ in range(n_jobs)]
     threads = [threading.Thread(target=worker.serve, args=(waiting, done), daemon=True) for worker in workers]
     for thread in threads:
         thread.start()
@@ -92,8 +97,15 @@ def work(
 class Worker:
     """A process that calls `function` for one task after the other, and is started anew where it ended. `failed_starts` is shared by all."""
 
-    def __init__(self, function: Callable[[Any], Any], context: Any, failed_starts: list[int]):
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        context: Any,
+        failed_starts: list[int],
+        stall_seconds: float = STALL_SECONDS,
+    ):
         self.function, self.context, self.failed_starts = function, context, failed_starts
+        self.stall_seconds, self.count = stall_seconds, 0
         self.process: Any = None
         self.is_stopped = False
 
@@ -110,27 +122,31 @@ class Worker:
     def result(self, task: Any, seconds: float) -> Any:
         if self.process is None or not self.process.is_alive():
             self._start()
-        is_over_time = threading.Event()
-
-        def end() -> None:
-            is_over_time.set()
-            self.process.kill()
-
-        limit = threading.Timer(seconds, end)
-        limit.daemon = True
-        limit.start()
         try:
-            self.connection.send(task)
-            result = self.connection.recv()
-            self.failed_starts.clear()
-            return result
+            return self._ask(task, seconds)
         except (EOFError, OSError):  # it has ended
-            if is_over_time.is_set():
-                return Failure("TimeLimit", f"took more than {seconds:g} seconds; --timeout_seconds allows more")
             self.process.join(SECONDS_TO_END)
             return Failure("ProcessDied", f"the process that read it ended with {_end_of(self.process.exitcode)}")
-        finally:
-            limit.cancel()
+
+    def _ask(self, task: Any, seconds: float) -> Any:
+        """Give the task to the process, and wait for its result as long as it makes progress."""
+        self.count += 1
+        self.connection.send((self.count, task))
+        used, since = 0.0, time.monotonic()
+        while used <= seconds and time.monotonic() - since <= self.stall_seconds:
+            if not self.connection.poll(min(BEAT_SECONDS, self.stall_seconds)):
+                continue
+            number, cpu, result = self.connection.recv()
+            if cpu is None:
+                self.failed_starts.clear()
+                return result
+            if number == self.count and cpu > used + ADVANCE:
+                used, since = cpu, time.monotonic()
+        self.process.kill()
+        self.process.join(SECONDS_TO_END)  # lest the next task goes to it
+        if used > seconds:
+            return Failure("TimeLimit", f"took more than {seconds:g} seconds of CPU; --timeout_seconds allows more")
+        return Failure("Stalled", f"made no progress for {self.stall_seconds:g} seconds; --stall_seconds waits longer")
 
     def _start(self) -> None:
         """Raises: `RunError` where processes end, or hang, before they take a task, `OSError` where there can be none."""
@@ -190,15 +206,32 @@ def _worker_context(shared_import: str | None) -> Any:
 
 
 def _serve(connection: multiprocessing.connection.Connection, function: Callable[[Any], Any]) -> None:
-    """In a worker."""
+    """In a worker: (number, task) comes in; (number, None, result) goes out, and (number, CPU-seconds, None) meanwhile."""
     _start_worker()
     connection.send("ready")
+    sending, at_work = threading.Lock(), threading.Event()
+    number, begun = 0, 0.0
+
+    def report() -> None:
+        while True:
+            at_work.wait()
+            time.sleep(BEAT_SECONDS)
+            with sending:
+                if at_work.is_set():
+                    connection.send((number, time.process_time() - begun, None))
+
+    threading.Thread(target=report, daemon=True).start()
     while True:
         try:
-            task = connection.recv()
+            number, task = connection.recv()
         except EOFError:
             return
-        connection.send(call(function, task))
+        begun = time.process_time()
+        at_work.set()
+        result = call(function, task)
+        with sending:
+            at_work.clear()
+            connection.send((number, None, result))
 
 
 def call(function: Callable[[Any], Any], task: Any) -> Any:
