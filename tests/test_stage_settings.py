@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from tools.stage_settings import BY_NAME, SCRIPTS, SETTINGS, Wrong, given, help_of, markdown, slips
+from tools.stage_settings import BY_NAME, SCRIPTS, SETTINGS, Wrong, carried, given, help_of, markdown, slips
 
 STAGES = list(SCRIPTS.values())
 # What the scripts set for themselves, or a shell or scheduler for them.
