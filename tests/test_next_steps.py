@@ -7,6 +7,7 @@ import venv
 
 import pytest
 from conftest import ROOT, write_numbered
+from test_docs_commands import commands_of, python_call
 
 import tools.next_steps
 from utils.rows import write_rows
@@ -71,16 +72,19 @@ def test_the_line_of_the_export_runs_as_pasted(dataset, elsewhere):
 
 
 @pytest.mark.slow
-def test_pythons_without_the_packages_start_again_under_the_environment(tmp_path, dataset, elsewhere):
+def test_pythons_without_the_packages_start_again_under_the_environment(tmp_path, elsewhere):
     """So what docs and messages print as `python ...` works whether or not an environment is active."""
     venv.create(tmp_path / "bare", with_pip=False)
-    python = tmp_path / "bare" / "bin" / "python"
-    folder = shlex.quote(str(dataset))
-    assert "captioned" in elsewhere(
-        f"cd {shlex.quote(str(ROOT))} && {python} -m tools.summary --dataset_folder {folder}"
-    )
-    printed = elsewhere(f"{python} {shlex.quote(str(ROOT / 'filter_videos_by_motion_score.py'))} --help")
-    assert "--video_metadata_path" in printed
+    path = f"{tmp_path / 'bare' / 'bin'}:/usr/bin:/bin"
+    calls = {
+        call[0] for command in commands_of("README.md") if command.in_block and (call := python_call(command.words))
+    }
+    assert ("-m", "tools.summary") in calls and len(calls) > 10
+    for call in sorted(calls):
+        printed = elsewhere(f"cd {shlex.quote(str(ROOT))} && python {shlex.join(call)} --help", PATH=path)
+        assert "show this help message" in printed
+    filtering = shlex.quote(str(ROOT / "filter_videos_by_motion_score.py"))
+    assert "--video_metadata_path" in elsewhere(f"python {filtering} --help", PATH=path)  # in another folder
 
 
 def test_printed_commands_name_no_bare_python():

@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from tools.stage_settings import BY_NAME, SCRIPTS, SETTINGS, Wrong, given, help_of, markdown, slips
+from tools.stage_settings import BY_NAME, SCRIPTS, SETTINGS, Wrong, carried, given, help_of, markdown, slips
 
 STAGES = list(SCRIPTS.values())
 # What the scripts set for themselves, or a shell or scheduler for them.
@@ -124,3 +124,17 @@ def test_a_switch_of_0_is_off(tmp_path):
     common = {"DATASET_FOLDER": str(tmp_path), "PYTHON": str(python), "REPORT": "0", "OVERWRITE": "0"}
     off, on = run(STAGES[0], **common), run(STAGES[0], "OVERWRITE=1", **common)
     assert "--overwrite" not in off.stdout and "+ " in off.stdout and "--overwrite" in on.stdout
+
+
+def test_a_report_hands_on_what_a_later_run_of_the_stage_needs():
+    environment = {
+        "CROP": "0",
+        "N_JOBS": "2",
+        "WHERE": "a > 1",
+        "OVERWRITE": "1",
+        "TRIGGER_WORD": "sks",
+        "HOME": "/",
+        "DEDUP": "",
+    }
+    assert carried("2", environment) == {"CROP": "0", "N_JOBS": "2"}
+    assert carried("3", environment) == {"TRIGGER_WORD": "sks", "N_JOBS": "2"}
