@@ -18,7 +18,7 @@ SLURM = "\n".join(line for line in SHOWN if re.match("export|srun", line))
 def dry_run(command: str, tmp_path, **environment: str) -> list[str]:
     """The Python commands that a shell command starts, by a Python that prints its arguments in place of running."""
     python, bin_folder = tmp_path / "python", tmp_path / "bin"
-    python.write_text('#!/bin/sh\necho "RAN $*"\n')
+    python.write_text('#!/bin/sh\ncase $* in *tools.stage_settings*) exit ;; esac\necho "RAN $*"\n')
     bin_folder.mkdir()
     (bin_folder / "scontrol").write_text("#!/bin/sh\necho node7; echo node8\n")
     (bin_folder / "srun").write_text('#!/bin/sh\nfor SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit; done\n')
@@ -27,8 +27,8 @@ def dry_run(command: str, tmp_path, **environment: str) -> list[str]:
     clean = {k: v for k, v in os.environ.items() if k not in SCRIPT_VARIABLES and not k.startswith("RAY")}
     dataset = tmp_path / "data"  # with what each stage begins with
     (dataset / "before_vcut").mkdir(parents=True)
-    for name in ("clips.jsonl", "train.jsonl"):
-        (dataset / name).touch()
+    for name in ("clips.jsonl", "train.jsonl", "summary_caption.jsonl"):
+        (dataset / name).write_text("{}\n")
     clean |= {
         "DATASET_FOLDER": str(dataset),
         "PYTHON": str(python),
@@ -80,13 +80,13 @@ def test_the_entrypoint_of_the_rayjob_gives_every_row_to_ray(tmp_path):
     command = ENTRYPOINT.replace("/reelset", str(ROOT)).replace("/data", str(tmp_path / "data"))
     lines = dry_run(command, tmp_path, RAY_ADDRESS="10.0.0.1:6379")
     assert "ray 0/1" in launched(lines)
-    assert [line for line in lines if "--ray" not in line and "filter_videos" not in line] == []
+    assert [line for line in lines if "--ray" not in line and not re.search("filter_videos|make_report", line)] == []
 
 
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
-        ("LAUNCHER=mpi", "LAUNCHER=mpi: choose none, torchrun, accelerate or ray"),
+        ("LAUNCHER=mpi", "LAUNCHER is 'mpi', not one of none, torchrun, accelerate, ray"),
         ("NNODES=2", "NNODES=2: set MASTER_ADDR"),
         ("LAUNCHER=none NNODES=2 MASTER_ADDR=a", "LAUNCHER=none and NNODES=2"),
     ],
