@@ -196,7 +196,7 @@ def marked(mark: str) -> list[list[str]]:
 def test_a_stage_that_is_stopped_before_its_script_has_started_ends(number, tmp_path):
     """Python's own start, in which a background job of a shell would not answer Ctrl-C."""
     (tmp_path / "python").write_text(
-        "#!/bin/sh\ncase $* in *stage_settings*) exit ;; esac\ntrap '' INT\n: > started\nexec sleep 20\n"
+        "#!/bin/sh\ncase $* in *tools.*) exit ;; esac\ntrap '' INT\n: > started\nexec sleep 20\n"
     )
     (tmp_path / "python").chmod(0o755)
     (tmp_path / "stage.sh").write_text(

@@ -134,6 +134,31 @@ def test_a_script_says_what_to_install(command, package, without_torch, tmp_path
     )
 
 
+def test_a_venv_that_has_everything_is_never_made_smaller(tmp_path):
+    """And the gate completes one that the quick start made."""
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text('#!/bin/sh\necho "$*" >> log\n')
+    python.chmod(0o755)
+    small, whole = (tmp_path / name for name in ("requirements-embedded.lock", "requirements.lock"))
+    small.write_text("small")
+    whole.write_text("whole")
+
+    def installed(lock: str) -> list[str]:
+        """The locks that are installed where this one is asked for."""
+        (tmp_path / "log").write_text("")
+        subprocess.run(["bash", "-c", f". {ROOT}/tools/setup_venv.sh {lock}"], cwd=tmp_path, check=True)
+        return re.findall(r"-r (\S+)", (tmp_path / "log").read_text())
+
+    assert installed(small.name) == [small.name]
+    assert installed(small.name) == []
+    assert installed(whole.name) == [whole.name]
+    assert installed(small.name) == []
+    whole.write_text("newer")
+    assert installed(small.name) == [whole.name]
+    assert installed(whole.name) == []
+
+
 @pytest.mark.release
 def test_the_three_stages_run_in_an_environment_made_of_the_lock(tmp_path):
     """And it takes less than the gigabyte that the documents say."""

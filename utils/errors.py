@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-
 INSTALL_ALL = ".venv/bin/python -m uv pip install -r requirements.lock"  # in the project's folder
 
 
