@@ -12,7 +12,7 @@ if ! cmp -s "$lock" ".venv/$lock"; then
         echo "Reelset needs Python 3.10 to 3.13; set PYTHON=/path/to/one" >&2
         exit 1
     fi
-    case $lock in requirements.lock) size="several gigabytes, mostly PyTorch" ;; *) size="300 MB to download" ;; esac
+    case $lock in requirements.lock) size="several gigabytes, mostly PyTorch" ;; *) size="335 MB to download" ;; esac
     echo "setting up .venv with $("$python" --version) (once; $size)"
     if [ ! -x .venv/bin/python ] && ! "$python" -m venv .venv; then
         echo "$python cannot create a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2
