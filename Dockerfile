@@ -1,6 +1,6 @@
-# Reelset with all that it needs, in two images (docs/docker.md):
+# Reelset with what it needs, in two images (docs/docker.md):
 #   docker build -t reelset .                      for NVIDIA GPUs: vLLM, EasyOCR, CLIP, accelerate
-#   docker build -t reelset:cpu --target cpu .     without vLLM
+#   docker build -t reelset:cpu --target cpu .     for the default preset, without PyTorch
 #   docker run --rm -v /path/to/videos:/videos:ro -v reelset-datasets:/reelset/datasets reelset:cpu bash quickstart.sh /videos
 FROM debian:trixie-slim AS base
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
@@ -13,8 +13,6 @@ WORKDIR /reelset
 # Mirrors, where they are passed: --build-arg UV_DEFAULT_INDEX=URL --build-arg PIP_INDEX_URL=URL
 ARG PIP_INDEX_URL
 ARG UV_DEFAULT_INDEX
-# uv takes a build of PyTorch without CUDA with --build-arg UV_TORCH_BACKEND=cpu, which is 3.4 GB smaller, from PyTorch's own index.
-ARG UV_TORCH_BACKEND
 ENV UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 UV_SYSTEM_CERTS=1 PATH=/reelset/.venv/bin:$PATH
 # hadolint ignore=DL3013,DL3042
 RUN python3 -m venv .venv && .venv/bin/pip install --no-cache-dir uv
@@ -26,9 +24,12 @@ ENTRYPOINT ["tini", "-g", "--", "sh", "/reelset/docker/start.sh"]
 CMD ["bash", "quickstart.sh"]
 
 FROM base AS cpu
-COPY requirements*.txt requirements.lock ./
+# PRESET=cpu needs --build-arg LOCK=requirements.lock; with UV_TORCH_BACKEND=cpu PyTorch comes without CUDA, 3.4 GB smaller, from its own index.
+ARG LOCK=requirements-embedded.lock
+ARG UV_TORCH_BACKEND
+COPY requirements*.txt requirements*.lock ./
 # The copy of the lock says to quickstart.sh that .venv is set up.
-RUN uv pip install -r requirements-s3.txt -c requirements.lock && cp requirements.lock .venv/
+RUN uv pip install --no-deps -r "$LOCK" && uv pip install s3fs -c requirements.lock && cp "$LOCK" .venv/
 COPY . .
 VOLUME ["/cache", "/reelset/datasets"]
 USER 1000

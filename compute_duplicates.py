@@ -23,6 +23,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import lru_cache, partial
+from importlib.util import find_spec
 
 import numpy as np
 
@@ -200,6 +201,9 @@ def main() -> None:
     )
     add_filter_arguments(parser, motion=True)
     args = parser.parse_args()
+    for package in ("faiss", "imagehash"):
+        if not find_spec(package):  # looked up: importing them takes half a second
+            raise ModuleNotFoundError(name=package)
     filters = filters_of(args)
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     passing = passing_rows(rows, filters)

@@ -39,7 +39,7 @@ from utils.pipeline.process import RunOptions, in_batches, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.rows import digest
-from utils.scoring.nsfw import highest, model_input
+from utils.scoring.nsfw import highest, model_input, nsfw_weights
 from utils.scoring.technical import BLOCK, means, measure_frame
 from utils.video.cropping import cropped
 from utils.video.geometry import frame_to_array
@@ -349,6 +349,8 @@ def main() -> None:
         if METRICS[name].min_frames > 1 and one_frame:
             raise UsageError(f"{name} compares frames: --frame_sample_method uniform or keyframe, of 2 or more")
 
+    if "NSFWScore" in metrics:
+        nsfw_weights()  # raises before any work
     models: dict[str, Any] = {}
     load = OnDemand[Any](dict)  # no models
     if any(METRICS[name].model for name in metrics):

@@ -15,7 +15,7 @@ fi
 case ${DATASET_FOLDER:-/} in /* | *://*) ;; *) DATASET_FOLDER=$PWD/$DATASET_FOLDER ;; esac
 given=$videos
 cd "$(dirname "${BASH_SOURCE[0]}")"
-. tools/setup_venv.sh
+. tools/setup_venv.sh requirements-embedded.lock
 . presets/foreground.sh
 export PYTHON PRESET=${PRESET:-embedded}
 

@@ -6,7 +6,7 @@
 #   bash run_tests.sh --all -k machines -x
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-. tools/setup_venv.sh
+. tools/setup_venv.sh requirements.lock
 chosen="not release" # as in pyproject.toml
 if [ "${1:-}" = --all ]; then
     chosen=

@@ -26,3 +26,9 @@ if [ "$PRESET" = auto ]; then
 fi
 . "$here/presets/$PRESET.sh"
 . "$here/presets/thresholds.sh"
+choices="$METRICS $TEXT_DETECTOR $CAPTIONER $SUMMARIZER ${LAUNCHER:-}"
+if [ "${DEDUP:-0}" != 0 ]; then choices="$choices DEDUP"; fi
+if [ -z "${LAUNCHER:-}${RAY_ADDRESS:-}" ] && [ "${NUM_PROCESSES:-1}" != 1 ]; then choices="$choices torchrun"; fi
+PYTHONPATH=$here "$PYTHON" -m tools.installed $choices || exit $?
+# Without PyTorch nothing of it runs on a GPU, and there is no torchrun.
+if [ "$GPUS" -gt 0 ] && ! "$PYTHON" -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("torch"))'; then GPUS=0; fi

@@ -65,19 +65,22 @@ def test_the_images_are_built_from_the_locks_and_belong_to_a_user_who_is_not_roo
         installs = [
             step["value"] for step in steps if "uv pip install" in step["value"] and step["instruction"] == "RUN"
         ]
-        assert any(re.search(r"requirements\S*\.lock", install.partition("&&")[0]) for install in installs)
+        assert any(
+            re.search(r'-r (requirements\S*\.lock|"\$LOCK")', install.partition("&&")[0]) for install in installs
+        )
         volumes = [json.loads(step["value"]) for step in steps if step["instruction"] == "VOLUME"]
         assert volumes == [["/cache", "/reelset/datasets"]]
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-vllm.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-vllm.lock", "requirements-embedded.lock"])
 def test_the_locks_hold_what_is_required(lock):
     def names(file: str) -> set[str]:
         lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
         wanted = [line for line in lines if "python_version <" not in line]
         return {found[0].lower().replace("_", "-") for line in wanted if (found := re.match(r"[A-Za-z][\w.-]*", line))}
 
-    required = names("requirements.txt") | (names("requirements-vllm.txt") if "vllm" in lock else set())
+    required = names("requirements-embedded.txt" if "embedded" in lock else "requirements.txt")
+    required |= names("requirements-vllm.txt") if "vllm" in lock else set()
     assert required <= names(lock)
 
 
@@ -193,7 +196,7 @@ def marked(mark: str) -> list[list[str]]:
 def test_a_stage_that_is_stopped_before_its_script_has_started_ends(number, tmp_path):
     """Python's own start, in which a background job of a shell would not answer Ctrl-C."""
     (tmp_path / "python").write_text(
-        "#!/bin/sh\ncase $* in *stage_settings*) exit ;; esac\ntrap '' INT\n: > started\nexec sleep 20\n"
+        "#!/bin/sh\ncase $* in *tools.*) exit ;; esac\ntrap '' INT\n: > started\nexec sleep 20\n"
     )
     (tmp_path / "python").chmod(0o755)
     (tmp_path / "stage.sh").write_text(

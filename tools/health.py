@@ -8,6 +8,7 @@ A container prints it at its start. Always ends with 0: what is missing is said,
 import os
 import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 from utils import __version__
@@ -39,6 +40,8 @@ def gib(mebibytes: str) -> str:
 
 def pytorch() -> str:
     """Whether PyTorch computes on every GPU."""
+    if not find_spec("torch"):
+        return "PyTorch is not installed: PRESET=embedded does without"
     import torch
 
     name = f"PyTorch {torch.__version__}"

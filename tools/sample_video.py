@@ -13,16 +13,18 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import av
 import cv2
 import numpy as np
-import skimage.data
 from av.video.reformatter import ColorRange, Colorspace
+from PIL import Image
 
 from utils.ending import run
+from utils.errors import UsageError
 from utils.rows import atomic_write
 from utils.video.opening import writing
 
@@ -30,6 +32,8 @@ SAMPLE_RATE = 48000  # Hz
 LOUDNESS = 0.05  # amplitude of the sine, 1.0 is full scale
 OVERSAMPLING = 1.5  # pixels of the photo for one of the frame; at 1 a moving photo pulses between sharp and soft
 PAGE = "Whoever is shown subtitles, credits and logos will draw letters where nobody asked for any. "
+
+FILES = {"stereo_motorcycle": "motorcycle_left", "immunohistochemistry": "ihc"}  # photos whose files have other names
 
 View = tuple[float, float, float]  # left, top and width of what the camera sees, each as a part of the photo's width
 
@@ -39,7 +43,7 @@ class Shot:
     """One shot: a camera that moves over a photo from one view to another at constant speed."""
 
     name: str
-    photo: str  # a function of skimage.data
+    photo: str  # of skimage.data, by its name there
     seconds: float
     movement: str  # in words
     start: View
@@ -98,10 +102,13 @@ def get_truth(shots: Sequence[Shot] = SHOTS, fps: Fraction = Fraction(24)) -> Tr
 
 def load_photo(shot: Shot, width: int) -> np.ndarray:
     """The shot's photo for a video `width` pixels wide: uint8 (H, W, 3), RGB, resized, sharpened and altered."""
-    photo = getattr(skimage.data, shot.photo)()
-    photo = photo[0] if isinstance(photo, tuple) else photo  # of a stereo pair, the left one
-    if photo.ndim == 2:
-        photo = cv2.cvtColor(photo, cv2.COLOR_GRAY2RGB)
+    spec = find_spec("skimage")  # looked up, not imported: it takes a second, and scipy
+    if not spec or not spec.origin:
+        raise UsageError(
+            "scikit-image, whose photographs the sample shows, is not installed: uv pip install --no-deps scikit-image"
+        )
+    (file,) = Path(spec.origin).parent.glob(f"data/{FILES.get(shot.photo, shot.photo)}.*")
+    photo = np.array(Image.open(file).convert("RGB"))
     view_width = OVERSAMPLING * width
     scale = view_width / (photo.shape[1] * max(shot.start[2], shot.end[2]))
     interpolation = cv2.INTER_LANCZOS4 if scale > 1 else cv2.INTER_AREA

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from utils.errors import RunError, UsageError
+from utils.errors import INSTALL_ALL, RunError, UsageError
 from utils.startup import end_at_once
 from utils.working_copies import shown
 
@@ -87,6 +87,9 @@ def _exit_code(main: Callable[[], None]) -> int:
         main()
     except UsageError as error:
         _report(f"{name}: error: {error}")
+        return 2
+    except ModuleNotFoundError as error:  # requirements-embedded.lock leaves out what the default preset does not need
+        _report(f"{name}: error: {error.name} is not installed: {INSTALL_ALL}")
         return 2
     except RunError as error:
         _report(f"{name}: stopped: {error}\nwhat is done is saved, and the same command goes on from there")

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+INSTALL_ALL = ".venv/bin/python -m uv pip install -r requirements.lock"  # in the project's folder
+
 
 class UsageError(ValueError):
     """A wrong flag or input: exit code 2."""

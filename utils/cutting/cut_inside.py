@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 
 from utils.cutting.block_matching import found_share
 from utils.cutting.network_input import CONTEXT, HEIGHT, WIDTH, WINDOW
-from utils.cutting.transnetv2 import BATCH, TransNetV2
+from utils.cutting.transnetv2 import TransNetV2
 
 STEP = WINDOW - 2 * CONTEXT  # frames of a window whose scores count
 MARKED = 0.15  # the score of frames that may be in a transition
@@ -38,7 +38,6 @@ class CutInside:
 
     def __init__(self, network: TransNetV2):
         self.network, self.found = network, 0.0
-        self._windows = 1 if network.device.type == "cpu" else BATCH
         self._frames: list[np.ndarray] = []  # from CONTEXT before the first one without a score on
         self._before: list[np.ndarray] = []  # the frames before the run under way, NEAR and FAR
         self._best, self._length = np.zeros(2), 0  # of that run: the highest score of each column, and frames
@@ -54,30 +53,30 @@ class CutInside:
     def add(self, image: np.ndarray) -> None:
         """Takes the next frame, uint8 (27, 48, 3), RGB."""
         self._frames += [image] * (1 if self._frames else CONTEXT + 1)  # the first is repeated before the clip
-        if len(self._frames) == self._windows * STEP + 2 * CONTEXT:
-            self._score(self._windows, self._windows * STEP)
+        if len(self._frames) == WINDOW:
+            self._score(STEP)
 
     def value(self) -> float:
         """Ends the clip. 0-1; 0.5 is where to drop it."""
         left = len(self._frames) - CONTEXT
         if left > 0:
-            windows = -(-left // STEP)
-            self._frames += [self._frames[-1]] * (windows * STEP + 2 * CONTEXT - len(self._frames))
-            self._score(windows, left)
+            self._frames += [self._frames[-1]] * (2 * WINDOW - len(self._frames))
+            while left > 0:
+                self._score(min(left, STEP))
+                left -= STEP
             self._end_run([self._frames[-1]] * 2)
         return min(1.0, self.found)
 
-    def _score(self, windows: int, count: int) -> None:
-        """Scores the first `count` frames, in so many windows, and takes them off."""
-        shown = np.stack([np.stack(self._frames[i * STEP : i * STEP + WINDOW]) for i in range(windows)])
-        scores = self.network.window_scores(shown)[:, CONTEXT:-CONTEXT].reshape(-1, 2)[:count]
+    def _score(self, count: int) -> None:
+        """Scores the first `count` frames, of a window, and takes the window's frames off."""
+        scores = self.network.window_scores(np.stack(self._frames[:WINDOW]))[CONTEXT:-CONTEXT][:count]
         for i, score in enumerate(scores, CONTEXT):
             if score.max() <= MARKED:
                 self._end_run([self._frames[i + NEAR], self._frames[i + FAR]])
                 continue
             self._before = self._before or [self._frames[i - NEAR], self._frames[i - FAR]]
             self._best, self._length = np.maximum(self._best, score), self._length + 1
-        del self._frames[: windows * STEP]
+        del self._frames[:STEP]
 
     def _end_run(self, after: list[np.ndarray]) -> None:
         one, many = self._best

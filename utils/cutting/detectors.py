@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from utils.cutting.transnetv2 import TransNetV2
 
 FRAME_SIDE = 256  # pixels: about the size to which PySceneDetect scales down itself, and what `transitions` is made for
-NETWORK = "utils.cutting.transnetv2"  # imports PyTorch: about 1.7 CPU-seconds
+NETWORK = "utils.cutting.transnetv2"  # imports OpenVINO: 0.2 CPU-seconds
 MIN_SHOT_SECONDS = 0.6  # PySceneDetect's detectors join shorter shots to a neighbour
 
 
@@ -83,14 +83,10 @@ def adaptive(threshold: float) -> ShotDetector:
 
 @lru_cache(maxsize=1)
 def network() -> "TransNetV2":
-    """TransNetV2, once per process: on the rank's GPU, else on one thread of the CPU."""
-    import torch
-
+    """TransNetV2, once per process."""
     from utils.cutting.transnetv2 import TransNetV2
-    from utils.models.device import rank_device
 
-    torch.set_num_threads(1)  # there are many processes
-    return TransNetV2(str(rank_device()), fast=True)
+    return TransNetV2(fast=True)
 
 
 def both(threshold: float | None) -> ShotDetector:

@@ -203,7 +203,7 @@ class JoinedDetector(TransitionDetector):
                 last, context = min(max(last, question.last), limit), max(context, question.context)
             shown = np.clip(np.arange(first - context, last + context + 1), oldest, newest) - oldest
             window = stretched(np.stack([self._small(int(i)) for i in shown]))
-            scores = self.network().window_scores(window[None])[0, context:-context]
+            scores = self.network().window_scores(window)[context:-context]
             self.frames_asked += len(window)
             self._scores.update(zip(range(first, last + 1), scores))
             self._questions = [

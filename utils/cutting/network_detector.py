@@ -6,7 +6,7 @@ from scenedetect.detector import SceneDetector
 
 from utils.cutting.network_input import CONTEXT, WINDOW
 from utils.cutting.transition_detector import Transition
-from utils.cutting.transnetv2 import BATCH, TransNetV2, small
+from utils.cutting.transnetv2 import TransNetV2, small
 
 STEP = WINDOW - 2 * CONTEXT  # frames of a window whose scores count
 LONGER = 3  # frames: a run of so many above the threshold in either column is a gradual transition
@@ -21,23 +21,20 @@ class NetworkDetector(SceneDetector):
         super().__init__()
         self.transitions: list[Transition] = []
         self.network, self.threshold = network, threshold
-        self._windows = 1 if network.device.type == "cpu" else BATCH
         self._frames: list[np.ndarray] = []  # from CONTEXT before the first one without a score on
         self._times: list[FrameTimecode] = []  # of the frames without a score, and of the run's
         self._run: list[np.ndarray] = []  # the scores since a run began
 
     @property
     def event_buffer_length(self) -> int:
-        return self._windows * STEP + 2 * WINDOW
+        return STEP + 2 * WINDOW
 
     def process_frame(self, timecode: FrameTimecode, frame_img: np.ndarray) -> list[FrameTimecode]:
         """Takes the next frame, uint8 (h, w, 3), BGR; returns the cuts that have become certain."""
         image = small(frame_img)
         self._frames += [image] * (1 if self._frames else CONTEXT + 1)  # the first is repeated before the film
         self._times.append(timecode)
-        if len(self._frames) < self._windows * STEP + 2 * CONTEXT:
-            return []
-        return self._score(self._windows)
+        return self._score() if len(self._frames) >= WINDOW else []
 
     def post_process(self, timecode: FrameTimecode) -> list[FrameTimecode]:
         """Ends the film; returns the cuts that are left."""
@@ -46,15 +43,15 @@ class NetworkDetector(SceneDetector):
             return []
         windows = -(-left // STEP)
         self._frames += [self._frames[-1]] * (windows * STEP + 2 * CONTEXT - len(self._frames))
-        cuts = [cut for _ in range(windows) for cut in self._score(1)]
+        cuts = [cut for _ in range(windows) for cut in self._score()]
         return cuts + self._end_run()
 
-    def _score(self, windows: int) -> list[FrameTimecode]:
-        """Scores the first windows and takes them off."""
-        shown = np.stack([np.stack(self._frames[i * STEP : i * STEP + WINDOW]) for i in range(windows)])
-        del self._frames[: windows * STEP]
+    def _score(self) -> list[FrameTimecode]:
+        """Scores the first window and takes it off."""
+        window = np.stack(self._frames[:WINDOW])
+        del self._frames[:STEP]
         cuts = []
-        for scores in self.network.window_scores(shown)[:, CONTEXT:-CONTEXT].reshape(-1, 2):
+        for scores in self.network.window_scores(window)[CONTEXT:-CONTEXT]:
             if len(self._times) <= len(self._run):
                 break  # the last frame, repeated after the film
             if scores.max() > self.threshold:

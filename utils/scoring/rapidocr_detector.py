@@ -6,14 +6,13 @@ rapidocr 3.10's own `TextDetector` rounds boxes, bends rotated ones at the frame
 scores.
 """
 
-import importlib.util
 from pathlib import Path
 
 import cv2
 import numpy as np
 from shapely import union_all
 
-from utils.errors import UsageError
+from utils.models.weights import from_package
 from utils.scoring.text_area import hulls_of
 
 SHORT_SIDE = 736  # pixels, PP-OCR's own choice
@@ -169,12 +168,16 @@ def parts_to_see(cells: np.ndarray) -> list[tuple[float, float, float, float]]:
 
 
 def bundled_model() -> Path:
-    """The detector inside the installed rapidocr package, found without importing it (2 s)."""
-    spec = importlib.util.find_spec("rapidocr")
-    models = sorted(Path(spec.origin).parent.glob("models/*_det_*.onnx")) if spec and spec.origin else []
-    if not models:
-        raise UsageError("RapidOCR's text detector is missing: pip install rapidocr, which brings models/*_det_*.onnx")
-    return models[-1]
+    """The detector inside the installed rapidocr package, found without importing it (2 s).
+
+    Raises: `UsageError` where it is missing, or another.
+    """
+    return from_package(
+        "rapidocr",
+        "models/*_det_*.onnx",
+        "rapidocr==3.10.0",
+        "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+    )
 
 
 def boxes_of(probability: np.ndarray, box_threshold: float) -> tuple[np.ndarray, np.ndarray]:
