@@ -18,7 +18,7 @@ SLURM = "\n".join(line for line in SHOWN if re.match("export|srun", line))
 def dry_run(command: str, tmp_path, **environment: str) -> list[str]:
     """The Python commands that a shell command starts, by a Python that prints its arguments in place of running."""
     python, bin_folder = tmp_path / "python", tmp_path / "bin"
-    python.write_text('#!/bin/sh\ncase $* in *tools.stage_settings*) exit ;; esac\necho "RAN $*"\n')
+    python.write_text('#!/bin/sh\ncase $* in *tools.stage_settings* | *tools.installed*) exit ;; esac\necho "RAN $*"\n')
     bin_folder.mkdir()
     (bin_folder / "scontrol").write_text("#!/bin/sh\necho node7; echo node8\n")
     (bin_folder / "srun").write_text('#!/bin/sh\nfor SLURM_NODEID in 0 1; do export SLURM_NODEID; "$@" || exit; done\n')
