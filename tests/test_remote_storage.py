@@ -295,3 +295,22 @@ def test_a_report_and_a_summary_from_another_machine_have_all_scores(bucket, tmp
     run_main(make_report, bucket, "--no_thumbnails", "--saved_path", tmp_path / "page.html")
     assert '"name": "x_score", "file": "x_score.jsonl"' in (tmp_path / "page.html").read_text()
     assert f'"DATASET_FOLDER": "{bucket}"' in (tmp_path / "page.html").read_text()
+
+
+def test_cropped_clips_are_written_beside_the_clips(bucket, run_script, tmp_path):
+    put(f"{bucket}/train/sub/a.mp4", write_numbered(tmp_path / "a.mp4", 30))
+    row = {"video_path": "sub/a.mp4", "crop_box": [0, 0, 96, 108], "crop_share": 0.9, "summary_caption": "a"}
+    write_rows(tmp_path / "train.jsonl", [row])
+    crop = ("crop_clips.py", "--video_folder", f"{bucket}/train", "--video_metadata_path", "train.jsonl",
+            "--saved_path", f"{bucket}/cropped.jsonl", "--n_jobs", 1)  # fmt: skip
+    run_script(*crop)
+    assert [file["media_path"] for file in read_rows(f"{bucket}/cropped.jsonl")] == ["sub/a.cropped.mp4"]
+    with open_video(f"{bucket}/train/sub/a.cropped.mp4") as (_, stream):
+        assert (stream.width, stream.height) == (96, 108)
+    assert get_video_path_list(f"{bucket}/train") == ["sub/a.mp4"]
+    assert ", 0 due" in run_script(*crop).stdout
+    working_copies.remove(f"{bucket}/train/sub/a.cropped.mp4")
+    assert "1 results no longer fit" in run_script(*crop).stdout
+    listed = ("--video_folder", f"{bucket}/train", "--video_metadata_path", "train.jsonl", "--saved_path", "set.json")
+    run_script("export_dataset.py", *listed, "--columns_from", f"{bucket}/cropped.jsonl")
+    assert json.loads((tmp_path / "set.json").read_text())[0]["file_path"] == "sub/a.cropped.mp4"
