@@ -90,6 +90,7 @@ def test_variables_of_others_are_nobodys_business():
         "PYTHONSTARTUP",
         "MODELS_DIR",
         "SEEDS",
+        "MODELS",
         "HF_ENDPOINT",
         "GPU",
         "FORMATTER",

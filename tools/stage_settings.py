@@ -192,6 +192,9 @@ SETTINGS = [
     Setting("RAY_ADDRESS", "123", "none", "a Ray cluster"),
     Setting("PYTHON", "123", ".venv/bin/python", "interpreter"),
 ]  # fmt: skip
+SHORTEST = (
+    7  # letters of a setting that a variable of nearly its name is held against: MODELS and FORMATS are words of others
+)
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 SCRIPTS = {"1": "stage_1_video_cut.sh", "2": "stage_2_filter_data.sh", "3": "stage_3_video_caption.sh"}
 
@@ -244,7 +247,7 @@ def _misspelled(name: str) -> str | None:
     if not re.fullmatch(r"[A-Z][A-Z0-9_]{5,}", name):
         return None
     for near in difflib.get_close_matches(name, BY_NAME, 1, 0.8):
-        if slips(name, near) <= (2 if len(near) >= 10 else 1):
+        if len(near) >= SHORTEST and slips(name, near) <= (2 if len(near) >= 10 else 1):
             return near
     return None
 
