@@ -4,15 +4,15 @@ Its weights (MIT) come inside the silero-vad wheel; onnxruntime runs the graph t
 torch nor the package itself is imported. The network is told nothing of words: it hears voices, also in other languages and in song.
 """
 
-import importlib.util
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from utils.errors import UsageError
+from utils.models.weights import from_package
 
 MODEL = "silero_vad_16k_sequence.onnx"
+SHA256 = "9ccdacc4719d8aa7e45a77536bfabec45a03ba1f2fad5e241ab4060b24238a85"
 RATE = 16_000  # Hz, mono
 WINDOW, CONTEXT = 512, 64  # samples that a probability is of, and those before them that the network sees as well
 # The network hears that speech begins some windows late. Before the beginning it is given what follows it, backwards: so it
@@ -28,13 +28,9 @@ SHORTEST_PAUSE, SHORTEST_SPEECH = 0.1, 0.25  # seconds
 def weights() -> Path:
     """The network inside the installed package, found without importing it, which would import torch.
 
-    Raises: `UsageError` where it is not there.
+    Raises: `UsageError` where it is not there, or is another one.
     """
-    spec = importlib.util.find_spec("silero_vad")
-    path = Path(spec.origin).parent / "data" / MODEL if spec and spec.origin else None
-    if path is None or not path.is_file():
-        raise UsageError(f"the voice detector is missing: pip install 'silero-vad>=6.2.3', which brings {MODEL}")
-    return path
+    return from_package("silero_vad", f"data/{MODEL}", "silero-vad==6.2.3", SHA256)
 
 
 class VoiceDetector:
