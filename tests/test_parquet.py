@@ -14,6 +14,7 @@ from skimage import data
 
 from utils.errors import UsageError
 from utils.rows import read_rows, write_rows
+from utils.rows.columns import COLUMNS
 
 VALUES = st.recursive(
     st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(st.characters(codec="utf-8")),
@@ -23,7 +24,9 @@ VALUES = st.recursive(
     ),
     max_leaves=6,
 )
-NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5).filter(lambda name: name != "video_path")
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5).filter(
+    lambda name: name not in {"video_path", *COLUMNS}  # what those hold is checked
+)
 ROWS = st.lists(st.dictionaries(NAMES | st.sampled_from("abc"), VALUES, max_size=4), max_size=6)
 
 
