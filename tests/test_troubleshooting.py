@@ -101,7 +101,7 @@ CAUSES = {
     "--where …: no column": f"{FILTER} --where speed>3",
     "PRESET=auto takes embedded": "DATASET_FOLDER=new GPUS=0 stage_1_video_cut.sh",
     "PRESET is …, not one of": "PRESET=fast stage_2_filter_data.sh",
-    "… is set, and there is": "PRESSET=gpu stage_2_filter_data.sh",
+    "… is set, and there is": "MIN_SECOND=2 stage_2_filter_data.sh",
     "LAUNCHER is …, not one": "LAUNCHER=slurm stage_2_filter_data.sh",
     "… cannot be downloaded from": f"{SUMMARY} --summarizer transformers --summary_model_name Qwen3-0.6B",
     "… is neither a folder": f"{SUMMARY} --summarizer transformers --summary_model_name lama",
