@@ -75,3 +75,10 @@ def test_what_appears_while_the_picture_stands_still_was_laid_over_it():
     found = [boxes[i] if i >= 9 else np.zeros((0, 4, 2), np.float32) for i in range(COUNT)]
     assert len(find_overlays(grays, found)[0]) == 1
     assert grays.shape[:0:-1] == SIZE
+
+
+def test_words_that_sway_on_something_plain_did_not_come_and_go():
+    """A label on a black jacket."""
+    plain = [np.full((SIZE[1], SIZE[0], 3), 20, np.uint8)] * COUNT
+    grays, boxes = shown(plain, lambda i: "Label", lambda i: (200 + 5 * (i % 3), 120))
+    assert not find_overlays(grays, boxes)[0]

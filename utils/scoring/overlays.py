@@ -17,6 +17,7 @@ CHANGED = 7.0  # gray levels, mean, around a line: the picture is another one
 UNCHANGED = 2.3  # the same: it is not
 SAME = 0.72  # correlation of strokes, from which on they are the same words
 OTHER = 0.5  # and below which they are not
+GONE = 0.5  # of the strokes in and around a line's place: with fewer, the words are not there
 LEVEL = 1.0  # degrees that a line laid over may be off level
 SAME_LINE = 0.25  # of a line's height: so far may the middles of one line in two frames be apart
 LASTS = 0.5  # of the frames
@@ -83,7 +84,7 @@ def _lines(frames: np.ndarray, number: int, found: np.ndarray) -> list[Line]:
                 there.add(other)
                 held += least >= CHANGED
             elif alike < OTHER:
-                pops += most < UNCHANGED
+                pops += most < UNCHANGED and _ink(frames[other], box) < GONE * _ink(frames[number], box)
         lines.append(Line(number, box, _tilt(corners), frozenset(there), held, pops))
     return lines
 
@@ -135,6 +136,13 @@ def _strokes(frame: np.ndarray, box: Box) -> np.ndarray:
     x, y, width, height = box
     piece = frame[y : y + height, x : x + width].astype(np.float32)
     return np.abs(cv2.Laplacian(cv2.GaussianBlur(piece, (0, 0), 1), cv2.CV_32F))
+
+
+def _ink(frame: np.ndarray, box: Box) -> float:
+    """How much stroke there is in a box and a line's height around it: words that only moved a little are still there."""
+    x, y, width, height = box
+    left, top = max(0, x - height), max(0, y - height)
+    return float(_strokes(frame, (left, top, x + width + height - left, y + 2 * height - top)).sum())
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> float:
