@@ -22,7 +22,7 @@ from typing import Any
 
 from utils.cli import add_crop_argument, between, from_flags, row_parser, run
 from utils.export.clip_steps import crop_box_of
-from utils.export.media import encode, measure
+from utils.export.media import X264_PRESETS, encode, measure
 from utils.export.plan import Cut
 from utils.pipeline.ancestry import CLIP_COLUMNS, is_file_of, stamp_of
 from utils.pipeline.crops import CropBoxes
@@ -66,15 +66,17 @@ def crop_clip(row: dict, video_folder: str | None, crf: int, preset: str) -> dic
 def is_there(results: list[dict], video_folder: str | None) -> bool:
     """Whether a clip's file is still the one that was written."""
     (result,) = results
-    stamp = result["media_stamp"]
-    return stamp is None or is_file_of(stamp, locate(result["media_path"], video_folder))
+    path, stamp = result.get("media_path"), result.get("media_stamp")
+    if not isinstance(path, str) or not isinstance(stamp, str):
+        return path == result["video_path"]
+    return is_file_of(stamp, locate(path, video_folder))
 
 
 def main() -> None:
     parser = row_parser(__doc__, SCORE.saved_path)
     add_crop_argument(parser)
     parser.add_argument("--crf", type=between(0, 51), default=16, help="x264's quality, 0 for lossless")
-    parser.add_argument("--x264_preset", default="veryfast", help="x264's preset")
+    parser.add_argument("--x264_preset", default="veryfast", choices=X264_PRESETS, help="x264's speed")
     args = parser.parse_args()
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     boxes = CropBoxes(args.crop_boxes, args.video_folder)

@@ -43,6 +43,7 @@ from utils.errors import UsageError
 from utils.export.captions import CHOICES, captions_of, chosen
 from utils.export.dataset import Export
 from utils.export.formats import FORMATS
+from utils.export.media import X264_PRESETS
 from utils.export.models import MODELS, Size, Target
 from utils.export.plan import FPS_MODES
 from utils.export.trainers import models_of, target_for, trainers_of
@@ -104,7 +105,8 @@ def of_media(rows: Sequence[dict]) -> list[dict]:
 
 def medium_of(row: dict) -> str | None:
     """The file that a set lists for a clip: its cropped form, if it is cropped; None where that was not made."""
-    return row.get("media_path") if is_cropped(row) else row["video_path"]
+    path = row.get("media_path") if is_cropped(row) else row["video_path"]
+    return path if isinstance(path, str) else None
 
 
 def is_cropped(row: dict) -> bool:
@@ -292,7 +294,7 @@ def main() -> None:
         help="which frame is taken for a time: the nearest, or the one that a player shows then; keep: the rate stays",
     )
     group.add_argument("--crf", type=between(0, 51), default=16, help="x264's quality, 0 for lossless")
-    group.add_argument("--x264_preset", default="medium", choices=["ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"], help="x264's speed")  # fmt: skip
+    group.add_argument("--x264_preset", default="medium", choices=X264_PRESETS, help="x264's speed")
     group.add_argument(
         "--ignore_crop_boxes", action="store_true", help="encode whole frames though there is a column crop_box"
     )

@@ -149,3 +149,15 @@ def test_the_stages_crop_by_default_and_go_on_after_it(tmp_path, scripts, folder
     assert kept["wide.mp4"]["measured_in"] == kept["wide.mp4"]["crop_box"]
     assert stages(CROP="0") == ["sub/plain.mp4", "wide.mp4"]
     assert stages() == ["sub/plain.mp4", "wide.cropped.mp4"]
+
+
+def test_a_wrong_preset_ends_before_any_work_and_an_edited_row_is_made_again(tmp_path, run_script, folder):
+    write_rows(tmp_path / "train.jsonl", ROWS)
+    listed = ("--video_folder", folder, "--video_metadata_path", "train.jsonl", "--saved_path", "cropped.jsonl")
+    assert (
+        "invalid choice: 'fastest'" in run_script("crop_clips.py", *listed, "--x264_preset", "fastest", code=2).stderr
+    )
+    _, rows = crop(run_script, tmp_path, folder)
+    write_rows(tmp_path / "cropped.jsonl", [{**row, "media_path": 3} for row in rows.values()])
+    _, again = crop(run_script, tmp_path, folder)
+    assert again == rows

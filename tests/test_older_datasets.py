@@ -39,8 +39,9 @@ def dataset(tmp_path_factory, request):
 def test_every_script_finds_its_rows_done(dataset, run_script, name):
     flags = stage_flags(dataset)[name]
     saved = Path(flags[flags.index("--saved_path") + 1])
-    if not saved.exists():
-        pytest.skip(f"{dataset.name} is older than {name}")
+    if name == "compute_audio_score.py":
+        assert not saved.exists()
+        pytest.skip("no earlier version had it")
     before = saved.read_text(encoding="utf-8")
     printed = run_script(name, *flags).stdout
     assert name in WHOLE or ", 0 due" in printed, printed

@@ -20,6 +20,7 @@ from utils.video.geometry import display_transform, frame_to_array, pixel_aspect
 from utils.video.opening import decode, open_video, time_base_of, writing
 from utils.video.timing import frame_rate, last_frame_length, packet_times
 
+X264_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 OWN_TIME_BASE = Fraction(1, 90_000)  # of clips whose frames keep their times
 
 
