@@ -100,9 +100,10 @@ def save_settings(saved_path: Path, args: argparse.Namespace, filters: list[Filt
 
 
 def report_missing(result: FilterResult) -> None:
-    """Print which scores none of the clips has, and what makes them: all clips are dropped for it."""
-    for f, has_value in zip(result.filters, result.has_value):
-        if result.count and f.file and not (has_value & result.is_clip).any():
+    """Print which scores none of the clips has that pass the bounds before: all of them are dropped for it."""
+    for i, (f, has_value) in enumerate(zip(result.filters, result.has_value)):
+        was_looked_for = (result.code == result.missing_code(i)).any()
+        if was_looked_for and f.file and not (has_value & result.is_clip).any():
             errors = local_path(f.file).with_suffix(".errors.jsonl")
             why = f"; {errors.name} says why" if errors.exists() else ""
             print(
@@ -170,17 +171,22 @@ def main() -> None:
     lowest = {"short_side": args.min_short_side, "pixels": args.resolution_threshold}
     size = [Filter("", column, low) for column, low in lowest.items() if low]
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
-    result = FilterResult(rows, [length, *size, *scores], args.where, args.columns_from, args.exclude, args.include)
+    more = (args.where, args.columns_from, args.exclude, args.include)
+    result = FilterResult(rows, [length, *size, *scores], *more)
     if result.count and not result.has_value[0].any():
-        raise UsageError(
-            "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
-        )
+        # Of clips that are in no list the motion score alone knows how long they are, and no clip may have reached it.
+        result = FilterResult(rows, [*size, *scores], *more)
+        if len(result.passing):
+            raise UsageError(
+                "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
+            )
     for path, lines in ((saved_path, result.kept_lines()), (dropped_path, result.dropped_lines())):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_lines(path, lines)
     if args.plot:
         plot(args.plot, result)
-    save_settings(saved_path, args, [Filter("", "duration", args.min_seconds, args.max_seconds), *result.filters[1:]])
+    of_settings = [f for f in result.filters if f.column != "duration"]
+    save_settings(saved_path, args, [Filter("", "duration", args.min_seconds, args.max_seconds), *of_settings])
     drops = result.drops()
     dropped = sum(count for _, count in drops)
     print(funnel(drops, result.count))

@@ -311,3 +311,18 @@ def test_a_clip_that_is_kept_whatever_the_filters_say_needs_no_score(run_script,
     )
     assert "kept 1 of 2" in run_script("filter_videos_by_motion_score.py", *flags).stdout
     assert json.loads((tmp_path / "train.jsonl").read_text()) == {"video_path": "1.mp4", "duration": 4}
+
+
+def test_clips_that_all_fail_before_motion_need_no_duration(run_script, tmp_path):
+    """Of a folder of clips motion alone knows how long they are; where none of them reaches it, what dropped them is the result."""
+    write_rows(tmp_path / "list.jsonl", [{"video_path": f"{i}.mp4"} for i in range(2)])
+    write_rows(tmp_path / "quality.jsonl", [{"video_path": f"{i}.mp4", "quality": i} for i in range(2)])
+    write_rows(tmp_path / "motion.jsonl", [])
+    quality = ("--filter", "quality.jsonl", "quality", 5, "none")
+    motion = ("--filter", "motion.jsonl", "motion_score", 2, "none")
+    ran = run_script("filter_videos_by_motion_score.py", "--video_metadata_path", "list.jsonl", *quality, *motion)
+    assert "kept 0 of 2" in ran.stdout and "is missing" not in ran.stdout
+    reasons = [json.loads(line)["reason"] for line in (tmp_path / "dropped.jsonl").read_text().splitlines()]
+    assert reasons == ["quality below 5"] * 2
+    ran = run_script("filter_videos_by_motion_score.py", "--video_metadata_path", "list.jsonl", *motion)
+    assert "motion_score is missing: motion.jsonl has no row of any of the 2 clips" in ran.stdout

@@ -112,6 +112,10 @@ class FilterResult:
             *([("where", where)] if self.where is not None else []),
         ]
 
+    def missing_code(self, i: int) -> int:
+        """The code of clips for which filter number `i` found no value."""
+        return 3 * i
+
     def _hold_against(self, i: int) -> None:
         """Drop what is still there and does not pass a filter."""
         f, value = self.filters[i], self.values[i]
