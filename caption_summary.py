@@ -28,7 +28,7 @@ from utils.captioning.answer_text import training_text
 from utils.captioning.attributes import camera_speed, describe
 from utils.captioning.caption_styles import LENGTHS, PREFIX
 from utils.captioning.chat import Answer, Check, Engine, Request, Sampling, ask, parse_json
-from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun
+from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun, replaces_placeholders
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.given_captions import GIVEN, GivenCaptions, checked_caption
@@ -257,6 +257,7 @@ def main() -> None:
         setattr(args, name, " ".join(getattr(args, name).split()))
         if getattr(args, name) and args.rewrite == "json":
             parser.error(f"--{name} puts text around captions, which --rewrite json has no place for")
+    args.overwrite |= replaces_placeholders(args.saved_path, "summarizer", args.summarizer)
     finish, before = from_flags(Finish, args), {} if args.overwrite else settings_of(args.saved_path)
     begun = finish.settings(before)
     column, ranks = args.caption_column, None

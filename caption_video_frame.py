@@ -32,7 +32,7 @@ from utils.captioning.caption_styles import (
     styles_schema,
 )
 from utils.captioning.chat import Answer, Engine, Request, Sampling, ask
-from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun
+from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun, replaces_placeholders
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.frames import read_images, with_times
@@ -193,6 +193,7 @@ def main() -> None:
             f"--with_audio goes with --caption_unit clip and --captioner {hearing}, and a model that hears, such as "
             "Qwen3-Omni behind vLLM's server"
         )
+    args.overwrite |= replaces_placeholders(args.saved_path, "captioner", args.captioner)
     rows, ranks = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column), None
     frame_sampling = from_flags(FrameSampling, args)
     caption_step = partial(Step, "caption", depends_on=(*CAPTION_ANCESTORS, MEASURED_IN), done_word="captioned")

@@ -7,7 +7,7 @@ import venv
 
 import pytest
 from conftest import ROOT, write_numbered
-from test_docs_commands import commands_of, python_call
+from test_docs_commands import FIRST, commands_of, python_call
 
 import tools.next_steps
 from utils.rows import write_rows
@@ -77,7 +77,10 @@ def test_pythons_without_the_packages_start_again_under_the_environment(tmp_path
     venv.create(tmp_path / "bare", with_pip=False)
     path = f"{tmp_path / 'bare' / 'bin'}:/usr/bin:/bin"
     calls = {
-        call[0] for command in commands_of("README.md") if command.in_block and (call := python_call(command.words))
+        call[0]
+        for page in FIRST
+        for command in commands_of(page)
+        if command.in_block and (call := python_call(command.words))
     }
     assert ("-m", "tools.summary") in calls and len(calls) > 10
     for call in sorted(calls):

@@ -524,6 +524,27 @@ def test_a_summary_begun_by_an_earlier_version_goes_on_with_its_prompt_and_check
     )
 
 
+def test_captions_without_a_model_make_room_for_those_of_a_model_and_not_the_reverse(
+    server, tmp_path, run_main, capsys
+):
+    """What the first run with the embedded preset leaves needs no --overwrite; what a model wrote does."""
+    (tmp_path / "in.jsonl").write_text('{"video_path": "a.mp4", "sampled_frame_caption": ["A dog."]}\n')
+    flags = ("--video_metadata_path", "in.jsonl")
+    model = ("--summarizer", "openai", "--base_url", server.url, "--summary_model_name", "tiny")
+    server.says[-1] = "A dog runs."
+    run_main(caption_summary, *flags, "--summarizer", "none")
+    run_main(caption_summary, *flags, *model)
+    assert "was made without a model (summarizer none): openai makes it anew" in capsys.readouterr().out
+    (row,) = read_rows(tmp_path / "summary_caption.jsonl")
+    assert row["summary_caption"] == "A dog runs."
+    asked = len(server.requests)
+    run_main(caption_summary, *flags, *model)
+    assert len(server.requests) == asked
+    with pytest.raises(UsageError, match="was made with other settings"):
+        run_main(caption_summary, *flags, "--summarizer", "none")
+    assert read_rows(tmp_path / "summary_caption.jsonl") == [row]
+
+
 def test_json_is_asked_for_by_its_schema_and_checked(server):
     schema = schema_of(STYLES["json"])
     whole = dict.fromkeys(schema["required"], 'A dog\'s "bark"\n')

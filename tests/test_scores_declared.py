@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT, without_provenance, write_video
 from skimage import data
 
+from tools.stage_settings import BY_NAME
 from utils.cli import add_filter_arguments
 from utils.pipeline.score import Column, Score
 from utils.rows import read_rows
@@ -129,14 +130,10 @@ def bounds_in(cell: str) -> tuple[float | None, float | None]:
     return (numbers[0] if "≥" in cell else None, numbers[0] if "≤" in cell else None) if numbers else (None, None)
 
 
-@pytest.mark.parametrize("page", ["README.md", "README_zh-CN.md"])
-def test_the_readmes_defaults_of_stage_2(page):
-    """The row of the environment variables for thresholds lists the embedded preset's, in their order."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    names, defaults = re.search(r"^\| (`QUALITY_THRESHOLD`[^|]*) \| ([^|]*) \|", text, re.MULTILINE).groups()
-    declared = {
+def test_the_table_of_settings_has_the_thresholds_of_the_scores():
+    """Its defaults are those of the embedded preset."""
+    of_scores = {
         "QUALITY_THRESHOLD": BOUNDS["technical_score"][0], "ACTIVITY_THRESHOLD": BOUNDS["activity"][0], "HIGH_MOTION_SCORE_THRESHOLD": BOUNDS["motion_score"][1],
-        "CUT_INSIDE_THRESHOLD": BOUNDS["cut_inside"][1],
+        "CUT_INSIDE_THRESHOLD": BOUNDS["cut_inside"][1], "MIN_CROP_SHARE": BOUNDS["crop_share"][0], "OVERLAY_TEXT_THRESHOLD": BOUNDS["overlay_text_share"][1],
     }  # fmt: skip
-    shown = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", defaults)]
-    assert dict(zip(re.findall(r"`(\w+)`", names), shown, strict=True)) == declared
+    assert {name: float(BY_NAME[name].default) for name in of_scores} == of_scores

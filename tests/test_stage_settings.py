@@ -34,13 +34,6 @@ def test_docs_settings_is_the_table():
     assert page.read_text(encoding="utf-8") == markdown(), f"run: python -m tools.stage_settings markdown > {page}"
 
 
-@pytest.mark.parametrize("page", ["README.md", "README_zh-CN.md"])
-def test_the_readmes_name_settings_that_exist(page):
-    table = re.findall(r"^\| (`[A-Z][^|]*) \|", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE)
-    names = {name for cell in table for name in re.findall(r"`([A-Z][A-Z0-9_]+)(?:=\w+)?`", cell)}
-    assert names <= BY_NAME.keys()
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_help_is_no_work(stage, tmp_path):
     ran = run(stage, "N_JOBS=8", "--help", DATASET_FOLDER=str(tmp_path / "set"))

@@ -14,8 +14,10 @@ from utils.captioning.prompts import FOLDER as PROMPTS
 from utils.captioning.prompts import checked_utf8, text_of
 from utils.cli import about, at_least, flag, option_settings
 from utils.models.weights import snapshot
-from utils.pipeline.ancestry import begun_with
+from utils.pipeline.ancestry import begun_with, settings_of
 from utils.workers.ranks import Ranks
+
+WITHOUT_MODEL = ("attributes", "none")  # captioners and summarizers that are no engine
 
 # Flags that the engines in this process share.
 dtype_flag = partial(
@@ -52,6 +54,17 @@ def as_begun(options: AnswerOptions, saved_path: str, overwrite: bool) -> Answer
     if not isinstance(checks, str) or list(options.answer_checks) != list(CHECKS):
         return options
     return replace(options, answer_checks=[name for name in checks.split() if name in CHECKS])
+
+
+def replaces_placeholders(saved_path: str, setting: str, engine: str) -> bool:
+    """Whether a result file was made without a model, as its `setting` says (captioner, summarizer), and is now to be made with one: it cost nothing,
+    so it is replaced, where the captions of another model are kept until --overwrite.
+    """
+    before = settings_of(saved_path).get(setting)
+    if engine in WITHOUT_MODEL or before not in WITHOUT_MODEL:
+        return False
+    print(f"{saved_path} was made without a model ({setting} {before}): {engine} makes it anew")
+    return True
 
 
 class EngineOptions(Protocol):
