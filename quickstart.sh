@@ -5,6 +5,16 @@
 # Both resume: a second run has nothing left to do.
 set -euo pipefail
 videos=
+case ${1-} in
+-h | --help)
+    sed -n '2,/^set/s/^# //p' "$0"
+    exit
+    ;;
+esac
+if [ $# -gt 1 ]; then
+    echo "quickstart.sh takes one folder, not $#: settings are variables of the environment, MIN_SECONDS=2 bash quickstart.sh FOLDER" >&2
+    exit 2
+fi
 if [ $# -gt 0 ]; then
     if [ ! -d "$1" ]; then
         echo "quickstart.sh: $1 is not a folder" >&2

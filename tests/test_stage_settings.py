@@ -8,6 +8,8 @@ import sys
 import pytest
 from conftest import ROOT
 
+import compute_video_frame_quality
+import cutscene_detect
 from tools.stage_settings import BY_NAME, SCRIPTS, SETTINGS, Wrong, carried, given, help_of, markdown, slips
 
 STAGES = list(SCRIPTS.values())
@@ -34,6 +36,12 @@ def test_docs_settings_is_the_table():
     assert page.read_text(encoding="utf-8") == markdown(), f"run: python -m tools.stage_settings markdown > {page}"
 
 
+def test_choices_are_those_of_the_scripts():
+    """Written down in the table, since its checks come before it is known whether the scripts' packages are there."""
+    assert BY_NAME["DETECTOR"].kind.choices == tuple(cutscene_detect.DETECTORS)
+    assert BY_NAME["METRICS"].kind.choices == tuple(compute_video_frame_quality.METRICS)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_help_is_no_work(stage, tmp_path):
     ran = run(stage, "N_JOBS=8", "--help", DATASET_FOLDER=str(tmp_path / "set"))
@@ -54,6 +62,14 @@ def test_help_is_no_work(stage, tmp_path):
         ([], {"TEXT_SCORE_THRESHOLD": "2"}, "not a number from 0 to 1"),
         ([], {"N_JOBS": "0"}, "N_JOBS is '0', not a whole number from 1"),
         ([], {"PRESET": "embeded"}, "(nearest: embedded)"),
+        ([], {"MIN_SECONDS": "12"}, "MIN_SECONDS is 12, above MAX_SECONDS, 10"),
+        (
+            [],
+            {"LOW_MOTION_SCORE_THRESHOLD": "30"},
+            "LOW_MOTION_SCORE_THRESHOLD is 30, above HIGH_MOTION_SCORE_THRESHOLD, 25",
+        ),
+        ([], {"METRICS": "TechnicalScore Asthetic"}, "METRICS is 'TechnicalScore Asthetic', not some of"),
+        ([], {"VLM_QUESTIONS": "content overlay"}, "VLM_QUESTIONS: overlay: no such file, and no set of"),
         ([], {"DEDUP": "yes"}, "DEDUP is 'yes', not one of 0, 1"),
         ([], {"EXCLUDE": "no such file"}, "not a file that is there"),
         ([], {"FORMAT": "mushubi"}, "FORMAT is 'mushubi', not one of"),

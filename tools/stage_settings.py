@@ -36,10 +36,14 @@ class Kind:
     whole: bool = False
     is_bound: bool = False  # `none` is a value, too
     is_file: bool = False
+    is_list: bool = False  # of choices, in words
+    pattern: str = ""
 
     def fits(self, value: str) -> bool:
         if self.choices:
-            return value in self.choices
+            return all(word in self.choices for word in (value.split() if self.is_list else [value]))
+        if self.pattern:
+            return bool(re.fullmatch(self.pattern, value, re.ASCII))
         if self.is_file:
             return "://" in value or os.path.exists(value)
         if self.low is None or (self.is_bound and value == "none"):
@@ -53,6 +57,10 @@ class Kind:
 
 def one_of(*choices: str) -> Kind:
     return Kind(f"one of {', '.join(choices)}", choices)
+
+
+def some_of(*choices: str) -> Kind:
+    return Kind(f"some of {', '.join(choices)}", choices, is_list=True)
 
 
 def number(low: float, high: float = math.inf, whole: bool = False) -> Kind:
@@ -75,6 +83,7 @@ def bound(low: float = -1e12, high: float = 1e12) -> Kind:
 
 
 TEXT, SWITCH, SHARE, FILE = Kind(), one_of("0", "1"), bound(0, 1), Kind("a file that is there", is_file=True)
+PIXELS = Kind("a number of pixels or WIDTHxHEIGHT", pattern=r"\d{1,9}([xX]\d{1,9})?")
 
 
 @dataclass(frozen=True)
@@ -96,18 +105,18 @@ SETTINGS = [
     Setting("PRESET", "123", "auto", "models and thresholds: gpu where there is a CUDA device, else embedded", one_of("auto", *PRESETS)),
     Setting("MIN_SECONDS", "12", "3", "shortest clip", number(0.1)),
     Setting("MAX_SECONDS", "12", "10", "longest clip", number(0.1)),
-    Setting("DETECTOR", "1", "both", "what finds the shots: cutscene_detect.py --help lists them"),
+    Setting("DETECTOR", "1", "both", "what finds the shots", one_of("both", "transitions", "adaptive", "content", "hash", "histogram", "threshold", "transnetv2")),
     Setting("CUTSCENE_THRESHOLD", "1", "the detector's", "its threshold", number(0)),
     Setting("ENCODER", "1", "smart", "how clips are written: smart copies whole GOPs", one_of("smart", "libx264", "h264_nvenc", "copy")),
     Setting("LONG_SHOTS", "1", "keyframe", "where shots above MAX_SECONDS are split", one_of("keyframe", "even", "greedy")),
     Setting("PREFER_PAUSES", "1", "0", "1 splits them in pauses of speech where there are some", SWITCH),
-    Setting("RESOLUTION_THRESHOLD", "1", "0", "sources with fewer pixels (or WIDTHxHEIGHT) are dropped"),
+    Setting("RESOLUTION_THRESHOLD", "1", "0", "sources with fewer pixels (or WIDTHxHEIGHT) are dropped", PIXELS),
     Setting("REMOVE_ORPHANS", "1", "0", "1 removes clips of earlier runs whose source is gone, renamed or cut differently now", SWITCH),
     Setting("CROP", "2", "1", "0 crops nothing; else bars, subtitles and logos are cropped away, and clips are judged within their crop", SWITCH),
     Setting("MIN_CROP_SHARE", "2", "0.88", "share of the picture that a crop must leave", SHARE),
     Setting("MIN_SHORT_SIDE", "2", "256", "pixels of a kept clip's short side, after the crop", number(0, whole=True)),
     Setting("OVERLAY_TEXT_THRESHOLD", "2", "0.002", "share of the crop that text laid over the picture may still cover", SHARE),
-    Setting("METRICS", "2", "by preset", "quality metrics: compute_video_frame_quality.py --help lists them"),
+    Setting("METRICS", "2", "by preset", "quality metrics", some_of("TechnicalScore", "NSFWScore", "AestheticScore", "AestheticScoreSigLIP", "CLIPScore", "SemanticConsistency")),
     Setting("QUALITY_SCORE", "2", "by preset", "the column of METRICS that decides"),
     Setting("QUALITY_THRESHOLD", "2", "4", "its lowest value", bound()),
     Setting("TECHNICAL_SCORE_THRESHOLD", "2", "4", "another name of QUALITY_THRESHOLD with the embedded preset", bound(0, 10)),
@@ -337,6 +346,26 @@ def check_condition(where: str, environment: Mapping[str, str]) -> None:
         raise Wrong(str(error).replace("--where", "WHERE")) from None
 
 
+def check_pairs(chosen: Mapping[str, str]) -> None:
+    """Raises: `Wrong` for a lowest value above its highest."""
+    for low, high in (("MIN_SECONDS", "MAX_SECONDS"), ("LOW_MOTION_SCORE_THRESHOLD", "HIGH_MOTION_SCORE_THRESHOLD")):
+        lowest, highest = (chosen.get(name) or BY_NAME[name].default for name in (low, high))
+        if "none" not in (lowest, highest) and float(lowest) > float(highest):
+            raise Wrong(f"{low} is {lowest}, above {high}, {highest}: set both")
+
+
+def check_questions(names: str) -> None:
+    """Raises: `Wrong` for a file of VLM_QUESTIONS that is not there, or has no questions."""
+    from utils.captioning.question_sets import read_questions
+    from utils.errors import UsageError
+
+    try:
+        for name in names.split():
+            read_questions(name)
+    except UsageError as error:
+        raise Wrong(f"VLM_QUESTIONS: {error}") from None
+
+
 def check_export(format: str, model: str) -> None:
     """Raises: `Wrong` for a FORMAT or MODEL that does not exist, or a MODEL that the trainer does not train."""
     from utils.export.formats import FORMATS
@@ -363,6 +392,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         found = given(stage, rest, os.environ)
         chosen = {name: value for name, value in {**os.environ, **found}.items() if value}
+        check_pairs(chosen)
+        if stage == "2" and "VLM_QUESTIONS" in chosen:
+            check_questions(chosen["VLM_QUESTIONS"])
         if stage == "2" and "WHERE" in chosen:
             check_condition(chosen["WHERE"], chosen)
         if "FORMAT" in chosen or "MODEL" in chosen:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from utils import __version__
 from utils.ending import run as run  # scripts take both from here
@@ -33,8 +33,15 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescript
         return action.help if action.default is None else super()._get_help_string(action)  # no "(default: None)"
 
 
+class ScriptParser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence and where to read on: the usage of some scripts is forty lines."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help lists the flags)\n")
+
+
 def script_parser(docstring: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=docstring, formatter_class=HelpFormatter, allow_abbrev=False)
+    parser = ScriptParser(description=docstring, formatter_class=HelpFormatter, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"Reelset {__version__}")
     return parser
 
