@@ -25,7 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from utils.cli import run, script_parser
-from utils.errors import UsageError
+from utils.errors import UsageError, install
 
 if TYPE_CHECKING:
     import torch
@@ -81,7 +81,7 @@ def patch() -> None:
     if theirs is None or list(inspect.signature(theirs).parameters) != PARAMETERS:
         raise UsageError(
             f"EasyOCR {installed} loads its detector in another way than {WRITTEN_FOR}, which this patch was written for: "
-            f"pip install easyocr=={WRITTEN_FOR}, or use --text_detector rapidocr"
+            f"{install(f'easyocr=={WRITTEN_FOR}')}, or use --text_detector rapidocr"
         )
     if installed != WRITTEN_FOR:
         print(version_sentence(installed), file=sys.stderr)
@@ -97,14 +97,14 @@ def installed_version() -> str:
         return version("easyocr")
     except PackageNotFoundError:
         raise UsageError(
-            f"EasyOCR is not installed: pip install easyocr=={WRITTEN_FOR}, or use --text_detector rapidocr"
+            f"EasyOCR is not installed: {install(f'easyocr=={WRITTEN_FOR}')}, or use --text_detector rapidocr"
         ) from None
 
 
 def version_sentence(installed: str) -> str:
     return (
         f"easyocr_detection_patched.py was written for EasyOCR {WRITTEN_FOR} and finds {installed}, whose interface looks the same: "
-        f"if boxes look wrong, pip install easyocr=={WRITTEN_FOR}"
+        f"if boxes look wrong, {install(f'easyocr=={WRITTEN_FOR}')}"
     )
 
 

@@ -24,7 +24,7 @@ from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 from utils.ending import run
-from utils.errors import UsageError
+from utils.errors import UsageError, install
 from utils.rows import atomic_write
 from utils.video.opening import writing
 
@@ -105,7 +105,7 @@ def load_photo(shot: Shot, width: int) -> np.ndarray:
     spec = find_spec("skimage")  # looked up, not imported: it takes a second, and scipy
     if not spec or not spec.origin:
         raise UsageError(
-            "scikit-image, whose photographs the sample shows, is not installed: uv pip install --no-deps scikit-image"
+            f"scikit-image, whose photographs the sample shows, is not installed: {install('--no-deps scikit-image')}"
         )
     (file,) = Path(spec.origin).parent.glob(f"data/{FILES.get(shot.photo, shot.photo)}.*")
     photo = np.array(Image.open(file).convert("RGB"))

@@ -1,8 +1,22 @@
 """What can go wrong, each in one sentence for the user. Imports nothing of the project."""
 
+import importlib.util
+import os
+import shlex
+import sys
 from dataclasses import dataclass
 
-INSTALL_ALL = ".venv/bin/python -m uv pip install -r requirements.lock"  # in the project's folder
+
+def install(what: str) -> str:
+    """The command, for any folder, that installs packages, or those of the project's file in "-r FILE", into the Python that runs."""
+    if what.startswith("-r "):
+        project = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+        what = f"-r {shlex.quote(os.path.join(project, what[3:]))}"
+    tool = "uv pip" if importlib.util.find_spec("uv") else "pip"
+    return f"{shlex.quote(sys.executable)} -m {tool} install {what}"
+
+
+INSTALL_ALL = install("-r requirements.lock")
 
 
 class UsageError(ValueError):

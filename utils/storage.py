@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
-from utils.errors import OutputError, UsageError, VideoError
+from utils.errors import OutputError, UsageError, VideoError, install
 
 PACKAGES = {"s3": "s3fs", "oss": "ossfs", "gs": "gcsfs", "hf": "huggingface_hub", "memory": "fsspec"}  # by scheme
 SECRETS = re.compile(r"://[^/]*@|[?&][^=]*(secret|signature|credential|token|password|key)[^=]*=", re.IGNORECASE)
@@ -57,7 +57,7 @@ def filesystem(url: str) -> Any:
             options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, **given}
         found = fsspec.filesystem(scheme, **options)
     except (ImportError, ValueError) as error:
-        raise UsageError(f"{scheme}:// needs a package: pip install {PACKAGES[scheme]} ({error})") from None
+        raise UsageError(f"{scheme}:// needs a package: {install(PACKAGES[scheme])} ({error})") from None
     if scheme == "s3":
         found.retries = 1
     return found

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.errors import RunError, UsageError
+from utils.errors import RunError, UsageError, install
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _executable(name: str) -> str:
     found = shutil.which(name, path=os.pathsep.join([beside, os.environ.get("PATH", "")]))
     if not found:
         raise UsageError(
-            f"the program {name} is not on the PATH; install it, vllm with: uv pip install -r requirements-vllm.txt"
+            f"the program {name} is not on the PATH; install it, vllm with: {install('-r requirements-vllm.txt')}"
         )
     return found
 

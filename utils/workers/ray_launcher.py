@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from utils.errors import RunError, UsageError
+from utils.errors import RunError, UsageError, install
 from utils.workers.processes import work
 
 ROWS_A_TASK = 16  # at most, while there are no more than MOST_TASKS
@@ -106,7 +106,7 @@ def connect() -> None:
         import ray
         import ray.data
     except ImportError:
-        raise UsageError("--ray needs Ray: pip install -r requirements-ray.txt") from None
+        raise UsageError(f"--ray needs Ray: {install('-r requirements-ray.txt')}") from None
     if not ray.is_initialized():
         ours = signal.getsignal(signal.SIGTERM)
         address = os.environ.get("RAY_ADDRESS") or "local"

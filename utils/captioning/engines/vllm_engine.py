@@ -14,7 +14,7 @@ from utils.captioning.chat import Answer, Request, messages
 from utils.captioning.engine_choice import EngineChoice, dtype_flag, trust_remote_code_flag
 from utils.captioning.model_table import hub_id
 from utils.cli import about, at_least, between, flag, json_object
-from utils.errors import Failure, RunError, UsageError
+from utils.errors import Failure, RunError, UsageError, install
 from utils.models.weights import has_tokenizer
 from utils.workers.processes import end_with_starter
 from utils.workers.ranks import Ranks
@@ -84,7 +84,7 @@ class VllmEngine:
         except ImportError as error:
             with about("vllm"):
                 raise UsageError(
-                    f"cannot be imported ({error}); uv pip install -r requirements-vllm.txt, or choose transformers or openai"
+                    f"cannot be imported ({error}); {install('-r requirements-vllm.txt')}, or choose transformers or openai"
                 ) from None
         from PIL import Image
 
