@@ -33,9 +33,10 @@ from utils.pipeline.process import RunOptions, in_batches, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.scoring.bars import bars, inside
-from utils.scoring.boxes import Box, bounds, covered_share, grown, largest_rectangle
+from utils.scoring.boxes import Box, bounds, covered_share, grown, largest_rectangle, share_in
 from utils.scoring.overlays import find_overlays
 from utils.scoring.rapidocr_detector import SHORT_SIDE, RapidTextDetector
+from utils.scoring.standing_words import standing_words
 from utils.scoring.still_marks import still_marks
 from utils.scoring.text_bands import text_bands
 from utils.video.geometry import display_transform, frame_to_array
@@ -59,6 +60,9 @@ SCORE = Score(
 )
 MARK_SIDE = 360  # pixels of the short side at which bars and marks are looked for: fine enough for a logo
 FIRST_LOOK = 3  # text is looked for in every third frame, and in the others where there is some that may be laid over
+GLIMPSE = 1  # frames after each of these there is a glimpse for lines that come between them
+COVERED = 0.3  # of such a line may lie where text was found already
+RULE = "overlays 2"  # in the settings: counted up with each change of what is laid over
 
 
 def read_clip(row: dict, video_folder: str | None, sampling: FrameSampling) -> dict[str, Any]:
@@ -76,20 +80,24 @@ def _as_seen(frame: av.VideoFrame) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def crop_columns(
-    batch: list[dict], boxes_in: Callable[[np.ndarray], np.ndarray], min_crop_share: float, rule: str = "overlays"
+    batch: list[dict], detector: Callable[[], RapidTextDetector], min_crop_share: float, rule: str = RULE
 ) -> list[dict]:
-    """The columns of each clip of a batch. `boxes_in` gives the text boxes of a frame, (N, 4, 2)."""
-    return [_columns(clip, boxes_in, min_crop_share, rule) for clip in batch]
+    """The columns of each clip of a batch."""
+    return [_columns(clip, detector(), min_crop_share, rule) for clip in batch]
 
 
-def _columns(clip: dict, boxes_in: Callable[[np.ndarray], np.ndarray], min_crop_share: float, rule: str) -> dict:
+def _columns(clip: dict, detector: RapidTextDetector, min_crop_share: float, rule: str) -> dict:
     frames, (width, height) = clip["frames"], clip["size"]
     grays = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
     scale = width / grays.shape[2], height / grays.shape[1]
     if rule == "bands":
-        found: tuple[list[Box], list[Box], list[list[Box]]] = [], text_bands(grays, list(map(boxes_in, frames))), []
+        found: tuple[list[Box], list[Box], list[list[Box]]] = (
+            [],
+            text_bands(grays, list(map(detector.boxes, frames))),
+            [],
+        )
     else:
-        found = look_for_text(frames, grays, boxes_in)
+        found = look_for_text(frames, grays, detector)
     words, text, scene = found
     sides, marks = bars_and_marks(grays, words, clip["size"])
     text = [_scaled(box, scale) for box in text]
@@ -125,20 +133,37 @@ def _columns(clip: dict, boxes_in: Callable[[np.ndarray], np.ndarray], min_crop_
 
 
 def look_for_text(
-    frames: Sequence[np.ndarray], grays: np.ndarray, boxes_in: Callable[[np.ndarray], np.ndarray]
+    frames: Sequence[np.ndarray], grays: np.ndarray, detector: RapidTextDetector
 ) -> tuple[list[Box], list[Box], list[list[Box]]]:
     """All text boxes of a clip; the places of text laid over it; and of each frame the boxes of other text. It is looked for in a third of
-    the frames first, and in all where these leave it open.
+    the frames first, in those in between where a glimpse shows another line, and in all where these leave it open; and in the median of all, for what is faint.
     """
-    boxes: list[np.ndarray | None] = [None] * len(frames)
-    for number in range(min(1, len(frames) - 1), len(frames), FIRST_LOOK):
-        boxes[number] = boxes_in(frames[number])
-    overlays, scene, is_open = find_overlays(grays, boxes)
+    height, width = grays.shape[1:]
+    count = len(frames)
+    boxes: list[np.ndarray | None] = [None] * count
+    doubtful: list[np.ndarray | None] = [None] * count
+
+    def look(number: int) -> None:
+        if boxes[number] is None:
+            boxes[number], doubtful[number] = detector.boxes_and_doubtful(frames[number])
+
+    def words() -> list[Box]:
+        return [bounds(box, width, height) for found in boxes if found is not None for box in found]
+
+    start = min(1, count - 1)
+    for number in range(start, count, FIRST_LOOK):
+        look(number)
+    for number in range(start + GLIMPSE, count, FIRST_LOOK):
+        lines = [bounds(box, width, height) for box in detector.glimpse(frames[number])]
+        if any(share_in(line, words()) < COVERED for line in lines):
+            look(number)
+    overlays, scene, is_open = find_overlays(grays, boxes, doubtful)
     if is_open:
-        boxes = [boxes_in(frame) if found is None else found for frame, found in zip(frames, boxes, strict=True)]
-        overlays, scene, _ = find_overlays(grays, boxes)
-    words = [bounds(box, *grays.shape[:0:-1]) for found in boxes if found is not None for box in found]
-    return words, overlays, scene
+        for number in range(count):
+            look(number)
+        overlays, scene, _ = find_overlays(grays, boxes, doubtful)
+    overlays += [box for box in standing_words(grays, detector.boxes_at) if share_in(box, overlays) < COVERED]
+    return words(), overlays, scene
 
 
 def bars_and_marks(
@@ -164,10 +189,6 @@ def _scaled(box: Box, scale: tuple[float, float]) -> Box:
     return left, top, int(np.ceil((x + width) * scale[0])) - left, int(np.ceil((y + height) * scale[1])) - top
 
 
-def boxes_by(detector: OnDemand, frame: np.ndarray) -> np.ndarray:
-    return detector().boxes(frame)
-
-
 def main() -> None:
     parser = row_parser(__doc__, SCORE.saved_path)
     add_sampling_arguments(parser, ["uniform"], "uniform", 12)
@@ -181,14 +202,15 @@ def main() -> None:
     sampling = from_flags(FrameSampling, args)
     load = OnDemand(partial(RapidTextDetector, threads=args.n_jobs))
     detector = load()
-    rule = begun_with(args.saved_path, args.overwrite, "rule", "overlays", old="bands")
+    # The first "overlays" was never released: a file with it is told that its settings were others.
+    rule = "bands" if begun_with(args.saved_path, args.overwrite, "rule", RULE, old="bands") == "bands" else RULE
     begun_share = begun_with(args.saved_path, args.overwrite, "min_crop_share", 0.5)
     least = begun_share if args.min_crop_share is None else args.min_crop_share
     settings = {**sampling.settings, "min_crop_share": least, "text": detector.settings}
     if rule != "bands":  # which files of 0.3 do not name
         settings["rule"] = rule
     read = partial(read_clip, video_folder=args.video_folder, sampling=sampling)
-    columns = partial(crop_columns, boxes_in=partial(boxes_by, load), min_crop_share=least, rule=rule)
+    columns = partial(crop_columns, detector=load, min_crop_share=least, rule=rule)
     process_rows(SCORE.step(read, settings, in_batches(columns)), rows, from_flags(RunOptions, args))
 
 

@@ -62,6 +62,7 @@ CASES = {  # what makes the frames, and the true [left, top, right, bottom] that
     "dark": (lambda: [(f * 0.12).astype(np.uint8) for f in pan()], (0, 0, 0, 0)),
     "black": (lambda: [np.zeros((270, 480, 3), np.uint8)] * 48, (0, 0, 0, 0)),
     "subtitles": (lambda: [text(f, LINES[i // 24], 70, 250) for i, f in enumerate(pan())], (0, 0, 0, 50)),
+    "caption": (lambda: [text(f, LINES[0], 70, 250) if i < 18 else f for i, f in enumerate(pan())], (0, 0, 0, 50)),
     "logo": (lambda: [logo(f) for f in pan()], (0, 50, 0, 0)),
     "still": (lambda: [logo(pan(count=1)[0])] * 48, (0, 0, 0, 0)),
 }
@@ -128,7 +129,7 @@ def assert_cut_away(clips, found, name):
         assert (
             (cut == 0)
             if true == 0
-            else (0 <= cut - true <= 6 or (name in ("subtitles", "logo") and abs(cut - true) <= 14))
+            else (0 <= cut - true <= 6 or (name in ("subtitles", "caption", "logo") and abs(cut - true) <= 14))
         )
     bars = found[1][name]["crop_bars"]
     picture = (width - bars[0] - bars[2]) * (height - bars[1] - bars[3])
