@@ -1,11 +1,11 @@
-"""Find what each clip should be cropped to: no bars, no text laid over the picture, no logo; and how much text is left.
+"""Find what each clip should be cropped to: no bars, no text laid over the picture, no logo, no inset; and how much text is left.
 
 Columns added: crop_box [x, y, width, height], the largest rectangle without them, in pixels of the upright frame as stored, null
 where it is smaller than --min_crop_share of the picture within the bars; crop_share, its share of that picture (0–1), also where crop_box is null;
 crop_short_side, pixels; overlay_text_share, the share of the crop box, or of the picture where there is none, that text laid over it covers, and
 scene_text_share, the same of text that belongs to the scene (signs, shirts), the frame with most of it (0–1);
-and the causes: crop_bars [left, top, right, bottom], pixels of black or blurred bars; crop_text and crop_logos, lists of
-[x, y, width, height]; crop_logos is null where the clip stands still, so that marks cannot be told from the scene.
+and the causes: crop_bars [left, top, right, bottom], pixels of black or blurred bars; crop_text, crop_logos and crop_insets (a picture set
+into the picture), lists of [x, y, width, height]; crop_logos is null where the clip stands still, so that marks cannot be told from the scene.
 
     python compute_crop_box.py --video_folder datasets/panda_70m/train --saved_path crop_box.jsonl
     python compute_motion_score.py --video_folder datasets/panda_70m/train --crop_boxes crop_box.jsonl
@@ -14,7 +14,7 @@ and the causes: crop_bars [left, top, right, bottom], pixels of black or blurred
 
 Nothing is cropped here: other scores measure within the box by --crop_boxes, crop_clips.py writes cropped clips, and an export
 crops in its one encode. A file that version 0.3 began goes on by its rule, in which crop_share is of the whole frame, and without
-the shares of text.
+the shares of text and insets.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
@@ -34,6 +34,7 @@ from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.scoring.bars import bars, inside
 from utils.scoring.boxes import Box, bounds, covered_share, grown, largest_rectangle, share_in
+from utils.scoring.insets import insets
 from utils.scoring.overlays import find_overlays
 from utils.scoring.rapidocr_detector import SHORT_SIDE, RapidTextDetector
 from utils.scoring.standing_words import standing_words
@@ -54,6 +55,7 @@ SCORE = Score(
         "scene_text_share": Column("the same of other text", 0, 1),
         "crop_bars": Column("bars at the left, top, right, bottom, pixels", 0),
         "crop_text": Column("text laid over the picture, a list of [x, y, width, height]", 0),
+        "crop_insets": Column("pictures set into the picture, likewise", 0),
         "crop_logos": Column("marks that stand still, likewise; null where the clip does", 0),
         "sample_frame_idx": Column("indices of the sampled frames, a list", 0),
     },
@@ -99,10 +101,10 @@ def _columns(clip: dict, detector: RapidTextDetector, min_crop_share: float, rul
     else:
         found = look_for_text(frames, grays, detector)
     words, text, scene = found
-    sides, marks = bars_and_marks(grays, words, clip["size"])
+    sides, marks, set_in = around_the_picture(grays, words, clip["size"], rule)
     text = [_scaled(box, scale) for box in text]
     picture = inside(sides, width, height)
-    obstacles = [grown(box, min(width, height)) for box in [*text, *(marks or [])]]
+    obstacles = [grown(box, min(width, height)) for box in [*text, *set_in, *(marks or [])]]
     box = largest_rectangle(picture, obstacles)
     whole = (0, 0, width, height)
     of = whole if rule == "bands" else picture
@@ -121,6 +123,7 @@ def _columns(clip: dict, detector: RapidTextDetector, min_crop_share: float, rul
                 "scene_text_share": round(
                     max(covered_share([_scaled(one, scale) for one in there], within) for there in scene), 6
                 ),
+                "crop_insets": [list(one) for one in set_in],
             }
             if rule != "bands"
             else {}
@@ -166,10 +169,11 @@ def look_for_text(
     return words(), overlays, scene
 
 
-def bars_and_marks(
-    grays: np.ndarray, words: Sequence[Box], size: tuple[int, int]
-) -> tuple[tuple[int, ...], list[Box] | None]:
-    """The bars of a clip, [left, top, right, bottom], and the marks within them, in pixels of its upright frame, which has `size`.
+def around_the_picture(
+    grays: np.ndarray, words: Sequence[Box], size: tuple[int, int], rule: str
+) -> tuple[tuple[int, ...], list[Box] | None, list[Box]]:
+    """The bars of a clip, [left, top, right, bottom], and the marks and the insets within them, in pixels of its upright frame, which has
+    `size`.
 
     grays: uint8 (T, H, W); words: boxes of text in their pixels, which may stand in a bar.
     """
@@ -177,10 +181,15 @@ def bars_and_marks(
     small = np.stack([cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for gray in grays])
     sides = bars(small, [_scaled(grown(box, grays.shape[1]), (factor, factor)) for box in words])
     x, y, width, height = inside(sides, small.shape[2], small.shape[1])
-    marks = still_marks(small[:, y : y + height, x : x + width])
+    picture = small[:, y : y + height, x : x + width]
     scale = size[0] / small.shape[2], size[1] / small.shape[1]
     edges = tuple(int(np.ceil(pixels * scale[i % 2])) + (pixels > 0) for i, pixels in enumerate(sides))
-    return edges, None if marks is None else [_scaled((left + x, top + y, w, h), scale) for left, top, w, h in marks]
+
+    def in_frame(boxes: Sequence[Box]) -> list[Box]:
+        return [_scaled((left + x, top + y, w, h), scale) for left, top, w, h in boxes]
+
+    marks = still_marks(picture)
+    return edges, None if marks is None else in_frame(marks), [] if rule == "bands" else in_frame(insets(picture))
 
 
 def _scaled(box: Box, scale: tuple[float, float]) -> Box:

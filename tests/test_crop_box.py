@@ -145,7 +145,7 @@ def test_each_cause_has_its_column(found):
     marks = rows["logo"]["crop_logos"]
     assert marks and all(x >= 385 and x + w <= 462 and y >= 10 and y + h <= 50 for x, y, w, h in marks)
     assert rows["still"]["crop_logos"] is None and rows["black"]["crop_logos"] is None
-    assert rows["clean"]["crop_logos"] == []
+    assert rows["clean"]["crop_logos"] == [] and rows["clean"]["crop_insets"] == []
 
 
 def test_a_crop_that_leaves_too_little_is_none(tmp_path, run_script, clips):

@@ -44,9 +44,12 @@ def are_gone(one: np.ndarray, other: np.ndarray, box: Box) -> bool:
     if around.sum() < FEWEST:
         return False
     reach = int(REACH * SIDE)
-    halves = [cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for frame in (one, other)]
+    half, half_other = (
+        cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA).astype(np.float32)
+        for frame in (one, other)
+    )
     part = (left // 2, top // 2, around.shape[1], around.shape[0])
-    found, right_by, down_by = _find(*(half.astype(np.float32) for half in halves), part, reach // 2, around)
+    found, right_by, down_by = _find(half, half_other, part, reach // 2, around)
     if found < FOUND:
         return False
     ink, ink_there = strokes(one), strokes(other)

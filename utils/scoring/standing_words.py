@@ -24,7 +24,7 @@ def standing_words(frames: np.ndarray, boxes_in: Callable[[np.ndarray, int], np.
     scale = min(1.0, SIDE / min(frames.shape[1:]))
     small = np.stack([cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) for frame in frames])
     median = np.median(small, axis=0).astype(np.uint8)
-    found = []
+    found: list[Box] = []
     for corners in boxes_in(np.repeat(median[..., None], 3, 2), SIDE):
         x, y, width, height = bounds(corners, median.shape[1], median.shape[0])
         angle = cv2.minAreaRect(corners)[2] % 90
@@ -32,5 +32,6 @@ def standing_words(frames: np.ndarray, boxes_in: Callable[[np.ndarray, int], np.
         around = small[:, max(0, y - out) : y + height + out, max(0, x - out) : x + width + out]
         moving = (np.std(around, axis=0) >= MOVES).mean()
         if width >= LONG * height and min(angle, 90 - angle) <= LEVEL and moving >= MOVING_SHARE:
-            found.append(tuple(round(edge / scale) for edge in (x, y, width, height)))
+            left, top = round(x / scale), round(y / scale)
+            found.append((left, top, round((x + width) / scale) - left, round((y + height) / scale) - top))
     return found
