@@ -1,5 +1,6 @@
 """Crop boxes: bars, burnt-in text and marks of known place are cut away, and clean clips lose nothing."""
 
+import json
 import os
 import subprocess
 import sys
@@ -155,6 +156,25 @@ def test_a_crop_that_leaves_too_little_is_none(tmp_path, run_script, clips):
     (row,) = read_rows(tmp_path / "c.jsonl", ("video_path",))
     assert row["crop_box"] is None and row["crop_share"] == pytest.approx(0.82, abs=0.05)
     assert row["overlay_text_share"] > 0.05
+
+
+def test_a_file_goes_on_by_the_rule_of_0_3_and_says_so_where_it_was_another(tmp_path, run_script, clips):
+    def begin(rule: str | None) -> None:
+        settings = json.loads((tmp_path / "c.settings.json").read_text())
+        settings.pop("rule", None)
+        (tmp_path / "c.settings.json").write_text(json.dumps(settings | ({"rule": rule} if rule else {})))
+
+    flags = ("--saved_path", "c.jsonl", "--num_sampled_frames", 2)
+    run_script("compute_crop_box.py", "--video_folder", clips / "clean.mp4", *flags)
+    begin(None)
+    write_rows(tmp_path / "list.jsonl", [{"video_path": "clean.mp4"}, {"video_path": "black.mp4"}])
+    both = ("--video_folder", clips, "--video_metadata_path", "list.jsonl", *flags)
+    run_script("compute_crop_box.py", *both)
+    rows = {row["video_path"]: row for row in read_rows(tmp_path / "c.jsonl", ("video_path",))}
+    assert "crop_insets" not in rows["black.mp4"] and rows["black.mp4"]["crop_share"] == 1
+    begin("overlays")
+    refused = run_script("compute_crop_box.py", *both, code=2)
+    assert "rule was 'overlays' and is 'overlays 2'" in refused.stderr
 
 
 def test_an_upright_film_is_cropped_as_it_is_shown(tmp_path, run_script):
