@@ -22,6 +22,7 @@ THICKEST = 7  # pixels: more is a texture
 GAP, SHORTEST = 0.06, 0.12  # of the side along it: what may be missing of a border, and how long it is
 MOVES = 6.0  # gray levels: standard deviation over time, from which on a pixel moves
 MOVING_SHARE = 0.6  # of the pixels along a border, on its outer side
+LEAST_MOVING = 0.2  # of all pixels, for something to move along borders
 NEAR = 0.03  # of the height: so near are ends that meet
 SMALLEST, NARROWEST = 0.03, 0.1  # of the picture's area, and of its sides
 
@@ -43,7 +44,7 @@ def insets(frames: np.ndarray) -> list[Box]:
         return []
     grays = frames.astype(np.float32)
     moves = np.std(grays, axis=0) >= MOVES
-    if not moves.any():
+    if moves.mean() < LEAST_MOVING:
         return []
     upright, level = _borders(grays, moves), _borders(np.ascontiguousarray(grays.transpose(0, 2, 1)), moves.T)
     height, width = grays.shape[1:]
