@@ -139,7 +139,8 @@ def look_for_text(
     frames: Sequence[np.ndarray], grays: np.ndarray, detector: RapidTextDetector
 ) -> tuple[list[Box], list[Box], list[list[Box]]]:
     """All text boxes of a clip; the places of text laid over it; and of each frame the boxes of other text. It is looked for in a third of
-    the frames first, in those in between where a glimpse shows another line, and in all where these leave it open; and in the median of all, for what is faint.
+    the frames first, in those in between where a glimpse shows another line, and in all where these leave it open; and in the median of all,
+    for what is faint.
     """
     height, width = grays.shape[1:]
     count = len(frames)
@@ -156,7 +157,7 @@ def look_for_text(
     start = min(1, count - 1)
     for number in range(start, count, FIRST_LOOK):
         look(number)
-    for number in range(start + GLIMPSE, count, FIRST_LOOK):
+    for number in range(start + GLIMPSE, count - 1, FIRST_LOOK):  # what is in the last alone cannot be told
         lines = [bounds(box, width, height) for box in detector.glimpse(frames[number])]
         if any(share_in(line, words()) < COVERED for line in lines):
             look(number)
