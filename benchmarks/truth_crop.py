@@ -117,44 +117,6 @@ def logo(frames: Frames, right: bool = True, top: bool = True, strength: float =
     return made, [_around(boxes)]
 
 
-def brief(frames: Frames, first: float, last: float, text: str = LINES[1], size: int = 20) -> tuple[Frames, list[Box]]:
-    """A line that is there from one share of the clip to another."""
-    height, width = frames[0].shape[:2]
-    made = [frame.copy() for frame in frames]
-    wide = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size / 22, max(1, round(size / 11)))[0][0]
-    at = (width - wide) / 2, (height + size) / 2
-    return made, [
-        _around([put(frame, text, at, size) for frame in made[int(first * len(made)) : int(last * len(made))]])
-    ]
-
-
-def faint(frames: Frames) -> tuple[Frames, list[Box]]:
-    height, width = frames[0].shape[:2]
-    made = [frame.copy() for frame in frames]
-    boxes = [put(frame, "stockphotos", (0.2 * width, 0.6 * height), width // 16, 0.25, False) for frame in made]
-    return made, [_around(boxes)]
-
-
-def set_in(frames: Frames, x: float, y: float, side: float) -> tuple[Frames, list[Box]]:
-    """The same film, mirrored and backwards, over a part of the frame: its left upper corner and its side, shares of the frame."""
-    height, width = frames[0].shape[:2]
-    left, top, wide, high = round(x * width), round(y * height), round(side * width), round(side * height)
-    made = [frame.copy() for frame in frames]
-    for frame, inner in zip(made, frames[::-1], strict=True):
-        frame[top : top + high, left : left + wide] = cv2.resize(
-            inner[:, ::-1], (wide, high), interpolation=cv2.INTER_AREA
-        )
-    return made, [(left, top, wide, high)]
-
-
-def side_by_side(frames: Frames) -> tuple[Frames, list[Box]]:
-    height, width = frames[0].shape[:2]
-    part = round(0.4 * width)
-    return [np.hstack([inner[:, ::-1][:, :part], frame[:, part:]]) for frame, inner in zip(frames, frames[::-1])], [
-        (0, 0, part, height)
-    ]
-
-
 def _around(boxes: list[Box]) -> Box:
     x, y = min(b[0] for b in boxes), min(b[1] for b in boxes)
     return x, y, max(b[0] + b[2] for b in boxes) - x, max(b[1] + b[3] for b in boxes) - y
@@ -175,14 +137,6 @@ CASES: dict[str, Callable[[Frames], tuple[Frames, list[Box]]]] = {
     "logo, bottom left": partial(logo, right=False, top=False),
     "watermark, half transparent": partial(logo, strength=0.5),
     "watermark, 30 %": partial(logo, strength=0.3),
-    "title of the first quarter": partial(brief, first=0, last=0.25),
-    "caption, a sixth of the clip": partial(brief, first=0.45, last=0.62),
-    "very large word, all the time": partial(brief, first=0, last=1, text="WOW", size=130),
-    "very large word, a third": partial(brief, first=0.3, last=0.65, text="SALE", size=130),
-    "watermark across, 25 %": faint,
-    "facecam": partial(set_in, x=0.7, y=0.7, side=0.3),
-    "film in a film": partial(set_in, x=0.6, y=0.1, side=0.3),
-    "side by side": side_by_side,
     "letterbox and subtitles": lambda frames: (lambda barred, more: (barred[0], more[1] + barred[1]))(*_twice(frames)),
     "dark, letterbox": lambda frames: bars([(frame * 0.25).astype(np.uint8) for frame in frames], top=45, bottom=45),
     "dark, clean": lambda frames: ([(frame * 0.12).astype(np.uint8) for frame in frames], []),
