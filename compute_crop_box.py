@@ -1,11 +1,11 @@
-"""Find what each clip should be cropped to: no bars, no text laid over the picture, no logo; and how much text is left.
+"""Find what each clip should be cropped to: no bars, no text laid over the picture, no logo, no inset; and how much text is left.
 
 Columns added: crop_box [x, y, width, height], the largest rectangle without them, in pixels of the upright frame as stored, null
 where it is smaller than --min_crop_share of the picture within the bars; crop_share, its share of that picture (0–1), also where crop_box is null;
 crop_short_side, pixels; overlay_text_share, the share of the crop box, or of the picture where there is none, that text laid over it covers, and
 scene_text_share, the same of text that belongs to the scene (signs, shirts), the frame with most of it (0–1);
-and the causes: crop_bars [left, top, right, bottom], pixels of black or blurred bars; crop_text and crop_logos, lists of
-[x, y, width, height]; crop_logos is null where the clip stands still, so that marks cannot be told from the scene.
+and the causes: crop_bars [left, top, right, bottom], pixels of black or blurred bars; crop_text, crop_logos and crop_insets (a picture set
+into the picture), lists of [x, y, width, height]; crop_logos is null where the clip stands still, so that marks cannot be told from the scene.
 
     python compute_crop_box.py --video_folder datasets/panda_70m/train --saved_path crop_box.jsonl
     python compute_motion_score.py --video_folder datasets/panda_70m/train --crop_boxes crop_box.jsonl
@@ -14,7 +14,7 @@ and the causes: crop_bars [left, top, right, bottom], pixels of black or blurred
 
 Nothing is cropped here: other scores measure within the box by --crop_boxes, crop_clips.py writes cropped clips, and an export
 crops in its one encode. A file that version 0.3 began goes on by its rule, in which crop_share is of the whole frame, and without
-the shares of text.
+the shares of text and insets.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
@@ -33,9 +33,11 @@ from utils.pipeline.process import RunOptions, in_batches, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
 from utils.scoring.bars import bars, inside
-from utils.scoring.boxes import Box, bounds, covered_share, grown, largest_rectangle
+from utils.scoring.boxes import Box, bounds, covered_share, grown, largest_rectangle, share_in
+from utils.scoring.insets import insets
 from utils.scoring.overlays import find_overlays
 from utils.scoring.rapidocr_detector import SHORT_SIDE, RapidTextDetector
+from utils.scoring.standing_words import standing_words
 from utils.scoring.still_marks import still_marks
 from utils.scoring.text_bands import text_bands
 from utils.video.geometry import display_transform, frame_to_array
@@ -53,12 +55,16 @@ SCORE = Score(
         "scene_text_share": Column("the same of other text", 0, 1),
         "crop_bars": Column("bars at the left, top, right, bottom, pixels", 0),
         "crop_text": Column("text laid over the picture, a list of [x, y, width, height]", 0),
+        "crop_insets": Column("pictures set into the picture, likewise", 0),
         "crop_logos": Column("marks that stand still, likewise; null where the clip does", 0),
         "sample_frame_idx": Column("indices of the sampled frames, a list", 0),
     },
 )
 MARK_SIDE = 360  # pixels of the short side at which bars and marks are looked for: fine enough for a logo
 FIRST_LOOK = 3  # text is looked for in every third frame, and in the others where there is some that may be laid over
+GLIMPSE = 1  # frames after each of these there is a glimpse for lines that come between them
+COVERED = 0.3  # of such a line may lie where text was found already
+RULE = "overlays 2"  # in the settings: counted up with each change of what is laid over
 
 
 def read_clip(row: dict, video_folder: str | None, sampling: FrameSampling) -> dict[str, Any]:
@@ -76,25 +82,29 @@ def _as_seen(frame: av.VideoFrame) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def crop_columns(
-    batch: list[dict], boxes_in: Callable[[np.ndarray], np.ndarray], min_crop_share: float, rule: str = "overlays"
+    batch: list[dict], detector: Callable[[], RapidTextDetector], min_crop_share: float, rule: str = RULE
 ) -> list[dict]:
-    """The columns of each clip of a batch. `boxes_in` gives the text boxes of a frame, (N, 4, 2)."""
-    return [_columns(clip, boxes_in, min_crop_share, rule) for clip in batch]
+    """The columns of each clip of a batch."""
+    return [_columns(clip, detector(), min_crop_share, rule) for clip in batch]
 
 
-def _columns(clip: dict, boxes_in: Callable[[np.ndarray], np.ndarray], min_crop_share: float, rule: str) -> dict:
+def _columns(clip: dict, detector: RapidTextDetector, min_crop_share: float, rule: str) -> dict:
     frames, (width, height) = clip["frames"], clip["size"]
     grays = np.stack([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
     scale = width / grays.shape[2], height / grays.shape[1]
     if rule == "bands":
-        found: tuple[list[Box], list[Box], list[list[Box]]] = [], text_bands(grays, list(map(boxes_in, frames))), []
+        found: tuple[list[Box], list[Box], list[list[Box]]] = (
+            [],
+            text_bands(grays, list(map(detector.boxes, frames))),
+            [],
+        )
     else:
-        found = look_for_text(frames, grays, boxes_in)
+        found = look_for_text(frames, grays, detector)
     words, text, scene = found
-    sides, marks = bars_and_marks(grays, words, clip["size"])
+    sides, marks, set_in = around_the_picture(grays, words, clip["size"], rule)
     text = [_scaled(box, scale) for box in text]
     picture = inside(sides, width, height)
-    obstacles = [grown(box, min(width, height)) for box in [*text, *(marks or [])]]
+    obstacles = [grown(box, min(width, height)) for box in [*text, *set_in, *(marks or [])]]
     box = largest_rectangle(picture, obstacles)
     whole = (0, 0, width, height)
     of = whole if rule == "bands" else picture
@@ -113,6 +123,7 @@ def _columns(clip: dict, boxes_in: Callable[[np.ndarray], np.ndarray], min_crop_
                 "scene_text_share": round(
                     max(covered_share([_scaled(one, scale) for one in there], within) for there in scene), 6
                 ),
+                "crop_insets": [list(one) for one in set_in],
             }
             if rule != "bands"
             else {}
@@ -125,26 +136,45 @@ def _columns(clip: dict, boxes_in: Callable[[np.ndarray], np.ndarray], min_crop_
 
 
 def look_for_text(
-    frames: Sequence[np.ndarray], grays: np.ndarray, boxes_in: Callable[[np.ndarray], np.ndarray]
+    frames: Sequence[np.ndarray], grays: np.ndarray, detector: RapidTextDetector
 ) -> tuple[list[Box], list[Box], list[list[Box]]]:
     """All text boxes of a clip; the places of text laid over it; and of each frame the boxes of other text. It is looked for in a third of
-    the frames first, and in all where these leave it open.
+    the frames first, in those in between where a glimpse shows another line, and in all where these leave it open; and in the median of all,
+    for what is faint.
     """
-    boxes: list[np.ndarray | None] = [None] * len(frames)
-    for number in range(min(1, len(frames) - 1), len(frames), FIRST_LOOK):
-        boxes[number] = boxes_in(frames[number])
-    overlays, scene, is_open = find_overlays(grays, boxes)
+    height, width = grays.shape[1:]
+    count = len(frames)
+    boxes: list[np.ndarray | None] = [None] * count
+    doubtful: list[np.ndarray | None] = [None] * count
+
+    def look(number: int) -> None:
+        if boxes[number] is None:
+            boxes[number], doubtful[number] = detector.boxes_and_doubtful(frames[number])
+
+    def words() -> list[Box]:
+        return [bounds(box, width, height) for found in boxes if found is not None for box in found]
+
+    start = min(1, count - 1)
+    for number in range(start, count, FIRST_LOOK):
+        look(number)
+    for number in range(start + GLIMPSE, count - 1, FIRST_LOOK):  # what is in the last alone cannot be told
+        lines = [bounds(box, width, height) for box in detector.glimpse(frames[number])]
+        if any(share_in(line, words()) < COVERED for line in lines):
+            look(number)
+    overlays, scene, is_open = find_overlays(grays, boxes, doubtful)
     if is_open:
-        boxes = [boxes_in(frame) if found is None else found for frame, found in zip(frames, boxes, strict=True)]
-        overlays, scene, _ = find_overlays(grays, boxes)
-    words = [bounds(box, *grays.shape[:0:-1]) for found in boxes if found is not None for box in found]
-    return words, overlays, scene
+        for number in range(count):
+            look(number)
+        overlays, scene, _ = find_overlays(grays, boxes, doubtful)
+    overlays += [box for box in standing_words(grays, detector.boxes_at) if share_in(box, overlays) < COVERED]
+    return words(), overlays, scene
 
 
-def bars_and_marks(
-    grays: np.ndarray, words: Sequence[Box], size: tuple[int, int]
-) -> tuple[tuple[int, ...], list[Box] | None]:
-    """The bars of a clip, [left, top, right, bottom], and the marks within them, in pixels of its upright frame, which has `size`.
+def around_the_picture(
+    grays: np.ndarray, words: Sequence[Box], size: tuple[int, int], rule: str
+) -> tuple[tuple[int, ...], list[Box] | None, list[Box]]:
+    """The bars of a clip, [left, top, right, bottom], and the marks and the insets within them, in pixels of its upright frame, which has
+    `size`.
 
     grays: uint8 (T, H, W); words: boxes of text in their pixels, which may stand in a bar.
     """
@@ -152,20 +182,21 @@ def bars_and_marks(
     small = np.stack([cv2.resize(gray, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) for gray in grays])
     sides = bars(small, [_scaled(grown(box, grays.shape[1]), (factor, factor)) for box in words])
     x, y, width, height = inside(sides, small.shape[2], small.shape[1])
-    marks = still_marks(small[:, y : y + height, x : x + width])
+    picture = small[:, y : y + height, x : x + width]
     scale = size[0] / small.shape[2], size[1] / small.shape[1]
     edges = tuple(int(np.ceil(pixels * scale[i % 2])) + (pixels > 0) for i, pixels in enumerate(sides))
-    return edges, None if marks is None else [_scaled((left + x, top + y, w, h), scale) for left, top, w, h in marks]
+
+    def in_frame(boxes: Sequence[Box]) -> list[Box]:
+        return [_scaled((left + x, top + y, w, h), scale) for left, top, w, h in boxes]
+
+    marks = still_marks(picture)
+    return edges, None if marks is None else in_frame(marks), [] if rule == "bands" else in_frame(insets(picture))
 
 
 def _scaled(box: Box, scale: tuple[float, float]) -> Box:
     x, y, width, height = box
     left, top = int(x * scale[0]), int(y * scale[1])
     return left, top, int(np.ceil((x + width) * scale[0])) - left, int(np.ceil((y + height) * scale[1])) - top
-
-
-def boxes_by(detector: OnDemand, frame: np.ndarray) -> np.ndarray:
-    return detector().boxes(frame)
 
 
 def main() -> None:
@@ -181,14 +212,15 @@ def main() -> None:
     sampling = from_flags(FrameSampling, args)
     load = OnDemand(partial(RapidTextDetector, threads=args.n_jobs))
     detector = load()
-    rule = begun_with(args.saved_path, args.overwrite, "rule", "overlays", old="bands")
+    # The first "overlays" was never released: a file with it is told that its settings were others.
+    rule = "bands" if begun_with(args.saved_path, args.overwrite, "rule", RULE, old="bands") == "bands" else RULE
     begun_share = begun_with(args.saved_path, args.overwrite, "min_crop_share", 0.5)
     least = begun_share if args.min_crop_share is None else args.min_crop_share
     settings = {**sampling.settings, "min_crop_share": least, "text": detector.settings}
     if rule != "bands":  # which files of 0.3 do not name
         settings["rule"] = rule
     read = partial(read_clip, video_folder=args.video_folder, sampling=sampling)
-    columns = partial(crop_columns, boxes_in=partial(boxes_by, load), min_crop_share=least, rule=rule)
+    columns = partial(crop_columns, detector=load, min_crop_share=least, rule=rule)
     process_rows(SCORE.step(read, settings, in_batches(columns)), rows, from_flags(RunOptions, args))
 
 

@@ -169,7 +169,7 @@ def results(folder: str | None, cases: list[str]) -> Iterator[tuple[str, str, fl
                 path = Path(work) / "clip.mp4"
                 write(path, made)
                 clip = read_clip({"video_path": str(path)}, None, FrameSampling("uniform", 12))
-                (row,) = crop_columns([clip], detector.boxes, 0)
+                (row,) = crop_columns([clip], lambda: detector, 0)
                 height, width = made[0].shape[:2]
                 true = largest_rectangle((0, 0, width, height), laid) if laid else (0, 0, width, height)
                 yield name, case, overlap(tuple(row["crop_box"]), true), row["crop_logos"] is None, row["crop_share"]

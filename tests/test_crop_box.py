@@ -1,5 +1,6 @@
 """Crop boxes: bars, burnt-in text and marks of known place are cut away, and clean clips lose nothing."""
 
+import json
 import os
 import subprocess
 import sys
@@ -62,6 +63,7 @@ CASES = {  # what makes the frames, and the true [left, top, right, bottom] that
     "dark": (lambda: [(f * 0.12).astype(np.uint8) for f in pan()], (0, 0, 0, 0)),
     "black": (lambda: [np.zeros((270, 480, 3), np.uint8)] * 48, (0, 0, 0, 0)),
     "subtitles": (lambda: [text(f, LINES[i // 24], 70, 250) for i, f in enumerate(pan())], (0, 0, 0, 50)),
+    "caption": (lambda: [text(f, LINES[0], 70, 250) if i < 18 else f for i, f in enumerate(pan())], (0, 0, 0, 50)),
     "logo": (lambda: [logo(f) for f in pan()], (0, 50, 0, 0)),
     "still": (lambda: [logo(pan(count=1)[0])] * 48, (0, 0, 0, 0)),
 }
@@ -128,7 +130,7 @@ def assert_cut_away(clips, found, name):
         assert (
             (cut == 0)
             if true == 0
-            else (0 <= cut - true <= 6 or (name in ("subtitles", "logo") and abs(cut - true) <= 14))
+            else (0 <= cut - true <= 6 or (name in ("subtitles", "caption", "logo") and abs(cut - true) <= 14))
         )
     bars = found[1][name]["crop_bars"]
     picture = (width - bars[0] - bars[2]) * (height - bars[1] - bars[3])
@@ -144,7 +146,7 @@ def test_each_cause_has_its_column(found):
     marks = rows["logo"]["crop_logos"]
     assert marks and all(x >= 385 and x + w <= 462 and y >= 10 and y + h <= 50 for x, y, w, h in marks)
     assert rows["still"]["crop_logos"] is None and rows["black"]["crop_logos"] is None
-    assert rows["clean"]["crop_logos"] == []
+    assert rows["clean"]["crop_logos"] == [] and rows["clean"]["crop_insets"] == []
 
 
 def test_a_crop_that_leaves_too_little_is_none(tmp_path, run_script, clips):
@@ -154,6 +156,25 @@ def test_a_crop_that_leaves_too_little_is_none(tmp_path, run_script, clips):
     (row,) = read_rows(tmp_path / "c.jsonl", ("video_path",))
     assert row["crop_box"] is None and row["crop_share"] == pytest.approx(0.82, abs=0.05)
     assert row["overlay_text_share"] > 0.05
+
+
+def test_a_file_goes_on_by_the_rule_of_0_3_and_says_so_where_it_was_another(tmp_path, run_script, clips):
+    def begin(rule: str | None) -> None:
+        settings = json.loads((tmp_path / "c.settings.json").read_text())
+        settings.pop("rule", None)
+        (tmp_path / "c.settings.json").write_text(json.dumps(settings | ({"rule": rule} if rule else {})))
+
+    flags = ("--saved_path", "c.jsonl", "--num_sampled_frames", 2)
+    run_script("compute_crop_box.py", "--video_folder", clips / "clean.mp4", *flags)
+    begin(None)
+    write_rows(tmp_path / "list.jsonl", [{"video_path": "clean.mp4"}, {"video_path": "black.mp4"}])
+    both = ("--video_folder", clips, "--video_metadata_path", "list.jsonl", *flags)
+    run_script("compute_crop_box.py", *both)
+    rows = {row["video_path"]: row for row in read_rows(tmp_path / "c.jsonl", ("video_path",))}
+    assert "crop_insets" not in rows["black.mp4"] and rows["black.mp4"]["crop_share"] == 1
+    begin("overlays")
+    refused = run_script("compute_crop_box.py", *both, code=2)
+    assert "rule was 'overlays' and is 'overlays 2'" in refused.stderr
 
 
 def test_an_upright_film_is_cropped_as_it_is_shown(tmp_path, run_script):

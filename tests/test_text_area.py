@@ -131,7 +131,7 @@ def test_parts_of_the_frame_read_as_the_whole_does(detector, spots):
     frame = photograph("coffee")
     for x, y in spots:
         cv2.putText(frame, "Subscribe now", (round(x * 1280), round(y * 720)), 0, 1.2, (255, 255, 255), 3, cv2.LINE_AA)
-    whole = detector._boxes_at(frame, SHORT_SIDE)
+    whole = detector.boxes_at(frame, SHORT_SIDE)
     polygons, _ = detector(frame)
     assert len(polygons) == len(whole) >= len(spots)
     assert text_area_share(polygons, SIZE) == pytest.approx(text_area_share(whole, SIZE), rel=0.1)
@@ -151,6 +151,23 @@ def test_network_sees_no_plain_frame_and_little_of_one_with_a_caption(detector, 
 def test_large_letters_are_found_again_at_a_small_size(detector, text, percent, angle):
     frame, corners = with_text(photograph("coffee"), text, SIZE[1] * percent // 100, angle, True)
     assert text_area_share(detector(frame)[0], SIZE) > 0.8 * text_area_share([corners], SIZE)
+
+
+@pytest.mark.parametrize("text, percent", [("SALE", 30), ("NEW", 45), ("WOW", 55)])
+def test_words_too_large_for_a_line_are_doubtful(detector, text, percent):
+    frame, corners = with_text(photograph("coffee"), text, SIZE[1] * percent // 100, 0, True)
+    _, doubtful = detector.boxes_and_doubtful(frame)
+    shares = [text_area_share([box], SIZE) / text_area_share([corners], SIZE) for box in doubtful]
+    assert any(0.6 < share < 1.6 for share in shares)
+
+
+@pytest.mark.parametrize("percent", [5, 8])
+def test_a_glimpse_shows_lines(detector, percent):
+    plain = photograph("coffee")
+    frame, corners = with_text(plain, "Subscribe now for more", SIZE[1] * percent // 100, 0, True)
+    assert len(detector.glimpse(plain)) == 0
+    lines = detector.glimpse(frame)
+    assert len(lines) and all(abs(line.mean(0)[1] - corners.mean(0)[1]) < 30 for line in lines)
 
 
 @pytest.mark.parametrize("name", ["coffee", "chelsea", "rocket", "astronaut", "brick", "grass", "gravel", "coins"])

@@ -62,3 +62,12 @@ def covered_share(boxes: Sequence[Box], within: Box) -> float:
     for x, y, w, h in boxes:
         covered[max(0, y - top) : max(0, y + h - top), max(0, x - left) : max(0, x + w - left)] = True
     return float(covered.mean())
+
+
+def share_in(box: Box, others: Sequence[Box]) -> float:
+    """The largest share of a box that is in one of the others."""
+    x, y, width, height = box
+    inside = [
+        max(0, min(x + width, a + w) - max(x, a)) * max(0, min(y + height, b + h) - max(y, b)) for a, b, w, h in others
+    ]
+    return max(inside, default=0) / max(1, width * height)
