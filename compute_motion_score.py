@@ -29,7 +29,6 @@ import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the other
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from itertools import pairwise
 from math import floor, inf, isfinite
 from typing import Any
 
@@ -67,10 +66,8 @@ CUT_BY_STAGE_1 = {"source_path", "source_digest", "start_seconds"}
 
 DOUBT = 0.35  # of the flow's cut_inside: shots of one place differ by as much, and whip pans by more than many cuts
 SINCE_0_4 = ("activity", "camera_speed", "subject_speed", "camera_jerk")
-CLOSE_FPS, CLOSE_EVERY = (
-    8,
-    4,
-)  # frames a second of the pairs close in time, and of how many frames one pair is looked at
+CLOSE_FPS, CLOSE_EVERY = 8, 4  # frames a second, and of how many frames a pair is looked at
+CLOSE_SECONDS = 4  # of the clip, at most: decoding costs more than the flow
 
 SCORE = Score(
     "motion",
@@ -212,18 +209,26 @@ def dis_columns(
     return {name: round(value, 5) for name, value in columns.items()} | {"camera_motion": camera_name(columns)} | known
 
 
-def close_pairs(path: str, box: list[int] | None, short_side: int) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
-    """Pairs of gray frames 1/8 second apart, one each half second, and the seconds between them."""
-    crop = cropped(box)
+def close_pairs(path: str, box: list[int] | None, short_side: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Pairs of gray frames 1/8 second apart, one each half of the first four seconds, and the seconds between them."""
+    with suppress(FrameMissing), open_video(path) as (container, stream):
+        return _close_pairs(sampled_alone(container, stream, CLOSE_FPS, {}), stream, cropped(box), short_side)
     with open_video(path) as (container, stream):
-        samples = sampled(decode(container, stream), stream, CLOSE_FPS, {})
-        for number, ((before, earlier), (after, later)) in enumerate(pairwise(samples)):
-            if number % CLOSE_EVERY == 0:
-                grays = []
-                for frame in map(crop, (before, after)):
-                    size = short_side_size(frame, stream, short_side) if short_side else None
-                    grays.append(frame_to_array(frame, "gray", size))
-                yield *grays, later - earlier
+        return _close_pairs(sampled(decode(container, stream), stream, CLOSE_FPS, {}), stream, cropped(box), short_side)
+
+
+def _close_pairs(
+    samples: Iterator[tuple[av.VideoFrame, float]], stream: av.VideoStream, crop: Callable, short_side: int
+) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    found: list[tuple[np.ndarray, float]] = []
+    for number, (whole, seconds) in enumerate(samples):
+        if seconds > CLOSE_SECONDS:
+            break
+        if number % CLOSE_EVERY < 2:
+            frame = crop(whole)
+            size = short_side_size(frame, stream, short_side) if short_side else None
+            found.append((frame_to_array(frame, "gray", size), seconds))
+    return [(before, after, later - earlier) for (before, earlier), (after, later) in zip(found[::2], found[1::2])]
 
 
 def small_samples(

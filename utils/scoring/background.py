@@ -96,7 +96,7 @@ def drive(points: np.ndarray, steps: np.ndarray, size: tuple[int, int]) -> float
     speed = np.hypot(*steps.T)
     across = np.stack([-steps[:, 1], steps[:, 0]], 1) / speed[:, None]
     weights, focus = np.ones(len(points)), np.zeros(2)
-    for _ in range(6):
+    for _ in range(4):
         normal = (across * weights[:, None]).T
         focus = np.linalg.solve(normal @ across + 1e-6 * len(points) * np.eye(2), normal @ (across * points).sum(1))
         away = points - focus

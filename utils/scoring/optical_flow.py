@@ -53,27 +53,34 @@ def prepare(frame: np.ndarray, short_side: int = SHORT_SIDE) -> np.ndarray:
 
 
 def pair_flow(previous: np.ndarray, following: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
-    """Flow in pixels, float32 (h, w, 2) as (dx, dy); the mean difference, 0–255, that it leaves unexplained; and that
+    """Flow in pixels, float32 (2, h, w), dx and dy; the mean difference, 0–255, that it leaves unexplained; and that
     difference, uint8 (h, w).
 
     previous, following: gray uint8 (h, w), as `prepare` returns them.
     """
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)  # one that was used before gives other flow
     no_start: Any = None  # which OpenCV's type hints leave out
-    flow = np.asarray(estimator.calc(previous, following, no_start))
+    flow = _planes(estimator.calc(previous, following, no_start))
     unexplained, left = _difference(previous, following, flow)
     half = (previous.shape[1] // 2, previous.shape[0] // 2)
     small = [cv2.resize(gray, half, interpolation=cv2.INTER_AREA).astype(np.float32) for gray in (previous, following)]
     shift = 2 * np.array(cv2.phaseCorrelate(small[0], small[1], _hanning(half))[0])
     overlap = np.prod(1 - np.abs(shift) / previous.shape[::-1])
     if np.hypot(*shift) > LARGE_SHIFT and overlap > 0.4:
-        start = np.empty_like(flow)
+        start = np.empty((*previous.shape, 2), np.float32)
         start[:] = np.round(shift)
-        shifted = estimator.calc(previous, following, start)
+        shifted = _planes(estimator.calc(previous, following, start))
         remaining, left_then = _difference(previous, following, shifted)
         if remaining < 0.85 * unexplained:  # real pans gain a quarter and more, chance peaks next to nothing
             return shifted, remaining, left_then
     return flow, unexplained, left
+
+
+def _planes(flow: Any) -> np.ndarray:
+    """(h, w, 2) as (2, h, w), with which everything after is faster."""
+    planes = np.empty((2, *flow.shape[:2]), np.float32)
+    cv2.mixChannels([flow], list(planes), [0, 0, 1, 1])
+    return planes
 
 
 @lru_cache(4)
@@ -82,15 +89,16 @@ def _hanning(size: tuple[int, int]) -> np.ndarray:
 
 
 def _difference(
-    a: np.ndarray, b: np.ndarray, flow: np.ndarray, where: np.ndarray | bool = True
+    a: np.ndarray, b: np.ndarray, flow: np.ndarray, where: np.ndarray | None = None
 ) -> tuple[float, np.ndarray]:
     """Absolute difference of `a` and `b` drawn back along `flow`: its mean, 0–255, in the mask `where` and the frame, and its image."""
     h, w = a.shape
-    x = flow[..., 0] + np.arange(w, dtype=np.float32)
-    y = flow[..., 1] + np.arange(h, dtype=np.float32)[:, None]
-    inside = (x >= 0) & (x <= w - 1) & (y >= 0) & (y <= h - 1) & where
+    x = flow[0] + np.arange(w, dtype=np.float32)
+    y = flow[1] + np.arange(h, dtype=np.float32)[:, None]
+    inside = cv2.bitwise_and(cv2.inRange(x, 0, w - 1), cv2.inRange(y, 0, h - 1))
+    inside = inside if where is None else inside * where
     left = cv2.absdiff(a, cv2.remap(b, x, y, cv2.INTER_LINEAR))
-    return cv2.mean(left, inside.view(np.uint8))[0] if inside.any() else 255.0, left
+    return cv2.mean(left, inside)[0] if inside.any() else 255.0, left
 
 
 def fit_camera(
@@ -99,7 +107,7 @@ def fit_camera(
     """The camera's motion: what the background follows (`background_motion`), or, without `left`, most of the textured frame.
 
     left: the difference that the flow leaves, uint8 (h, w).
-    Returns its matrix [[a, -b, dx], [b, a, dy]] about the frame's centre, in pixels; its flow field (h, w, 2); the
+    Returns its matrix [[a, -b, dx], [b, a, dy]] about the frame's centre, in pixels; its flow field (2, h, w); the
     measured flow with the flat areas filled in, because there DIS reads noise; and whether it is known. Flat areas take the
     camera's motion, unless they match better when held still.
     """
@@ -113,7 +121,8 @@ def fit_camera(
     matrix, is_known = np.eye(2, 3), True
     if textured.mean() > MIN_TEXTURE:
         at = textured[grid]
-        points, steps = np.stack(np.broadcast_arrays(x[grid[1]], y[grid[0]]), 2)[at], flow[grid][at]
+        points = np.stack(np.broadcast_arrays(x[grid[1]], y[grid[0]]), 2)[at]
+        steps = np.stack([plane[grid][at] for plane in flow], 1)
         if left is None:
             found = similarity(points, steps)
         else:
@@ -124,13 +133,13 @@ def fit_camera(
         matrix = matrix if found is None else found
     (a, _, dx), (b, _, dy) = matrix
     camera = np.empty_like(flow)
-    camera[..., 0] = (a - 1) * x - b * y + dx
-    camera[..., 1] = b * x + (a - 1) * y + dy
+    camera[0] = (a - 1) * x - b * y + dx
+    camera[1] = b * x + (a - 1) * y + dy
     flat = cv2.erode((~textured).astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool)
     if flat.any():
         held = cv2.mean(cv2.absdiff(previous, following), flat.view(np.uint8))[0]
         still = held < 0.9 * _difference(previous, following, camera, flat)[0]
-        flow = np.where(flat[..., None], np.float32(0) if still else camera, flow)
+        flow = np.where(flat, np.float32(0) if still else camera, flow)
         # A subject before a bare wall: the wall is the camera's witness.
         if still and (flat if left is None else flat[at_edge(x / (w / 2), y / (h / 2))]).mean() > 0.5:
             matrix, camera, is_known = np.eye(2, 3), np.zeros_like(flow), True
@@ -235,9 +244,7 @@ def _measure_pair(previous: np.ndarray, following: np.ndarray, seconds: float, b
     flow, unexplained, left = pair_flow(previous, following)
     matrix, camera, flow, is_known = fit_camera(previous, following, flow, left if background else None)
     unit = 100 / min(previous.shape) / seconds
-    speed, own_speed, camera_speed = (
-        cv2.magnitude(*cv2.split(field)) * unit for field in (flow, flow - camera, camera)
-    )
+    speed, own_speed, camera_speed = (cv2.magnitude(*field) * unit for field in (flow, flow - camera, camera))
     fastest = own_speed[::2, ::2].ravel()  # a quarter of the pixels tells as much
     nth = len(fastest) - 1 - round(FASTEST * len(fastest))
     return {
