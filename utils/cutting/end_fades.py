@@ -83,8 +83,8 @@ def fade_length(levels: np.ndarray, seconds: np.ndarray) -> int:
     full = whole[-1] - whole[0]
     if length < LEAST_FRAMES - 1 or seconds[length] < LEAST_SECONDS or contrast[0] > (1 - LOST) * full:
         return 0
-    if full < SHOT * contrast.max():
-        return 0
+    if full < SHOT * contrast.max() or whole[-2] - whole[0] < GONE * full:
+        return 0  # nothing that fades, or but one of the ranks to tell by
     share = contrast[:length, None] / full
     seen = share[:, 0] > GONE
     if seen.sum() < LEAST_FRAMES - 1:
