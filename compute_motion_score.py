@@ -3,13 +3,16 @@
 Columns added: motion_score, mean length of the flow in percent of the frame's short side per second (a clip scores the
 same at 480p and 4K, at 24 and 60 fps); activity, in the same unit, the larger of camera_speed and subject_speed (the speed
 of the fastest hundredth of the frame against the camera), in the middle of the clip's pairs of frames; camera_pan, camera_tilt, camera_zoom, camera_roll, camera_shake,
-camera_jerk, residual_motion, moving_share, subject_share, static_share, jump, flicker (units: `measure_motion` in
+camera_jerk, camera_pan_path, camera_tilt_path, camera_known, residual_motion, moving_share, subject_share, static_share, jump, flicker (units: `measure_motion` in
 utils/scoring/optical_flow.py); camera_motion, those in words; cut_inside, 0–1, how sure it is that the clip holds a cut
 or a dissolve (above 0.5); duration in seconds; frame_size.
 
     python compute_motion_score.py --video_folder datasets/panda_70m/train --saved_path motion_score.jsonl
     python compute_motion_score.py --video_folder datasets/panda_70m/train --video_metadata_path clips.jsonl \\
         --text_score_metadata_path text_score.jsonl --text_score_threshold 0.02 --saved_path motion_score.jsonl
+
+The camera does what the background does, at the edges of the frame; one that drives forward zooms in. Where fewer than half of the pairs tell, frames
+1/8 second apart are looked at; where those do not either, camera_known is below 0.5 and the camera goes unnamed ("static").
 
 cut_inside is the largest change of structure and colours within half a second. Where that leaves a doubt, it is what the network
 TransNetV2 says of all frames; for clips whose row does not say that stage 1 cut them, the larger of the two (--cut_inside).
@@ -63,6 +66,8 @@ CUT_BY_STAGE_1 = {"source_path", "source_digest", "start_seconds"}
 
 DOUBT = 0.35  # of the flow's cut_inside: shots of one place differ by as much, and whip pans by more than many cuts
 SINCE_0_4 = ("activity", "camera_speed", "subject_speed", "camera_jerk")
+CLOSE_FPS, CLOSE_EVERY = 8, 4  # frames a second, and of how many frames a pair is looked at
+CLOSE_SECONDS = 4  # of the clip, at most: decoding costs more than the flow
 
 SCORE = Score(
     "motion",
@@ -82,6 +87,9 @@ SCORE = Score(
             "mean change of pan and tilt between pairs of frames, % of the short side per second", 0
         ),
         "camera_jerk": Column("mean change of that change, % of the short side per second", 0),
+        "camera_pan_path": Column("mean of pan without its sign, % of the short side per second", 0),
+        "camera_tilt_path": Column("mean of tilt without its sign, % of the short side per second", 0),
+        "camera_known": Column("pairs of frames that tell what the camera does", 0, 1),
         "residual_motion": Column("mean length of the flow without the camera's, % of the short side per second", 0),
         "moving_share": Column("pixels that move", 0, 1),
         "subject_share": Column("pixels that move against the camera", 0, 1),
@@ -104,12 +112,14 @@ def motion_columns(
     sampling_fps: float,
     cut_inside: str = "flow",
     activity: bool = False,
+    camera: str = "frame",
 ) -> dict:
     """The columns of one clip, from the sampled frames and those that they need, or from all where packets do not tell
-    which those are or the network sees them. Without `activity`, those that files had before 0.4."""
+    which those are or the network sees them. Without `activity`, those that files had before 0.4. `camera`: what tells its motion, the
+    "background", or what most of the "frame" does, as in files begun before there was a choice."""
     path, box = locate(row["video_path"], video_folder), row.get("crop_box")
     with_network = asks_network(row, cut_inside)
-    columns = _all_columns(path, box, with_network, estimator, short_side, sampling_fps)
+    columns = _all_columns(path, box, with_network, estimator, short_side, sampling_fps, camera == "background")
     if cut_inside == "ask" and not with_network and columns["cut_inside"] >= DOUBT:
         columns["cut_inside"] = cut_by_network(path)
     if not activity and estimator == "dis":
@@ -119,11 +129,17 @@ def motion_columns(
 
 
 def _all_columns(
-    path: str, box: list[int] | None, with_network: bool, estimator: str, short_side: int, sampling_fps: float
+    path: str,
+    box: list[int] | None,
+    with_network: bool,
+    estimator: str,
+    short_side: int,
+    sampling_fps: float,
+    background: bool,
 ) -> dict:
     if with_network:
-        return columns_with_network(path, box, short_side, sampling_fps)
-    measure = farneback_columns if estimator == "farneback" else dis_columns
+        return columns_with_network(path, box, short_side, sampling_fps, background)
+    measure = farneback_columns if estimator == "farneback" else partial(dis_columns, background=background)
     with suppress(FrameMissing), open_video(path) as (container, stream):
         return measure(path, box, stream, partial(sampled_alone, container, stream), short_side, sampling_fps)
     with open_video(path) as (container, stream):
@@ -134,7 +150,9 @@ def asks_network(row: dict, cut_inside: str) -> bool:
     return cut_inside == "network" or (cut_inside in ("auto", "ask") and not row.keys() >= CUT_BY_STAGE_1)
 
 
-def columns_with_network(path: str, box: list[int] | None, short_side: int, sampling_fps: float) -> dict:
+def columns_with_network(
+    path: str, box: list[int] | None, short_side: int, sampling_fps: float, background: bool = True
+) -> dict:
     """All columns of `SCORE`, of which `cut_inside` is the larger value of the flow's and the network's."""
     from utils.cutting.cut_inside import CutInside
     from utils.cutting.detectors import network
@@ -142,7 +160,7 @@ def columns_with_network(path: str, box: list[int] | None, short_side: int, samp
     cut = CutInside(network())
     with open_video(path) as (container, stream):
         frames = cut.watch(decode(container, stream))
-        columns = dis_columns(path, box, stream, partial(sampled, frames, stream), short_side, sampling_fps)
+        columns = dis_columns(path, box, stream, partial(sampled, frames, stream), short_side, sampling_fps, background)
     return columns | {"cut_inside": max(columns["cut_inside"], round(cut.value(), 4))}
 
 
@@ -170,7 +188,13 @@ def farneback_columns(
 
 
 def dis_columns(
-    path: str, box: list[int] | None, stream: av.VideoStream, sample: Callable, short_side: int, sampling_fps: float
+    path: str,
+    box: list[int] | None,
+    stream: av.VideoStream,
+    sample: Callable,
+    short_side: int,
+    sampling_fps: float,
+    background: bool = True,
 ) -> dict:
     """All columns of `SCORE`."""
     known: dict[str, Any] = {}
@@ -178,8 +202,33 @@ def dis_columns(
     crop = cropped(box)
     inside = ((crop(frame), seconds) for frame, seconds in sample(sampling_fps, known))
     grays = small_samples(inside, stream, short_side, times, known)
-    columns = measure_motion(at_least_two(grays, path, known), iter(times))  # each frame's time is there before it
+    closer = partial(close_pairs, path, box, short_side)
+    columns = measure_motion(
+        at_least_two(grays, path, known), iter(times), closer, background
+    )  # a time is there before its frame
     return {name: round(value, 5) for name, value in columns.items()} | {"camera_motion": camera_name(columns)} | known
+
+
+def close_pairs(path: str, box: list[int] | None, short_side: int) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    """Pairs of gray frames 1/8 second apart, one each half of the first four seconds, and the seconds between them."""
+    with suppress(FrameMissing), open_video(path) as (container, stream):
+        return _close_pairs(sampled_alone(container, stream, CLOSE_FPS, {}), stream, cropped(box), short_side)
+    with open_video(path) as (container, stream):
+        return _close_pairs(sampled(decode(container, stream), stream, CLOSE_FPS, {}), stream, cropped(box), short_side)
+
+
+def _close_pairs(
+    samples: Iterator[tuple[av.VideoFrame, float]], stream: av.VideoStream, crop: Callable, short_side: int
+) -> list[tuple[np.ndarray, np.ndarray, float]]:
+    found: list[tuple[np.ndarray, float]] = []
+    for number, (whole, seconds) in enumerate(samples):
+        if seconds > CLOSE_SECONDS:
+            break
+        if number % CLOSE_EVERY < 2:
+            frame = crop(whole)
+            size = short_side_size(frame, stream, short_side) if short_side else None
+            found.append((frame_to_array(frame, "gray", size), seconds))
+    return [(before, after, later - earlier) for (before, earlier), (after, later) in zip(found[::2], found[1::2])]
 
 
 def small_samples(
@@ -300,6 +349,11 @@ def main() -> None:
         choices["cut_inside"] = args.cut_inside
     if args.motion_estimator == "dis" and begun_with(args.saved_path, args.overwrite, "activity", True, old=False):
         choices["activity"] = True
+    if (
+        args.motion_estimator == "dis"
+        and begun_with(args.saved_path, args.overwrite, "camera", "background", old="frame") != "frame"
+    ):
+        choices["camera"] = "background"
     read = partial(motion_columns, video_folder=args.video_folder, **choices)
     shared_import = NETWORK if any(asks_network(row, args.cut_inside) for row in rows.head(10_000)) else None
     step = SCORE.step(

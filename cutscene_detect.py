@@ -2,7 +2,7 @@
 
 Columns added: timecode_list [[start, end), ...], one per shot, as "HH:MM:SS.mmm" from the first frame's PTS (two shots
 share a dissolve half and half); transitions [[kind, start, end), ...], the dissolves, wipes and fades, whose frames
-belong to no clean shot; frame_rate, frames per second as a fraction (the mean where it varies); frame_size [width,
+belong to no clean shot, also fades from and to black or white at the ends of shots, of any detector, whose frames have less than 95 % of their contrast; frame_rate, frames per second as a fraction (the mean where it varies); frame_size [width,
 height] in pixels as a player shows it; duration in seconds; num_frames; codec; source_digest, of the file's content;
 and where the decoder concealed damage, damaged [[start, end), ...] and damaged_share, 0-1 of the frames; and of a file with several video tracks, video_track,
 which was taken ("2 of 3"): the default one, else the largest.
@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from functools import partial
-from itertools import chain
+from itertools import chain, pairwise
 
 import av
 import numpy as np
@@ -27,6 +27,7 @@ from scenedetect.common import Timecode
 
 from utils.cli import about, at_least, from_flags, row_parser, run
 from utils.cutting.detectors import DEFAULT, DETECTORS, FRAME_SIDE, ShotDetector, make_detector
+from utils.cutting.end_fades import EndFades
 from utils.cutting.spans import shot_borders, timecode
 from utils.pipeline.ancestry import begun_with
 from utils.pipeline.process import RunOptions, Step, process_rows
@@ -71,9 +72,14 @@ def scaled_down(
 
 
 def detect_shots(
-    row: dict, video_folder: str | None, new_detector: Callable[[], ShotDetector], frame_side: int = FRAME_SIDE
+    row: dict,
+    video_folder: str | None,
+    new_detector: Callable[[], ShotDetector],
+    frame_side: int = FRAME_SIDE,
+    end_fades: bool = False,
 ) -> dict:
-    """The columns of one video. Raises: `VideoError`."""
+    """The columns of one video. `end_fades`: with the fades at the ends of shots that a detector does not see. Raises: `VideoError`."""
+    fades = EndFades() if end_fades else None
     detector, damage, path = new_detector(), Damage(), locate(row["video_path"], video_folder)
     with open_video(path) as (container, stream):
         digest = content_digest(path)  # now: of a file that is replaced meanwhile, no clip is cut
@@ -81,7 +87,8 @@ def detect_shots(
         frames = decode(container, stream, damage)
         first = next(frames)
         size, codec = display_size(first, stream), stream.codec_context.codec.canonical_name
-        cuts, times = find_cuts(detector, scaled_down(chain([first], frames), stream, frame_side))
+        images = scaled_down(chain([first], frames), stream, frame_side)
+        cuts, times = find_cuts(detector, fades.watch(images) if fades else images)
         time_base, declared_rate = stream.time_base, stream.average_rate
         tracks = video_tracks(container)
         taken = {"video_track": f"{tracks.index(stream) + 1} of {len(tracks)}"} if len(tracks) > 1 else {}
@@ -89,12 +96,14 @@ def detect_shots(
     end = float((int(times[-1]) + last_frame_length(times, rate, time_base)) * time_base)
     seconds = times * float(time_base)
     borders = shot_borders(cuts, seconds, end)
+    transitions = [
+        (kind, start.seconds, min(stop.seconds, end)) for kind, start, stop in getattr(detector, "transitions", [])
+    ]
+    if fades:
+        transitions = with_end_fades(transitions, fades, borders, seconds)
     return {
         "timecode_list": [[timecode(start), timecode(stop)] for start, stop in zip(borders, borders[1:])],
-        "transitions": [
-            [kind, timecode(start.seconds), timecode(min(stop.seconds, end))]
-            for kind, start, stop in getattr(detector, "transitions", [])
-        ],
+        "transitions": [[kind, timecode(start), timecode(stop)] for kind, start, stop in transitions],
         "frame_rate": str(rate),
         "frame_size": list(size),
         "duration": round(end, 6),
@@ -104,6 +113,19 @@ def detect_shots(
         **taken,
         **damage_columns(damage.spans(path), np.append(seconds, end)),
     }
+
+
+def with_end_fades(
+    transitions: list[tuple[str, float, float]], fades: EndFades, borders: list[float], seconds: np.ndarray
+) -> list[tuple[str, float, float]]:
+    """The transitions, and the fades at the ends of shots where the detector has none, in order."""
+    ends, found = np.append(seconds, borders[-1]), list(transitions)
+    for first, stop in pairwise(int(i) for i in np.searchsorted(ends, borders)):
+        for a, b in fades.spans(seconds, first, stop):
+            begins, stops = float(ends[a]), float(ends[b])
+            if all(stops <= start or stop <= begins for _, start, stop in transitions):
+                found.append(("fade", begins, stops))
+    return sorted(found, key=lambda transition: transition[1])
 
 
 def damage_columns(spans: list[tuple[int, int]], borders: np.ndarray) -> dict:
@@ -139,12 +161,22 @@ def main() -> None:
     new_detector = partial(make_detector, args.detector, args.cutscene_threshold, given)
     with about(" ".join([f"--detector {args.detector}", *(f"--{flag} {given[flag]}" for flag in detector.needs)])):
         new_detector()  # wrong choices end the run here, before any work
+    end_fades = begun_with(args.saved_path, args.overwrite, "end_fades", True, old=False)
     step = Step(
         "cutscene_detect",
         partial(
-            detect_shots, video_folder=args.video_folder, new_detector=new_detector, frame_side=detector.frame_side
+            detect_shots,
+            video_folder=args.video_folder,
+            new_detector=new_detector,
+            frame_side=detector.frame_side,
+            end_fades=end_fades,
         ),
-        {"detector": args.detector, "threshold": args.cutscene_threshold, **given},
+        {
+            "detector": args.detector,
+            "threshold": args.cutscene_threshold,
+            **given,
+            **({"end_fades": True} if end_fades else {}),
+        },
         content_column="source_digest",
         done_word="cut into shots",
         shared_import=detector.shared_import,

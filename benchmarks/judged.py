@@ -2,6 +2,7 @@
 
     python -m benchmarks.judged ../shared --labels judged/labels.jsonl labelled_films/judged.jsonl
     python -m benchmarks.judged ../shared --labels judged/labels.jsonl --half judge --dataset_folder /tmp/judged --sheets /tmp/sheets
+    python -m benchmarks.judged ../shared --labels judged/labels.jsonl labelled_films/judged.jsonl --half judge --camera
 
 Purity is the share of the kept, labelled seconds that nobody would throw out; recall, of the seconds that a person would keep, those that
 are kept. Both are counted in seconds of the films, so that other cuts than those of the labels do no harm. In brackets, the middle 90 % of
@@ -9,6 +10,9 @@ what 2,000 draws of as many films give.
 
 Half of the films are to choose constants on and half to judge them on. Which is which was settled by a film's name alone, before the first
 constant was chosen: see `half_of`.
+
+With `--camera`, no stage runs: the labelled spans are measured as `compute_motion_score.py` does, and the words for the camera are held against
+the labels' (`camera`). "tracking" is right with any move, "mixed" with all but "static"; neither counts in the share.
 """
 
 import argparse
@@ -26,7 +30,12 @@ import cv2
 import numpy as np
 
 from benchmarks.measure import table
+from compute_motion_score import CLOSE_EVERY, CLOSE_FPS
 from utils.rows import read_rows
+from utils.scoring.optical_flow import SAMPLING_FPS, camera_name, measure_motion, prepare
+from utils.video.geometry import frame_to_array
+from utils.video.opening import decode, open_video
+from utils.video.timing import seconds_between
 
 ROOT = Path(__file__).resolve().parent.parent
 STAGES = ("stage_1_video_cut.sh", "stage_2_filter_data.sh")
@@ -102,6 +111,79 @@ def interval(films: list[Counter]) -> np.ndarray:
     return np.percentile(np.array(drawn), [5, 95], axis=0).T
 
 
+CLEAR = ("static", "handheld", "named")  # labels whose words are right or wrong
+
+
+def kind_of(label: str) -> str:
+    """static, handheld, tracking, mixed; or "named", for a move with its direction."""
+    return label if label in ("static", "handheld", "tracking", "mixed") else "named"
+
+
+def is_right(label: str, name: str) -> bool:
+    """Whether the words for a camera are those of a label: "pan right", "tilt", "pan/static", "tracking", ..."""
+    if label == "tracking":
+        return name not in ("static", "handheld")
+    return name != "static" if label == "mixed" else any(words in name for words in label.split("/"))
+
+
+def camera_frames(labels: list[dict], film: Path) -> list[tuple[list, list, list]]:
+    """Of each labelled span of a film: frames at 2 fps, their times, and pairs of frames close in time, each (before, after, seconds)."""
+    found: list[tuple[list, list, list]] = [([], [], []) for _ in labels]
+    due = np.zeros((len(labels), 2), int)  # the next sample at 2 fps and at 8
+    before: dict[int, tuple[np.ndarray, float]] = {}
+    with open_video(str(film)) as (container, stream):
+        first = None
+        for frame in decode(container, stream):
+            first = frame.pts if first is None else first
+            now = seconds_between(first, frame.pts, stream)
+            for number, label in enumerate(labels):
+                seconds = now - label["start_seconds"] + 1e-3
+                if not 0 <= seconds < label["end_seconds"] - label["start_seconds"]:
+                    continue
+                at, close = int(seconds * SAMPLING_FPS), int(seconds * CLOSE_FPS)
+                if at < due[number, 0] and close < due[number, 1]:
+                    continue
+                x, y, w, h = label.get("picture_box") or (0, 0, frame.width, frame.height)
+                gray = prepare(frame_to_array(frame, "gray")[y : y + h, x : x + w])
+                if at >= due[number, 0]:
+                    found[number][0].append(gray)
+                    found[number][1].append(seconds)
+                if close % CLOSE_EVERY == 1 and number in before:
+                    found[number][2].append((before[number][0], gray, seconds - before[number][1]))
+                if close % CLOSE_EVERY == 0:
+                    before[number] = gray, seconds
+                due[number] = at + 1, close + 1
+    return found
+
+
+def print_camera(labels: list[dict], films: dict[str, Path]) -> None:
+    spans: dict[str, list[dict]] = defaultdict(list)
+    for label in labels:
+        if label.get("camera"):
+            spans[Path(label["source"]).name].append(label)
+    counts: dict[str, Counter] = defaultdict(Counter)
+    for name, of_film in spans.items():
+        for label, (frames, times, close) in zip(of_film, camera_frames(of_film, films[name]), strict=True):
+            if len(frames) < 2:
+                continue
+            words = camera_name(measure_motion(frames, times, close.__iter__))
+            right = is_right(label["camera"], words)
+            what = words if words in ("static", "handheld") else "right move" if right else "other move"
+            counts[kind_of(label["camera"])][what] += 1
+            counts[kind_of(label["camera"])]["right"] += right
+            if not right:
+                print(f"{label['camera']} -> {words}: {name}, {label['start_seconds']:.1f} s", file=sys.stderr)
+    columns = ("static", "handheld", "right move", "other move", "right")
+    print(
+        table(
+            ["label", *columns],
+            [[kind, *(str(counts[kind][c]) for c in columns)] for kind in (*CLEAR, "tracking", "mixed")],
+        )
+    )
+    right, clips = (sum(sum(counts[kind][c] for c in cs) for kind in CLEAR) for cs in (columns[-1:], columns[:-1]))
+    print(f"static, handheld and named: {right} of {clips} right")
+
+
 def run_stages(films: list[Path], dataset: Path, stages: tuple[str, ...]) -> None:
     """The stages on links to the films, resumed where they ran before. The environment's variables apply."""
     folder = dataset / "films"
@@ -150,6 +232,9 @@ def main() -> None:
     )
     parser.add_argument("--stages", nargs="*", default=list(STAGES), help="to run before; none: the dataset as it is")
     parser.add_argument("--sheets", type=Path, help="folder for a picture of each clip that is wrong")
+    parser.add_argument(
+        "--camera", action="store_true", help="the words for the camera beside the labels', and no stages"
+    )
     args = parser.parse_args()
     labels, films = [], {}
     for name in args.labels:
@@ -157,8 +242,11 @@ def main() -> None:
             labels.append(label)
             beside = args.folder / Path(name).parent / label["source"]
             films[Path(label["source"]).name] = beside if beside.exists() else args.folder / label["source"]
-    run_stages(list(films.values()), args.dataset_folder, tuple(args.stages))
     chosen = [label for label in labels if args.half in ("all", half_of(label["source"]))]
+    if args.camera:
+        print_camera(chosen, films)
+        return
+    run_stages(list(films.values()), args.dataset_folder, tuple(args.stages))
     judgement = Judgement(chosen, args.dataset_folder)
     totals = judgement.totals()
     counts: Counter = sum(totals.values(), Counter())

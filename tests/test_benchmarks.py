@@ -46,6 +46,7 @@ SMOKE = {
     "stages": ("{videos} --runs 1", "| scenedetect + ffmpeg + Farneback |"),
     "threshold_strips": ("{dataset} {out}", "motion_high: a-Scene-001.mp4"),
     "truth_crop": ("--footage {videos} --cases clean letterbox", "| letterbox | "),
+    "composed_cameras": ("--photos 1", "| racing game, 4 m/s | zoom in | "),
     "truth_motion": ("--starts 1 --seconds 0.5 --video_folder {videos}", "| zoom -30 %/s |"),
     "truth_technical": ("{videos}", "| JPEG quality | 2 |"),
     "truth_text": ("--short_side 96 --video_folder {videos}", "| chessboard |"),

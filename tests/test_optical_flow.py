@@ -1,6 +1,7 @@
 """Photographs moved by a known amount: speed, direction and name of the motion, at several sizes and frame rates."""
 
 import gc
+import json
 from fractions import Fraction
 from itertools import accumulate
 
@@ -12,6 +13,7 @@ from conftest import write_video
 from skimage import data
 
 import compute_motion_score
+from benchmarks import composed_cameras
 from benchmarks.truth_motion import sampled_seconds
 from compute_motion_score import motion_columns
 from utils.errors import VideoError
@@ -284,3 +286,48 @@ def test_a_path_that_curves_is_no_hand():
     columns = {"camera_pan": 1.0, "camera_tilt": 3.0, "camera_zoom": 0.0, "camera_roll": 0.0, "camera_shake": 9.0}
     assert camera_name(columns | {"camera_jerk": 9.0}) == "tilt up"
     assert camera_name(columns | {"camera_jerk": 15.0}) == camera_name(columns) == "handheld"
+
+
+COMPOSED = {
+    "pan of 80 px/s", "tilt down", "zoom in of 10.0%/s", "zoom out of 1.5%/s", "handheld", "follows to and fro", "still", "person of 50%, still",
+    "person of 50%, pan", "street, 4 m/s", "racing game, 10 m/s", "street, 4 m/s back", "orbit",
+}  # fmt: skip
+PATHS = [path for path in composed_cameras.paths(composed_cameras.photographs(None)[:2], 3) if path[1] in COMPOSED]
+
+
+@pytest.mark.parametrize("truth, kind, path", PATHS, ids=[f"{kind} {i % 2}" for i, (_, kind, _) in enumerate(PATHS)])
+def test_the_camera_does_what_the_background_does(truth, kind, path):
+    """A person who fills the frame makes no pan; a street that comes nearer, too fast for half a second between frames, is a zoom."""
+    frames, times, close = composed_cameras.sampled(path, np.random.default_rng(0))
+    columns = measure_motion(frames, times, close)
+    assert truth in camera_name(columns), columns
+    assert ("camera_known" in columns) and columns["camera_pan_path"] >= abs(columns["camera_pan"]) - 1e-9
+
+
+def test_a_drive_too_fast_for_two_frames_a_second_is_seen_in_closer_frames_of_the_file(tmp_path):
+    (path,) = [path for _, kind, path in PATHS if kind == "racing game, 10 m/s"][:1]
+    write_video(tmp_path / "a.mp4", [path(i / 24).astype(np.uint8) for i in range(84)], 24)
+    columns = motion_columns(
+        {"video_path": str(tmp_path / "a.mp4")}, None, "dis", 256, 2, activity=True, camera="background"
+    )
+    assert columns["camera_motion"] == "zoom in" and columns["camera_known"] >= 0.5
+    before = motion_columns({"video_path": str(tmp_path / "a.mp4")}, None, "dis", 256, 2, activity=True)
+    assert before["camera_motion"] == "static" and not before.keys() & {"camera_known", "camera_pan_path"}
+
+
+def test_a_file_goes_on_with_the_camera_rule_that_it_was_begun_with(tmp_path, run_script):
+    for name in "ab":
+        write_video(
+            tmp_path / f"{name}.mp4",
+            [np.random.default_rng(i).integers(0, 255, (90, 160), np.uint8) for i in range(24)],
+            12,
+        )
+    saved, settings = tmp_path / "motion.jsonl", tmp_path / "motion.settings.json"
+    flags = ["--video_folder", tmp_path, "--saved_path", saved]
+    run_script("compute_motion_score.py", *flags)
+    now = json.loads(settings.read_text())
+    assert now["camera"] == "background" and "camera_known" in saved.read_text()
+    settings.write_text(json.dumps({name: value for name, value in now.items() if name != "camera"}))
+    saved.write_text("")
+    run_script("compute_motion_score.py", *flags)
+    assert "camera" not in json.loads(settings.read_text()) and "camera_known" not in saved.read_text()

@@ -59,9 +59,16 @@ def _word(value: float | None, steps: Sequence[tuple[float, str | None]], beyond
 def camera_speed(columns: Mapping) -> str | None:
     """slow, medium or fast, by the strongest of the camera's moves; None for a camera that makes none, or whose speed was not measured.
 
-    Zoom and roll count by how far they move the average pixel, as in `optical_flow.camera_name`.
+    Zoom and roll count by how far they move the average pixel, as in `optical_flow.camera_name`; a camera that goes to and fro by its path.
     """
-    per_unit = {"camera_pan": 1.0, "camera_tilt": 1.0, "camera_zoom": 0.5, "camera_roll": 50 * math.radians(1)}
+    per_unit = {
+        "camera_pan": 1.0,
+        "camera_pan_path": 1.0,
+        "camera_tilt_path": 1.0,
+        "camera_tilt": 1.0,
+        "camera_zoom": 0.5,
+        "camera_roll": 50 * math.radians(1),
+    }
     strengths = [
         abs(columns[name]) * each for name, each in per_unit.items() if isinstance(columns.get(name), (int, float))
     ]

@@ -74,6 +74,7 @@ def contradiction(caption: str, attributes: Mapping) -> str:
     for move, pattern in MOVES.items():
         kind, direction = move.split(" ")
         opposite = f"{kind} {OPPOSITES[direction]}"
-        if (opposite in moves or measured == "static") and re.search(pattern, caption, re.IGNORECASE):
+        is_against = (opposite in moves and move not in moves) or measured == "static"
+        if is_against and re.search(pattern, caption, re.IGNORECASE):
             return f"says {move}, {told}"
     return ""
