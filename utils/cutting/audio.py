@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from utils.errors import VideoError
-from utils.video.opening import JUMP_BACK, open_video
+from utils.video.opening import JUMP_BACK, audio_track, open_video
 from utils.video.timing import Clock
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz
@@ -39,10 +39,10 @@ def read_audio(path: str, start: Fraction, stop: Fraction) -> tuple[np.ndarray, 
 
     Raises: `VideoError`.
     """
-    with open_video(path) as (container, _):
-        if not container.streams.audio:
+    with open_video(path) as (container, video):
+        stream = audio_track(container, video)
+        if stream is None:
             return None
-        stream = container.streams.audio[0]
         channels, rate = form_of(path, stream)
         seek_before(container, stream, start)
         samples = np.zeros((channels, round((stop - start) * rate)), np.float32)
@@ -109,10 +109,11 @@ class JoinedAudio:
         Raises: `VideoError`, also where the audio does not begin anew with the frames.
         """
         if self.pieces is None:
-            with open_video(self.path) as (container, _):
-                if not container.streams.audio:
+            with open_video(self.path) as (container, video):
+                stream = audio_track(container, video)
+                if stream is None:
                     return None
-                self.form = form_of(self.path, container.streams.audio[0])
+                self.form = form_of(self.path, stream)
             check_joints(self.path, self.joints)
             self.pieces = self._in_order()
         channels, rate = self.form
@@ -127,9 +128,11 @@ class JoinedAudio:
         shifts = [Fraction(0), *(joint.shown - joint.stored for joint in self.joints)]
         borders = [None, *(joint.shown for joint in self.joints), None]
         with ExitStack() as opened:
-            container, _ = opened.enter_context(open_video(self.path))
+            container, video = opened.enter_context(open_video(self.path))
+            stream = audio_track(container, video)
+            assert stream is not None  # `read` has seen it
             part, last = 0, None
-            for time, data in decoded(container, container.streams.audio[0], channels, rate):
+            for time, data in decoded(container, stream, channels, rate):
                 if time is None:
                     continue
                 if last is not None and time < last - JUMP_BACK:
@@ -147,7 +150,8 @@ def check_joints(path: str, joints: Sequence[Joint]) -> None:
     so again.
     """
     with open_video(path) as (container, stream):
-        audio = container.streams.audio[0]
+        audio = audio_track(container, stream)
+        assert audio is not None  # whoever asks has seen it
         clocks, begun, apart = {stream: Clock(stream), audio: Clock(audio)}, {stream: 0, audio: 0}, 0
         for packet in container.demux(stream, audio):
             begun[packet.stream] += clocks[packet.stream].begins_anew(packet)

@@ -17,7 +17,7 @@ from utils.errors import VideoError
 from utils.export.plan import Cut, Measured
 from utils.storage import filesystem, is_url
 from utils.video.geometry import display_transform, frame_to_array, pixel_aspect
-from utils.video.opening import decode, open_video, time_base_of, writing
+from utils.video.opening import audio_track, decode, open_video, time_base_of, writing
 from utils.video.timing import frame_rate, last_frame_length, packet_times
 
 X264_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -29,7 +29,7 @@ def measure(path: str) -> Measured:
     with open_video(path) as (container, stream):
         found = packet_times(container, stream)
         times = found[0] if found else None
-        has_audio = bool(container.streams.audio)
+        has_audio = audio_track(container, stream) is not None
     with open_video(path) as (container, stream):  # anew: after a seek, some edit lists give nothing
         first = next(decode(container, stream))
     if times is None:

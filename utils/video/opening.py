@@ -125,6 +125,21 @@ def video_track(container: av.container.InputContainer) -> av.VideoStream | None
     return max((s for s in video_tracks(container) if s.codec_context is not None), key=rank, default=None)
 
 
+def audio_track(container: av.container.InputContainer, video: av.VideoStream) -> av.AudioStream | None:
+    """The first audio track of a video track's program (MPEG-TS), of the file where it has no programs; None where there is none.
+
+    PyAV does not list programs, but FFmpeg looks for the best track of a kind in the program of another track: tracks are of one program
+    where these are the same. Where a program has none of the kind it takes one of another program, whose own best ones differ.
+    """
+
+    def best(track: av.stream.Stream) -> tuple[int | None, ...]:
+        found = (container.streams.best(kind, related=track) for kind in ("video", "audio"))
+        return tuple(one.index if one else None for one in found)
+
+    of_program = best(video)
+    return next((track for track in container.streams.audio if best(track) == of_program), None)
+
+
 def _open_container(path: str) -> av.container.InputContainer:
     """Raises: `OSError`, `av.FFmpegError`, `VideoError`."""
     if is_url(path):
