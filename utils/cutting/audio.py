@@ -31,11 +31,14 @@ class Joint:
     shown: Fraction
 
 
-def read_audio(path: str, start: Fraction, stop: Fraction) -> tuple[np.ndarray, int] | None:
+def read_audio(
+    path: str, start: Fraction, stop: Fraction, form: tuple[int, int] | None = None
+) -> tuple[np.ndarray, int] | None:
     """Samples of [start, stop), in seconds of the container, float32 (channels, n), and their rate; None where there is
-    no audio track.
+    no audio track. `form`: the rate in Hz and the channels, 1 or 2, that are wanted; None for those of the track.
 
-    Gaps are silence, so that the audio stays in step with the frames. More than two channels are mixed down to stereo.
+    Gaps are silence, so that the audio stays in step with the frames. More than two channels are mixed down to stereo, two to their mean, and one is both of
+    two.
 
     Raises: `VideoError`.
     """
@@ -44,10 +47,13 @@ def read_audio(path: str, start: Fraction, stop: Fraction) -> tuple[np.ndarray, 
         if stream is None:
             return None
         channels, rate = form_of(path, stream)
+        rate, wanted = form or (rate, channels)
         seek_before(container, stream, start)
         samples = np.zeros((channels, round((stop - start) * rate)), np.float32)
         deque(placed(decoded(container, stream, channels, rate), samples, start, rate), maxlen=0)
-        return samples, rate
+        if wanted < channels:
+            samples = samples.mean(0, keepdims=True)
+        return (samples if wanted == len(samples) else samples.repeat(wanted, 0)), rate
 
 
 def form_of(path: str, stream: av.AudioStream) -> tuple[int, int]:

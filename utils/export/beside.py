@@ -17,13 +17,14 @@ from utils.video_utils import is_video_name, locate
 
 FOLDERS = {"control_path": "control", "reference_path": "reference", "mask_path": "masks", "first_frame": "first_frame"}
 COLUMNS = tuple(FOLDERS)
+WAV = "audio_path"  # no column of the list: it is made of the clip's own audio
 SAME_ASPECT = 0.01  # a share
 Box = tuple[int, int, int, int]  # x, y, width, height
 
 
 def given(row: dict, columns: Sequence[str]) -> dict[str, str]:
     """The paths that a row has, by column."""
-    return {column: row[column] for column in columns if isinstance(row.get(column), str) and row[column]}
+    return {c: row[c] for c in columns if c != WAV and isinstance(row.get(c), str) and row[c]}
 
 
 def is_image(path: str) -> bool:
@@ -36,10 +37,14 @@ def is_any_image(column: str, path: str) -> bool:
 
 
 def files_of(row: dict, columns: Sequence[str], encoded: bool) -> dict[str, str]:
-    """Where they go, relative to the export, by column: as the clip's medium, in a folder of their own, with the same stem."""
+    """Where they go, relative to the export, by column: as the clip's medium, in a folder of their own, with the same stem. Of a clip with audio also WAV, where
+    `columns` name it.
+    """
     medium = Path(row["export_file"])
     split, rest = (medium.parts[:1], medium.parts[2:]) if row.get("split") else ((), medium.parts[1:])
     found = {}
+    if WAV in columns and row["has_audio"]:
+        found[WAV] = Path(*split, "audio", *rest).with_suffix(".wav").as_posix()
     for column, path in given(row, columns).items():
         ending = Path(path).suffix.lower()
         if encoded and not is_any_image(column, path):

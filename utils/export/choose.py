@@ -43,6 +43,16 @@ def leave_out_without(rows: Sequence[dict], plan: list[dict], columns: Sequence[
                     planned.update(reason=column, does=f"it has no {column}, and other clips of the set have one")
 
 
+def leave_out_silent(plan: list[dict], silent: str) -> None:
+    """Leave out the clips without audio where the trainer takes them "never", or "alone" and others have some."""
+    kept = [planned for planned in plan if not planned["reason"]]
+    if silent == "never" or (silent == "alone" and any(planned["has_audio"] for planned in kept)):
+        for planned in kept:
+            if not planned["has_audio"]:
+                why = "" if silent == "never" else ", and other clips of the set have some"
+                planned.update(reason="no audio", does=f"it has no audio, of which the trainer learns{why}")
+
+
 def _without(rows: list[dict], gone: set[str], plan: Sequence[dict], flag: str) -> list[dict]:
     """The rows that are not `gone`, which the plan notes."""
     for planned in plan:

@@ -18,11 +18,11 @@ from typing import Any
 
 from utils.captioning.attributes import PLACEHOLDER, is_placeholder
 from utils.errors import UsageError
-from utils.export.beside import COLUMNS, files_of, given
+from utils.export.beside import COLUMNS, WAV, files_of, given
 from utils.export.buckets import fill_batches
 from utils.export.captions import captions_of, for_format
 from utils.export.card import card, filters_of
-from utils.export.choose import choose, leave_out_without
+from utils.export.choose import choose, leave_out_silent, leave_out_without
 from utils.export.clip_steps import (
     Making,
     first_frame_file,
@@ -38,7 +38,7 @@ from utils.export.models import Target
 from utils.export.placing import MEDIA, Placing, rows_of, unlink
 from utils.export.plan_text import in_words, table
 from utils.export.read_back import check, promise, promise_of
-from utils.export.trainers import LIBRARIES
+from utils.export.trainers import LIBRARIES, audio_of, pair_of
 from utils.pipeline.ancestry import CLIP_COLUMNS, PROVENANCE
 from utils.pipeline.own_files import inside
 from utils.pipeline.process import RunOptions, Step, process_rows
@@ -77,6 +77,16 @@ class Export:
     batch_size: int | None = None
     caption: str | None = None
     audio: str = "keep"
+
+    @property
+    def heard(self) -> str:
+        """Where the trainer finds the audio of these clips: "track", "wav" or ""."""
+        return "" if self.audio in ("drop", "without") else audio_of(self.format, self.model)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The columns of what goes beside a clip."""
+        return tuple(c for c in FORMATS[self.format].beside if c != WAV or self.heard == "wav")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -186,7 +196,9 @@ class Export:
             kept = {name: value for name, value in (found or {}).items() if name not in ("made_from", "reason")}
             plan.append({"video_path": row["video_path"], "reason": reason.partition(":")[0], "does": does, **kept})
         if self.format not in LIBRARIES:
-            leave_out_without(rows, plan, tuple(form.beside), form.only)
+            leave_out_without(rows, plan, [c for c in self.beside if c != WAV], form.only)
+        if self.heard:
+            leave_out_silent(plan, pair_of(self.format, self.model).silent)
         choose(rows, plan, self.max_per_source, self.balance, self.val_share)
         if self.batch_size:
             keeps_rate = self.target.fps is None or self.fps_mode == "keep"
@@ -203,7 +215,7 @@ class Export:
                 )
         for row, planned in zip(rows, plan, strict=True):
             if not planned["reason"]:
-                planned["beside"] = files_of({**row, **planned}, tuple(form.beside), encoded)
+                planned["beside"] = files_of({**row, **planned}, self.beside, encoded)
         self._promise(rows, plan)
         return plan
 
@@ -216,7 +228,7 @@ class Export:
             trainer_rules=rules_of(self.format, self.model),
             fps_mode=self.fps_mode,
             encoded=self.media == "encode",
-            beside=tuple(FORMATS[self.format].beside),
+            beside=self.beside,
         )
 
     def _usable(self, planned: dict) -> int:
@@ -251,9 +263,8 @@ class Export:
 
     def _place(self, rows: list[dict]) -> dict[str, dict]:
         """Bring all media to their places; what they are, by clip."""
-        form = FORMATS[self.format]
         making = Making(
-            str(self.folder), self.media, self.target, self.fps_mode, self.crf, self.preset, form.audio and self.audio != "drop", self.first_frames, tuple(form.beside)
+            str(self.folder), self.media, self.target, self.fps_mode, self.crf, self.preset, self.heard == "track", self.first_frames, self.beside
         )  # fmt: skip
         return Placing(making, self.settings, self.options).run(rows)
 
@@ -348,21 +359,21 @@ class Export:
         return Entry(
             path.relative_to(folder).as_posix() if self.media != "none" else str(path), path, caption,
             Fraction(made["rate"]), made["width"], made["height"], made["frames"], columns, planned["usable"], tuple(others),
-            self._beside(row, planned, folder),
+            self._beside(row, planned, folder), bool(self.heard) and planned["has_audio"],
         )  # fmt: skip
 
     def _beside(self, row: dict, planned: dict, folder: Path) -> dict[str, str]:
         """Where what goes beside a clip is, by column: relative to the folder of its split, or as it is where media are not placed."""
         if self.media == "none":
-            return {
-                name: locate(path, self.options.video_folder)
-                for name, path in given(row, tuple(FORMATS[self.format].beside)).items()
-            }
+            paths = given(row, self.beside) | (
+                {WAV: row["video_path"]} if WAV in self.beside and planned["has_audio"] else {}
+            )
+            return {name: locate(path, self.options.video_folder) for name, path in paths.items()}
         found = {
             name: (self.folder / file).absolute().relative_to(folder).as_posix()
             for name, file in planned["beside"].items()
         }
-        if self.first_frames and "first_frame" in FORMATS[self.format].beside:
+        if self.first_frames and "first_frame" in self.beside:
             made = (self.folder / first_frame_file(planned)).absolute()
             found.setdefault("first_frame", made.relative_to(folder).as_posix())
         return found

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import wave
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -40,7 +41,10 @@ def measure(path: str) -> Measured:
     turned = display_transform(first)[0] % 2
     size = (first.height, first.width) if turned else (first.width, first.height)
     last = float(last_frame_length(times, rate, base) * base)
-    return Measured((times - times[0]) * float(base), last, size, 1 / aspect if turned else aspect, rate, has_audio)
+    begin = int(times[0]) * base
+    return Measured(
+        (times - times[0]) * float(base), last, size, 1 / aspect if turned else aspect, rate, has_audio, begin
+    )
 
 
 def place(path: str, target: Path, how: str) -> None:
@@ -62,9 +66,11 @@ def place(path: str, target: Path, how: str) -> None:
         os.replace(temporary, target)
 
 
-def encode(path: str, target: Path, cut: Cut, crf: int, preset: str, audio: bool) -> None:
-    """Write the frames of `cut` as H.264, and the audio of their span where `audio` says so; one encode, and the file appears
-    when it has been decoded again and has exactly these frames at these times.
+def encode(
+    path: str, target: Path, cut: Cut, crf: int, preset: str, audio: bool, form: tuple[int, int] | None = None
+) -> tuple[Fraction, Fraction]:
+    """Write the frames of `cut` as H.264, and the audio of their span where `audio` says so, in a `form` of `read_audio`; one encode, and the file appears
+    when it has been decoded again and has exactly these frames at these times. Returns the span, in seconds of the container.
 
     Raises: `VideoError`, `OutputError`.
     """
@@ -111,7 +117,7 @@ def encode(path: str, target: Path, cut: Cut, crf: int, preset: str, audio: bool
             if rate
             else (stop * base if stop is not None else begin + Fraction(seconds[-1]) + 1 / own_rate)
         )
-        sound = read_audio(path, begin, end) if audio else None
+        sound = read_audio(path, begin, end, form) if audio else None
         packets += encode_audio(out, *sound) if sound else []
         with writing(target):
             for packet in sorted(packets, key=lambda packet: (packet.dts or 0) * packet.time_base):
@@ -121,10 +127,26 @@ def encode(path: str, target: Path, cut: Cut, crf: int, preset: str, audio: bool
             raise VideoError(f"{path!r}: what was encoded of it does not decode to the same frames; please report")
         with writing(target):
             os.replace(temporary, target)
+        return begin, end
     finally:
         with writing(target):
             out.close()
             temporary.unlink(missing_ok=True)
+
+
+def write_wav(path: str, target: Path, start: Fraction, stop: Fraction, form: tuple[int, int] | None) -> None:
+    """The audio of a span as 16-bit PCM, in a `form` of `read_audio`. Raises: `VideoError`, `OutputError`."""
+    samples, rate = read_audio(path, start, stop, form) or (np.zeros((1, 0), np.float32), 0)
+    if not samples.size:
+        raise VideoError(f"{path!r}: its audio cannot be read")
+    temporary = target.with_name(f".{target.name}.tmp")
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        with wave.open(str(temporary), "wb") as out:
+            out.setparams((len(samples), 2, rate, 0, "NONE", ""))
+            out.writeframes((samples.clip(-1, 1) * 32767).round().astype("<i2").T.tobytes())
+        os.replace(temporary, target)
 
 
 def _cut_frames(

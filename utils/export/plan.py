@@ -15,7 +15,8 @@ SAME_RATE = Fraction(1, 200)  # as `video.timing.frame_rate` takes a measured ra
 @dataclass(frozen=True)
 class Measured:
     """A clip as it is stored: `times`, seconds of its frames from the first one on, float64 (N,); `last`, how long the last frame is
-    shown; `size`, (width, height) of its upright frames in stored pixels, which are `pixel_aspect` times as wide as high.
+    shown; `size`, (width, height) of its upright frames in stored pixels, which are `pixel_aspect` times as wide as high; `begin`, when the
+    container shows the first one, seconds.
     """
 
     times: np.ndarray
@@ -24,10 +25,16 @@ class Measured:
     pixel_aspect: Fraction
     fps: Fraction
     has_audio: bool
+    begin: Fraction = Fraction(0)
 
     @property
     def seconds(self) -> float:
         return float(self.times[-1]) + self.last
+
+    @property
+    def span(self) -> tuple[Fraction, Fraction]:
+        """When the container shows it, seconds."""
+        return self.begin, self.begin + Fraction(self.seconds)
 
 
 @dataclass(frozen=True)

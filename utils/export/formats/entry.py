@@ -15,7 +15,7 @@ class Entry:
     """One clip of an export. `file`: its media, relative to the folder of its split, or as the list had it where media are not
     placed; `path`: where that is; `fps`, `width`, `height`, `frames` of the media as they are; `row`: all columns; `usable`: how many
     frames its trainer has of them, at the model's rate and by its rule; `others`: further captions, where its trainer takes several;
-    `beside`: what goes beside it, by column of `beside.COLUMNS`, relative as `file` is.
+    `beside`: what goes beside it, by column of `beside.COLUMNS` or WAV, relative as `file` is; `audio`: whether its trainer hears it.
     """
 
     file: str
@@ -29,6 +29,7 @@ class Entry:
     usable: int = 0
     others: tuple[str, ...] = ()
     beside: dict[str, str] = field(default_factory=dict)
+    audio: bool = False
 
     @property
     def captions(self) -> list[str]:
@@ -48,7 +49,7 @@ Write = Callable[[Path, Sequence[Entry], "Target"], list[str]]
 class Format:
     """`write(folder, entries, target)` writes lists and settings, and gives lines for the card: how a trainer is started with them.
 
-    `breaks`: which line breaks captions can hold there: "any"; "lf", line feeds inside, in files that readers strip; "none". `audio`: whether its trainer can use audio; `media_folder`: where media go;
+    `breaks`: which line breaks captions can hold there: "any"; "lf", line feeds inside, in files that readers strip; "none". `media_folder`: where media go;
     `several_captions`: its trainer takes several a clip; `beside`: the columns of `beside.COLUMNS` that it has a place for, with its own
     names of them, `only` those in which it takes "video"s alone, or "image"s; `has_files`: its trainer looks for media in the folder, so that they must be placed there.
     """
@@ -56,7 +57,6 @@ class Format:
     write: Write
     trainer_rules: TrainerRules
     breaks: str = "any"
-    audio: bool = False
     media_folder: str = "videos"
     has_files: bool = False
     several_captions: bool = False

@@ -74,6 +74,7 @@ def simpletuner(folder: Path, entries: Sequence[Entry], target: Target) -> list[
                 "resolution_type": "pixel_area",
                 "repeats": 0,
                 "video": {"bucket_strategy": "resolution_frames", "frame_interval": 1, "min_frames": min(counts), "max_frames": max(counts)},
+                **_simpletuner_audio(group, target),
             }
         )  # fmt: skip
     text = {
@@ -92,6 +93,14 @@ def simpletuner(folder: Path, entries: Sequence[Entry], target: Target) -> list[
     return [f"simpletuner train {model}{rate} --data_backend_config {quoted(folder / 'multidatabackend.json')}"]
 
 
+def _simpletuner_audio(group: Sequence[Entry], target: Target) -> dict[str, dict]:
+    """Without this part it trains LTX-2 on the frames alone; with it, it stops at a clip without audio unless that may be silence."""
+    if not any(e.audio for e in group):
+        return {}
+    form = {"sample_rate": target.sound.rate, "channels": target.sound.channels} if target.sound else {}
+    return {"audio": {"auto_split": True, **form, "allow_zero_audio": not all(e.audio for e in group)}}
+
+
 def ai_toolkit(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     """A dataset for each size and number of frames: with `num_frames` that of the files, nothing is squeezed. `resolution`² pixels are the most, so that its
     root is rounded up.
@@ -106,6 +115,7 @@ def ai_toolkit(folder: Path, entries: Sequence[Entry], target: Target) -> list[s
             f"    num_frames: {frames}",
             f"    fps: {ceil(group[0].fps) if group[0].fps.denominator == 1 else float(group[0].fps):g}",
             f"    resolution: [{edge + (edge * edge < width * height)}]",
+            *(["    do_audio: true"] if any(e.audio for e in group) else []),
             *(
                 f"    {name}: {json.dumps(str((folder / path).parent), ensure_ascii=False)}"
                 for name, path in beside(group[0], AI_TOOLKIT_BESIDE).items()

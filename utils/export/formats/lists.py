@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from utils.export.beside import WAV
 from utils.export.formats.entry import Entry, beside, grouped
 from utils.export.missing_cells import MISSING
 from utils.export.models import Target
@@ -45,13 +46,14 @@ def most_frames(entries: Sequence[Entry], target: Target) -> int:
 
 
 # What trainers call what goes beside a clip.
-VIDEOX_BESIDE = {"control_path": "control_file_path"}
+VIDEOX_BESIDE = {"control_path": "control_file_path", WAV: "audio_path"}
 LTX2_BESIDE = {"reference_path": "reference_video", "mask_path": "video_mask"}
 LTX_VIDEO_BESIDE = {"reference_path": "reference_path"}
 DIFFSYNTH_BESIDE = {
     "control_path": "control_video",
     "reference_path": "reference_image",
     "mask_path": "vace_video_mask",
+    WAV: "input_audio",
 }
 DIFFUSERS_BESIDE = {"first_frame": "images.txt"}
 
@@ -79,7 +81,7 @@ def videox_fun(folder: Path, entries: Sequence[Entry], target: Target) -> list[s
     name = VIDEOX_SCRIPTS.get(target.model, target.model.removesuffix("-720p") or "wan2.1")
     kind = "train_s2v" if target.model == "wan2.2-s2v" else "train"
     script = f"scripts/{name}/{kind}_lora.py"
-    if any(e.beside for e in entries):
+    if any("control_path" in e.beside for e in entries) and target.model != "wan2.2-s2v":
         script = f"scripts/{name.removesuffix('_fun')}_fun/train_control_lora.py"
     model = '--pretrained_model_name_or_path "$MODEL"'
     return [
@@ -195,15 +197,22 @@ DIFFSYNTH_SCRIPTS = {"ltx": "ltx2", "min": "minimax_h3"}
 
 
 def diffsynth(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
+    """Audio in the clips is listed as a file, too: LTX-2 and MiniMax H3 look into the video for it."""
+    is_s2v = target.model == "wan2.2-s2v"  # driven by sound, from a first frame; a control video is the speaker's pose
+    names = DIFFSYNTH_BESIDE | ({"control_path": "s2v_pose_video"} if is_s2v else {})
+    track = {"input_audio"} if entries and not is_s2v and all(e.audio for e in entries) else set()
     write_json(
         folder / "metadata.json",
-        [{"video": e.file, "prompt": e.caption, **beside(e, DIFFSYNTH_BESIDE)} for e in entries],
+        [{"video": e.file, "prompt": e.caption, **dict.fromkeys(track, e.file), **beside(e, names)} for e in entries],
     )
     pixels = max((e.width * e.height for e in entries), default=1)
     where = f"--dataset_base_path {quoted(folder)} --dataset_metadata_path {quoted(folder / 'metadata.json')}"
-    extra = sorted({name for e in entries for name in beside(e, DIFFSYNTH_BESIDE)})
-    keys = f"--data_file_keys {','.join(['video', *extra])}" + (f" --extra_inputs {','.join(extra)}" if extra else "")
+    extra = sorted({name for e in entries for name in beside(e, names)} | track)
+    inputs = [*extra, *(["input_image"] if is_s2v else [])]
+    keys = f"--data_file_keys {','.join(['video', *extra])}" + (f" --extra_inputs {','.join(inputs)}" if inputs else "")
     frames = f"--num_frames {most_frames(entries, target)} --max_pixels {pixels} {keys}"
     script = f"examples/{DIFFSYNTH_SCRIPTS.get(target.model[:3], 'wanvideo')}/model_training/train.py"
     model = '--model_id_with_origin_paths "$MODEL" --lora_base_model dit --output_path "$OUTPUT"'
+    if is_s2v:
+        model += ' --audio_processor_config "$AUDIO_PROCESSOR"'
     return [f"accelerate launch {script} {where} {frames} {model}"]

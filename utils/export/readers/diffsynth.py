@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from utils.errors import RunError
 from utils.export.models import Target
 from utils.export.readers.sample import Media, Medium, Sample, flag, floored, needed_flag
 
@@ -20,7 +21,17 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
     for item in json.loads(Path(needed_flag(start, "--dataset_metadata_path")).read_text(encoding="utf-8")):
         path = base / item["video"]
         keys = needed_flag(start, "--data_file_keys").split(",")
-        beside = tuple(base / item[key] for key in keys if key != "video" and key in item)
+        wanted = {*(flag(start, "--extra_inputs") or "").split(",")} - {
+            "",
+            "input_image",
+            "end_image",
+        }  # these two are frames of the video
+        if wanted - item.keys():
+            raise RunError(
+                f"{path}: DiffSynth-Studio stops at a row without {min(wanted - item.keys())}, one of its extra inputs"
+            )
+        # Audio of LTX-2 and MiniMax H3 is looked for in a video, and so may be listed as the clip itself.
+        beside = tuple(base / item[key] for key in keys if key in item and item[key] != item["video"])
         yield replace(_sample(path, item["prompt"], media(path), start, target), beside=beside)
 
 
