@@ -105,6 +105,8 @@ class Export:
             "version": 1,
             **(how if self.media == "encode" else as_they_are),
             **({"audio": self.audio} if self.audio == "drop" else {}),
+            # Its exports had no audio before there was a form of it, of which LTX-2.5 has none.
+            **({"heard": self.heard} if self.format == "diffsynth" and self.heard else {}),
         }
         return json.loads(json.dumps(found))
 
