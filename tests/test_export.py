@@ -618,6 +618,25 @@ def test_stage_3_writes_the_set_for_a_trainer(tmp_path, clips, scripts):
         [*stage, "FORMAT=musubi", "MODEL=wan2.1", "MAX_UPSCALE=1.5"], env=environment, capture_output=True, text=True
     )
     assert "leaves out: too small" in ran.stdout and not [*(dataset / "musubi-wan2.1/videos").glob("*.mp4")]
+    flags = [
+        "EXPORT_BATCH_SIZE=4",
+        "EXPORT_CAPTION=longest",
+        "FIRST_FRAMES=1",
+        "MAX_PER_SOURCE=2",
+        "BALANCE=motion_score",
+    ]
+    ran = subprocess.run(
+        [*stage, "FORMAT=diffusion_pipe", "MODEL=wan2.1", f"EXPORT_FOLDER={dataset / 'all'}", *flags],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "leaves out: max_per_source" in ran.stdout and len(list((dataset / "all/first_frames").glob("*.png"))) == 2
+    wrong = subprocess.run(
+        [*stage, "FORMAT=musubi", "EXPORT_BATCH_SIZE=0"], env=environment, capture_output=True, text=True
+    )
+    assert wrong.returncode == 2 and "EXPORT_BATCH_SIZE" in wrong.stderr
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path, run_script, clips):
