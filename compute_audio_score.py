@@ -47,6 +47,7 @@ SCORE = Score(
         "channels": Column("channels of the audio track, 0 without one", 0),
         "sample_rate": Column("its rate, Hz, 0 without one", 0),
     },
+    stills=False,
 )
 EDGE = 0.15  # seconds
 LONGEST = 1800  # seconds, of which the samples take a gigabyte

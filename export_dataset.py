@@ -52,7 +52,7 @@ from utils.pipeline.row_list import Rows, open_rows, with_columns
 from utils.rows import atomic_write, refuse_overwriting
 from utils.rows.columns import TEXTS
 from utils.storage import is_url
-from utils.video_utils import present_in
+from utils.video_utils import is_still, present_in
 from utils.working_copies import local_path
 
 
@@ -74,7 +74,8 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
         if path is None or (args.video_folder and not is_there(path)):
             missing += 1
         else:
-            entries.append({"file_path": path, "text": caption_of(row, args), "type": "video"})
+            kind = "image" if is_still(path) else "video"
+            entries.append({"file_path": path, "text": caption_of(row, args), "type": kind})
     saved_path = local_path(args.saved_path)
     saved_path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"

@@ -35,7 +35,7 @@ from utils.cli import (
 )
 from utils.errors import UsageError
 from utils.pipeline.ancestry import inputs_of, write_settings
-from utils.pipeline.filters import SLACK, FilterResult
+from utils.pipeline.filters import SLACK, FilterResult, has_no_stills
 from utils.pipeline.row_list import open_rows
 from utils.rows import refuse_overwriting, write_lines
 from utils.storage import is_url
@@ -102,11 +102,12 @@ def save_settings(saved_path: Path, args: argparse.Namespace, filters: list[Filt
 def report_missing(result: FilterResult) -> None:
     """Print which scores none of the clips has, and what makes them: all clips are dropped for it."""
     for f, has_value in zip(result.filters, result.has_value):
-        if result.count and f.file and not (has_value & result.is_clip).any():
+        judged = result.is_clip & ~result.is_still if has_no_stills(f) else result.is_clip
+        if judged.any() and f.file and not (has_value & result.is_clip).any():
             errors = local_path(f.file).with_suffix(".errors.jsonl")
             why = f"; {errors.name} says why" if errors.exists() else ""
             print(
-                f"{f.column} is missing: {f.file} has no row of any of the {result.count:,} clips{why}; run the script that makes it"
+                f"{f.column} is missing: {f.file} has no row of any of the {judged.sum():,} clips{why}; run the script that makes it"
             )
 
 
@@ -171,7 +172,7 @@ def main() -> None:
     size = [Filter("", column, low) for column, low in lowest.items() if low]
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     result = FilterResult(rows, [length, *size, *scores], args.where, args.columns_from, args.exclude, args.include)
-    if result.count and not result.has_value[0].any():
+    if (result.is_clip & ~result.is_still).any() and not result.has_value[0].any():
         raise UsageError(
             "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
         )
@@ -184,6 +185,9 @@ def main() -> None:
     drops = result.drops()
     dropped = sum(count for _, count in drops)
     print(funnel(drops, result.count))
+    if stills := int((result.is_still & result.is_clip).sum()):
+        spared = list(dict.fromkeys(f.column for f in result.filters if has_no_stills(f)))
+        print(f"{stills:,} of the rows are stills, not held against what they have none of: {', '.join(spared)}")
     report_missing(result)
     print(
         f"filter: {result.count:,} rows in = {result.count - dropped:,} kept + 0 errors + {dropped:,} filtered -> {args.saved_path}"

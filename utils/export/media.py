@@ -20,13 +20,20 @@ from utils.storage import filesystem, is_url
 from utils.video.geometry import display_transform, frame_to_array, pixel_aspect
 from utils.video.opening import audio_track, decode, open_video, time_base_of, writing
 from utils.video.timing import frame_rate, last_frame_length, packet_times
+from utils.video_utils import is_still
 
 X264_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 OWN_TIME_BASE = Fraction(1, 90_000)  # of clips whose frames keep their times
 
 
 def measure(path: str) -> Measured:
-    """A clip's frame times, size and rate, from its packets and its first frame. Raises: `VideoError`."""
+    """A clip's frame times, size and rate, from its packets and its first frame; a still's is 1 frame a second, and lasts no time. Raises: `VideoError`."""
+    if is_still(path):
+        with open_video(path) as (container, stream):
+            frame, aspect = next(decode(container, stream)), pixel_aspect(stream)
+        turned = display_transform(frame)[0] % 2
+        size = (frame.height, frame.width) if turned else (frame.width, frame.height)
+        return Measured(np.zeros(1), 0.0, size, 1 / aspect if turned else aspect, Fraction(1), False)
     with open_video(path) as (container, stream):
         found = packet_times(container, stream)
         times = found[0] if found else None
@@ -70,10 +77,13 @@ def encode(
     path: str, target: Path, cut: Cut, crf: int, preset: str, audio: bool, form: tuple[int, int] | None = None
 ) -> tuple[Fraction, Fraction]:
     """Write the frames of `cut` as H.264, and the audio of their span where `audio` says so, in a `form` of `read_audio`; one encode, and the file appears
-    when it has been decoded again and has exactly these frames at these times. Returns the span, in seconds of the container.
+    when it has been decoded again and has exactly these frames at these times. Returns the span, in seconds of the container. Of a still: a PNG image.
 
     Raises: `VideoError`, `OutputError`.
     """
+    if is_still(path):
+        _write_still(path, target, cut)
+        return Fraction(0), Fraction(0)
     temporary = target.with_name(f".{target.name}.tmp")
     rate = cut.fps
     with writing(target):
@@ -213,10 +223,26 @@ def _encoder(
 
 def write_first_frame(media: Path, target: Path) -> None:
     """The first frame of a video as PNG. Raises: `VideoError`, `OutputError`."""
-    import cv2
-
     with open_video(str(media)) as (container, stream):
         frame = frame_to_array(next(decode(container, stream)), "bgr24")
+    _write_png(frame, target)
+
+
+def _write_still(path: str, target: Path, cut: Cut) -> None:
+    import cv2
+
+    with open_video(path) as (container, stream):
+        frame = frame_to_array(next(decode(container, stream)), "bgr24")
+    x, y, width, height = cut.box
+    inner = frame[y : y + height, x : x + width]
+    how = cv2.INTER_AREA if width > cut.size[0] else cv2.INTER_LANCZOS4
+    _write_png(inner if (width, height) == cut.size else cv2.resize(inner, cut.size, interpolation=how), target)
+
+
+def _write_png(frame: np.ndarray, target: Path) -> None:
+    """frame: uint8 (H, W, 3), BGR."""
+    import cv2
+
     _, png = cv2.imencode(".png", frame)
     temporary = target.with_name(f".{target.name}.tmp")
     with writing(target):

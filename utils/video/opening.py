@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import cast
+from typing import Any, cast
 
 import av
 
@@ -22,10 +22,16 @@ from utils.errors import OutputError, VideoError
 from utils.storage import RemoteFile, StorageError, is_url, open_remote
 from utils.video.damage import LOGGED, Damage
 from utils.video.geometry import pixel_aspect
+from utils.video_utils import is_still
 
 # Demuxers that hold video in one file. Playlists (hls, dash, concat, image2) are left out: they open other files and
 # addresses.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,ogg,h264,hevc,m4v,ivf,obu,mxf,nut,rm,dv,yuv4mpegpipe"
+STILL_DEMUXERS = {
+    b"\xff\xd8\xff": "jpeg_pipe",
+    b"\x89PNG": "png_pipe",
+    b"RIFF": "webp_pipe",
+}  # by how files of STILL_EXTENSIONS begin
 BY_RANGES = (".mp4", ".m4v", ".mov", ".3gp", ".3g2")  # endings of containers with an index of every frame
 # Codecs in mp4 whose packets FFmpeg passes on as the index has them, without a look at their data.
 INDEX_TELLS = {"h264", "hevc", "av1", "mpeg4"}
@@ -77,6 +83,8 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
             if stream is None:
                 raise VideoError(f"{path!r} holds no video that can be decoded here")
             width, height = stream.codec_context.width, stream.codec_context.height
+            if is_still(path) and width * height == 0:
+                raise VideoError(f"{path!r} holds no picture that can be decoded; is it whole, and not animated?")
             if width * height == 0 or width * height > MAX_PIXELS:
                 raise VideoError(f"{path!r}: a frame of {width}x{height} pixels is outside 1 to {MAX_PIXELS} pixels")
             aspect = width * pixel_aspect(stream) / height
@@ -143,13 +151,34 @@ def audio_track(container: av.container.InputContainer, video: av.VideoStream) -
 def _open_container(path: str) -> av.container.InputContainer:
     """Raises: `OSError`, `av.FFmpegError`, `VideoError`."""
     if is_url(path):
+        if is_still(path):
+            file = open_remote(path, by_ranges=False)
+            head = file.read(4)
+            file.seek(0)
+            return av.open(file, "r", **_still_options(path, head, "none"), io_open=_refuse)
         file = open_remote(path, by_ranges=path.lower().endswith(BY_RANGES))
         return _open_object(file if has_whole_index(file) else open_remote(path, by_ranges=False))
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise VideoError(f"{path!r} is not a regular file")
+    if is_still(path):
+        with open(path, "rb") as file_here:
+            head = file_here.read(4)
+        return av.open("file:" + os.path.abspath(path), **_still_options(path, head, "file"))
     options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
     # "file:" keeps a name such as "concat:a|b" or "http:x.mp4" a name.
     return av.open("file:" + os.path.abspath(path), options=options, metadata_errors="replace")
+
+
+def _still_options(path: str, head: bytes, protocols: str) -> dict[str, Any]:
+    """For an image, by its first bytes: left to itself FFmpeg takes a name of its kind for a pattern of many files. Raises: `VideoError`."""
+    kind = next((demuxer for magic, demuxer in STILL_DEMUXERS.items() if head.startswith(magic)), None)
+    if kind is None:
+        raise VideoError(f"{path!r} is no JPEG, PNG or WebP image, as its name says; convert it to one")
+    return {
+        "format": kind,
+        "options": {"protocol_whitelist": protocols, "format_whitelist": kind},
+        "metadata_errors": "replace",
+    }
 
 
 def _open_object(file: RemoteFile, **more: str) -> av.container.InputContainer:
