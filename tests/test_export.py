@@ -86,7 +86,7 @@ def plan_of(folder: Path) -> dict[str, dict]:
 def medium_of(path: Path) -> Medium:
     """A file as it is, measured."""
     found = measure(str(path))
-    return Medium(len(found.times), found.fps, *found.size)
+    return Medium(len(found.times), found.fps, *found.size, found.is_still)
 
 
 def samples_of(folder: Path, format: str, model: str, ran) -> list[Sample]:

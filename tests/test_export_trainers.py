@@ -22,7 +22,7 @@ from utils.export.models import MODELS, Target
 from utils.export.read_back import rehearsed
 from utils.export.readers import READERS
 from utils.export.split_names import means_a_split
-from utils.export.trainers import LIBRARIES, PAIRS, audio_of, models_of, target_for, trainers_of
+from utils.export.trainers import LIBRARIES, PAIRS, STILLS, audio_of, models_of, target_for, trainers_of
 from utils.rows import read_rows, write_rows
 
 EVERY_PAIR = [(format, model) for format in FORMATS for model in models_of(format)]
@@ -379,6 +379,19 @@ def test_the_tables_of_the_documentation_are_those_of_the_code():
                 line for line in lines if f"`{format}`" in line and f"`{model}`" in line and silent[pair.silent] in line
             ]
             assert bool(pair.audio) == any(("wav" in line) == (pair.audio == "wav") for line in said), (format, model)
+
+
+def test_the_table_of_stills_is_that_of_the_code():
+    text = (ROOT / "docs/export.md").read_text(encoding="utf-8")
+    rows = [
+        line for line in text.partition("## Stills")[2].partition("\n## ")[0].splitlines() if line.startswith("| `")
+    ]
+    for format, (endings, without) in STILLS.items():
+        (row,) = [line for line in rows if f"`{format}`" in line.split("|")[1]]
+        named = {model for model in MODELS if f"`{model}`" in row.split("|")[3]}
+        assert named >= set(without) and not (named - set(without)) & set(models_of(format))
+        assert (".webp" in endings) == ("no `.webp`" not in row)
+    assert sum(line.split("|")[1].count("`") for line in rows[1:]) == 2 * len(STILLS)
 
 
 # several captions

@@ -60,6 +60,8 @@ def misfit(row: dict, columns: Sequence[str], video_folder: str | None, clip: Me
             _pixels(locate(path, video_folder))
             continue
         size = clip.size
+        if clip.is_still and not is_image(path):
+            return f"{column}: a video, and the clip is an image"
         if is_image(path):
             height, width = _pixels(locate(path, video_folder)).shape[:2]
             size = width, height

@@ -14,7 +14,7 @@ from utils.export.media import encode, measure, place, write_first_frame, write_
 from utils.export.models import Target
 from utils.export.plan import TrainerRules, as_it_is, cut_columns, plan_cut
 from utils.export.split_names import without_split_words
-from utils.video_utils import content_digest, locate
+from utils.video_utils import content_digest, is_still, locate
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # stems that every file system, list and tar takes as they are
 
@@ -71,6 +71,7 @@ def media_name(video_path: str, encoded: bool) -> str:
     """
     stem, dot, ending = video_path.rpartition(".")
     stem, ending = (stem, ending.lower()) if dot and "/" not in ending else (video_path, "mp4")
+    made = "png" if is_still(video_path) else "mp4"  # where it is encoded
     plain = named = stem.replace("/", "__")
     plain = "xmetadata" if plain.lower() == "metadata" else without_split_words(plain)
     if (
@@ -78,7 +79,7 @@ def media_name(video_path: str, encoded: bool) -> str:
         or not SAFE.fullmatch(plain)
         or "__" in stem
         or len(plain) > 100
-        or (ending != "mp4" and encoded)
+        or (ending != made and encoded)
         or stem != stem.lower()
     ):
         digest = hashlib.sha256(video_path.encode(errors="surrogateescape")).hexdigest()[:8]
@@ -86,7 +87,7 @@ def media_name(video_path: str, encoded: bool) -> str:
         plain = f"{plain}-{digest}"
     elif ending != "mp4":
         plain = f"{plain}-{ending}"  # two clips that differ in it alone have one caption file each
-    return f"{plain}.mp4" if encoded else f"{plain}.{ending}"
+    return f"{plain}.{made}" if encoded else f"{plain}.{ending}"
 
 
 def crop_box_of(row: dict, size: tuple[int, int]) -> list[int] | None:

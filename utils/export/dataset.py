@@ -38,13 +38,13 @@ from utils.export.models import Target
 from utils.export.placing import MEDIA, Placing, rows_of, unlink
 from utils.export.plan_text import in_words, table
 from utils.export.read_back import check, promise, promise_of
-from utils.export.trainers import LIBRARIES, audio_of, pair_of
+from utils.export.trainers import LIBRARIES, audio_of, pair_of, still_endings
 from utils.pipeline.ancestry import CLIP_COLUMNS, PROVENANCE
 from utils.pipeline.own_files import inside
 from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.rows import write_rows
 from utils.video.opening import writing
-from utils.video_utils import locate
+from utils.video_utils import is_still, locate
 
 PLAN, MEASURED, FILES = "export.plan.jsonl", "export.measured.jsonl", "export.files.json"
 SETS = {
@@ -109,6 +109,11 @@ class Export:
             **({"heard": self.heard} if self.format == "diffsynth" and self.heard else {}),
         }
         return json.loads(json.dumps(found))
+
+    @property
+    def stills(self) -> tuple[str, ...]:
+        """The endings of images that the trainer takes; encoded, all are PNG."""
+        return still_endings(self.format, self.model)
 
     def show_plan(self, rows: Sequence[dict], each: bool) -> None:
         """Print the table, and before it a line for each clip if `each` says so."""
@@ -212,9 +217,10 @@ class Export:
                 planned["does"] = in_words(planned) if encoded else DONE[self.media]
                 planned["usable"] = self._usable(planned)
                 name = media_name(planned["video_path"], encoded)
-                planned["export_file"] = str(
-                    Path(planned.get("split") or "", form.media_folder.format(**planned), name)
-                )
+                folder = form.media_folder.format(**planned)
+                if is_still(name):
+                    folder = folder.replace("videos", "images", 1)
+                planned["export_file"] = str(Path(planned.get("split") or "", folder, name))
         for row, planned in zip(rows, plan, strict=True):
             if not planned["reason"]:
                 planned["beside"] = files_of({**row, **planned}, self.beside, encoded)
@@ -235,6 +241,8 @@ class Export:
 
     def _usable(self, planned: dict) -> int:
         """How many frames the trainer has of a medium."""
+        if is_still(planned["video_path"]):
+            return 1
         if self.media == "encode":
             return planned["frames"] - self.target.extra_frames
         return (
@@ -255,6 +263,11 @@ class Export:
     def _reason(self, row: dict, measured: dict) -> str:
         if not captions_of(row[self.caption_column]):
             return "no caption"
+        if is_still(row["video_path"]):
+            ending = os.path.splitext(row["video_path"])[1].lower()
+            if not self.stills or (self.media != "encode" and ending not in self.stills):
+                what = f"an image that ends in {ending}" if self.stills else "images"
+                return f"image: {self.format} does not train {self.model or 'any model'} on {what}"
         if self.audio in SETS and measured["has_audio"] != (self.audio == "require"):
             return SETS[self.audio]
         if self.media != "encode" and self.model and not measured["as_is_frames"]:
@@ -348,6 +361,7 @@ class Export:
         """The entry of a clip as its medium will be."""
         fps = self.target.fps if self.media == "encode" and self.fps_mode != "keep" else None
         size = {name: planned[name] for name in ("export_file", "frames", "width", "height")}
+        fps = None if is_still(row["video_path"]) else fps
         made = {**size, "rate": fps or Fraction(planned["fps"]).limit_denominator(1001)}
         return self._entry(row, made, planned, (self.folder / (planned.get("split") or "")).absolute())
 

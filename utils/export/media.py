@@ -33,7 +33,7 @@ def measure(path: str) -> Measured:
             frame, aspect = next(decode(container, stream)), pixel_aspect(stream)
         turned = display_transform(frame)[0] % 2
         size = (frame.height, frame.width) if turned else (frame.width, frame.height)
-        return Measured(np.zeros(1), 0.0, size, 1 / aspect if turned else aspect, Fraction(1), False)
+        return Measured(np.zeros(1), 0.0, size, 1 / aspect if turned else aspect, Fraction(1), False, is_still=True)
     with open_video(path) as (container, stream):
         found = packet_times(container, stream)
         times = found[0] if found else None

@@ -73,6 +73,31 @@ PAIRS: dict[str, dict[str, Pair]] = {
 }
 
 
+# Where images go beside clips: the endings that are read, and the models that take none.
+IMAGES = (".jpg", ".jpeg", ".png", ".webp")
+STILLS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "easyanimate": (IMAGES, ()),
+    "videox_fun": (IMAGES, ("wan2.2-s2v", "minimax-h3")),
+    "musubi": (IMAGES, ("framepack", "minimax-h3")),
+    "diffusion_pipe": (IMAGES, ("minimax-h3",)),
+    "ltx2": (IMAGES[:3], ()),  # a WebP would be opened as a video
+    "ltx_video": (IMAGES[:3], ()),
+    "opensora": (IMAGES, ()),
+    "finetrainers": (IMAGES, ()),
+    "diffsynth": (IMAGES, ("wan2.2-animate", "wan2.2-s2v", "minimax-h3")),
+    "simpletuner": (IMAGES, ()),
+    "ai_toolkit": (IMAGES, ("minimax-h3",)),
+    "webdataset": (IMAGES, ()),
+    "parquet": (IMAGES, ()),
+}
+
+
+def still_endings(format: str, model: str | None) -> tuple[str, ...]:
+    """The endings of images that a format's trainer takes beside clips; none where it trains this model on videos alone."""
+    endings, without = STILLS.get(format, ((), ()))
+    return () if model in without else endings
+
+
 def trainers_of(model: str) -> list[str]:
     """The formats whose trainers train a model, libraries last."""
     return [name for name, models in PAIRS.items() if model in models] + list(LIBRARIES)

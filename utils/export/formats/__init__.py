@@ -18,8 +18,8 @@ BY_SIZE, BY_LENGTH = "videos/{width}x{height}", "videos/{width}x{height}x{usable
 
 FORMATS: dict[str, Format] = {
     "easyanimate": Format(lists.easyanimate, NATIVE),
-    "videox_fun": Format(lists.videox_fun, NATIVE, beside=lists.VIDEOX_BESIDE, only={"control_path": "video"}),
-    "musubi": Format(musubi.musubi, DECLARED, beside=musubi.BESIDE, only={"control_path": "video"}),
+    "videox_fun": Format(lists.videox_fun, NATIVE, beside=lists.VIDEOX_BESIDE, only={"control_path": "same"}),
+    "musubi": Format(musubi.musubi, DECLARED, beside=musubi.BESIDE, only={"control_path": "same"}),
     "diffusion_pipe": Format(
         folders.diffusion_pipe,
         MODEL,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from utils.export.models import Target
 from utils.export.plan import TrainerRules
+from utils.video_utils import is_still
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,15 @@ class Entry:
     audio: bool = False
 
     @property
+    def is_still(self) -> bool:
+        """Whether it is an image."""
+        return is_still(self.file)
+
+    def frames_for(self, target: Target) -> int:
+        """How many frames are trained on of media that were made for a target."""
+        return 1 if self.is_still else self.frames - target.extra_frames
+
+    @property
     def captions(self) -> list[str]:
         """All captions."""
         return [self.caption, *self.others]
@@ -51,7 +61,7 @@ class Format:
 
     `breaks`: which line breaks captions can hold there: "any"; "lf", line feeds inside, in files that readers strip; "none". `media_folder`: where media go;
     `several_captions`: its trainer takes several a clip; `beside`: the columns of `beside.COLUMNS` that it has a place for, with its own
-    names of them, `only` those in which it takes "video"s alone, or "image"s; `has_files`: its trainer looks for media in the folder, so that they must be placed there.
+    names of them, `only` those in which it takes "video"s alone, or "image"s, or the "same" as the clip is; `has_files`: its trainer looks for media in the folder, so that they must be placed there.
     """
 
     write: Write

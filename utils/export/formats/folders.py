@@ -25,7 +25,8 @@ def diffusion_pipe(folder: Path, entries: Sequence[Entry], target: Target) -> li
     """A directory of the TOML for each folder, which holds clips of one size and one number of frames at the model's rate: several sizes are matched to
     the wrong aspect ratio, and bucketed by the frames of the file, which at another rate may be more than the trainer then has.
     """
-    groups = [((w, h, u), group) for (w, h, u), group in grouped(entries, "width", "height", "usable") if u > 1]
+    by_length = grouped(entries, "width", "height", "usable", "is_still")
+    groups = [((w, h, u), group) for (w, h, u, still), group in by_length if u > 1 or still]
     first = list(groups[0][0][:2]) if groups else [512, 512]
     lines = [f"resolutions = [{first}]  # looked up, though each directory has its own", "enable_ar_bucket = true", ""]
     for (width, height, frames), group in groups:
@@ -44,7 +45,7 @@ def diffusion_pipe(folder: Path, entries: Sequence[Entry], target: Target) -> li
             "num_repeats = 1",
             f"resolutions = [[{width}, {height}]]",
             f"ar_buckets = [[{width}, {height}]]",
-            f"frame_buckets = [1, {frames}]",
+            f"frame_buckets = {sorted({1, frames})}",
             *besides,
             "",
         ]
@@ -54,17 +55,23 @@ def diffusion_pipe(folder: Path, entries: Sequence[Entry], target: Target) -> li
 
 
 def simpletuner(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
-    """A backend for each size, with buckets by length inside: many small ones would fail its check of bucket sizes."""
+    """A backend for each size, with buckets by length inside: many small ones would fail its check of bucket sizes. Images have backends of their own."""
     write_captions(folder, entries)
     backends: list[dict] = []
-    for (width, height), group in grouped(entries, "width", "height"):
-        name = f"{width}x{height}"
+    for (width, height, still), group in grouped(entries, "width", "height", "is_still"):
+        name = f"{width}x{height}" + ("-images" if still else "")
         counts = [e.frames for e in group]
+        length = {
+            "bucket_strategy": "resolution_frames",
+            "frame_interval": 1,
+            "min_frames": min(counts),
+            "max_frames": max(counts),
+        }
         backends.append(
             {
                 "id": name,
                 "type": "local",
-                "dataset_type": "video",
+                "dataset_type": "image" if still else "video",
                 "instance_data_dir": str((folder / group[0].file).parent),
                 "cache_dir_vae": str(folder / "cache" / "vae" / name),
                 "caption_strategy": "textfile",
@@ -73,8 +80,7 @@ def simpletuner(folder: Path, entries: Sequence[Entry], target: Target) -> list[
                 "resolution": square_edge((width, height), target.multiple) or round((width * height) ** 0.5),
                 "resolution_type": "pixel_area",
                 "repeats": 0,
-                "video": {"bucket_strategy": "resolution_frames", "frame_interval": 1, "min_frames": min(counts), "max_frames": max(counts)},
-                **_simpletuner_audio(group, target),
+                **({} if still else {"video": length, **_simpletuner_audio(group, target)}),
             }
         )  # fmt: skip
     text = {
@@ -107,7 +113,7 @@ def ai_toolkit(folder: Path, entries: Sequence[Entry], target: Target) -> list[s
     """
     write_captions(folder, entries)
     lines = ["datasets:"]
-    for (width, height, frames), group in grouped(entries, "width", "height", "frames"):
+    for (width, height, frames, _), group in grouped(entries, "width", "height", "frames", "is_still"):
         edge = isqrt(width * height)
         lines += [
             f"  - folder_path: {json.dumps(str((folder / group[0].file).parent), ensure_ascii=False)}",

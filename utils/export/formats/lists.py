@@ -42,7 +42,11 @@ def quoted(path: object) -> str:
 
 def most_frames(entries: Sequence[Entry], target: Target) -> int:
     """The largest number of frames that a clip is trained on."""
-    return max((e.frames for e in entries), default=target.extra_frames) - target.extra_frames
+    return max((e.frames_for(target) for e in entries), default=0)
+
+
+def kind_of(entry: Entry) -> str:
+    return "image" if entry.is_still else "video"
 
 
 # What trainers call what goes beside a clip.
@@ -59,8 +63,9 @@ DIFFUSERS_BESIDE = {"first_frame": "images.txt"}
 
 
 def easyanimate(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
-    write_json(folder / "train.json", [{"file_path": e.file, "text": e.caption, "type": "video"} for e in entries])
-    return [f"accelerate launch scripts/train.py {_alibaba(folder, entries, target)}"]
+    """Without --video_repeat it trains on the images alone."""
+    write_json(folder / "train.json", [{"file_path": e.file, "text": e.caption, "type": kind_of(e)} for e in entries])
+    return [f"accelerate launch scripts/train.py {_alibaba(folder, entries, target)} --video_repeat=1"]
 
 
 VIDEOX_SCRIPTS = {
@@ -73,7 +78,7 @@ VIDEOX_SCRIPTS = {
 
 def videox_fun(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     rows = [
-        {"file_path": e.file, "text": e.caption, "type": "video", "width": e.width, "height": e.height}
+        {"file_path": e.file, "text": e.caption, "type": kind_of(e), "width": e.width, "height": e.height}
         | beside(e, VIDEOX_BESIDE)
         for e in entries
     ]
@@ -158,17 +163,21 @@ def opensora(folder: Path, entries: Sequence[Entry], target: Target) -> list[str
 
 
 def finetrainers(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
-    """A VideoFolder; the settings' name means no split, or `datasets` would take it for one."""
-    rows = [json.dumps({"file_name": e.file, "caption": e.caption}) + "\n" for e in entries]
-    write_text(folder / "metadata.jsonl", "".join(rows))
-    buckets = [[f, h, w] for (w, h, f), _ in grouped(entries, "width", "height", "frames")]
-    settings = {
-        "data_root": str(folder),
-        "dataset_type": "video",
-        "video_resolution_buckets": buckets,
-        "reshape_mode": "bicubic",
-    }
-    write_json(folder / "datasets.json", {"datasets": [settings]})
+    """A VideoFolder, beside an ImageFolder where there are images; the settings' name means no split, or `datasets` would take it for one."""
+    settings = []
+    for (still,), group in grouped(entries, "is_still"):
+        root = folder / Path(group[0].file).parts[0] if any(e.is_still for e in entries) else folder
+        rows = [{"file_name": str(Path(folder, e.file).relative_to(root)), "caption": e.caption} for e in group]
+        write_text(root / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        sizes = grouped(group, "width", "height", "frames")
+        buckets = (
+            {"image_resolution_buckets": [[h, w] for (w, h, _), _ in sizes]}
+            if still
+            else {"video_resolution_buckets": [[f, h, w] for (w, h, f), _ in sizes]}
+        )
+        kind = "image" if still else "video"
+        settings.append({"data_root": str(root), "dataset_type": kind, **buckets, "reshape_mode": "bicubic"})
+    write_json(folder / "datasets.json", {"datasets": settings})
     name = {"cogvideox": "cogvideox", "hunyuan": "hunyuan_video", "ltx-video": "ltx_video", "wan2.1": "wan"}.get(
         target.model, '"$NAME"'
     )

@@ -32,7 +32,17 @@ def read_videofolder(folder: Path, media: Media, target: Target, starts: Sequenc
 
 def read_finetrainers(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
     start = next(start for start in starts if "--dataset_config" in start)
-    (config,) = json.loads(Path(needed_flag(start, "--dataset_config")).read_text(encoding="utf-8"))["datasets"]
+    for config in json.loads(Path(needed_flag(start, "--dataset_config")).read_text(encoding="utf-8"))["datasets"]:
+        yield from _of_dataset(config, media, target, starts)
+
+
+def _of_dataset(config: dict, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
+    if config["dataset_type"] == "image":
+        for sample in read_videofolder(Path(config["data_root"]), media, target, starts):
+            aspect = sample.width / sample.height
+            height, width = min(config["image_resolution_buckets"], key=lambda b: abs(b[1] / b[0] - aspect))
+            yield replace(sample, width=width, height=height)
+        return
     buckets = config["video_resolution_buckets"]  # frames, height, width
     for sample in read_videofolder(Path(config["data_root"]), media, target, starts):
         fits = [bucket for bucket in buckets if bucket[0] <= sample.frames]

@@ -10,17 +10,18 @@ from pathlib import Path
 
 from utils.errors import RunError
 from utils.export.models import Target
-from utils.export.readers.sample import Media, Medium, Sample, left_out
+from utils.export.readers.sample import Media, Medium, Sample, left_out, still
 from utils.export.simpletuner_size import trained_size
-from utils.video_utils import is_video_name
+from utils.video_utils import is_still_name, is_video_name
 
 
 def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
     for backend in json.loads((folder / "multidatabackend.json").read_text(encoding="utf-8")):
-        if backend["dataset_type"] != "video":
+        if backend["dataset_type"] not in ("video", "image"):
             continue
+        is_kind = is_video_name if backend["dataset_type"] == "video" else is_still_name
         count = 0
-        for file in sorted(path for path in Path(backend["instance_data_dir"]).rglob("*") if is_video_name(path.name)):
+        for file in sorted(path for path in Path(backend["instance_data_dir"]).rglob("*") if is_kind(path.name)):
             medium = media(file)
             for caption in _captions(file):
                 count += 1
@@ -37,11 +38,13 @@ def _captions(file: Path) -> list[str]:
 
 
 def _sample(file: Path, caption: str, medium: Medium, backend: dict, target: Target) -> Sample:
+    size = medium.width, medium.height
+    if target.step:  # without a model its alignment is not known
+        size = trained_size(size, backend["resolution"], target.multiple)
+    if medium.is_still:
+        return still(file, caption, medium, size)
     video = backend["video"]
     frames = target.frames_of(medium.frames) if target.step else medium.frames
     if frames < video.get("min_frames", 1) or medium.frames > video.get("max_frames", medium.frames):
         return left_out(file, caption, medium, f"{medium.frames} frames are outside min_frames and max_frames")
-    size = medium.width, medium.height
-    if target.step:  # without a model its alignment is not known
-        size = trained_size(size, backend["resolution"], target.multiple)
     return Sample(file, caption, frames, *size, float(medium.fps))
