@@ -1,5 +1,6 @@
 """What goes beside the clips of an export: control and reference videos, masks and first frames come in with the clip's own crop, size, frames and rate."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,12 +73,20 @@ def extra(ending: str) -> Callable[[dict], str]:
 OTHERS = {
     "diffsynth": {"reference_path": extra("face.jpg"), "mask_path": extra("control.mp4")},
     "ai_toolkit": {"control_path": extra("mask.png")},
+    "simpletuner": {"mask_path": extra("control.mp4")},
 }
 
 
 @pytest.mark.parametrize("format", [name for name, form in FORMATS.items() if form.beside and name != "diffusers"])
 def test_what_is_beside_a_clip_is_cut_as_the_clip_is(tmp_path, run_script, paired, format):
-    model = {"musubi": "wan2.1", "diffsynth": "wan2.1", "ai_toolkit": "wan2.1", "diffusion_pipe": "wan2.1"}
+    model = {
+        "musubi": "wan2.1",
+        "diffsynth": "wan2.1",
+        "ai_toolkit": "wan2.1",
+        "diffusion_pipe": "wan2.1",
+        "simpletuner": "wan2.1",
+        "finetrainers": "wan2.1",
+    }
     flags = ("--model", model[format]) if format in model else ()
     flags += SMALL if flags else ()
     listed = changed(paired, tmp_path / "l.jsonl", **OTHERS.get(format, {}))
@@ -165,6 +174,35 @@ def test_a_trainer_gets_no_image_for_a_video_and_no_video_for_an_image(
     export(run_script, paired, "--format", format, "--model", models_of(format)[0], *SMALL, listed=listed)
     plan = plan_of(tmp_path)
     assert plan["wide.mp4"]["reason"] == column and not plan["sub/tall.mp4"]["reason"]
+
+
+def test_what_has_no_place_is_said_to_stay_behind(tmp_path, run_script, paired):
+    said = export(run_script, paired, "--format", "opensora", "--dry_run", "table").stdout
+    assert all(f"{c} stays behind: opensora has no place for it" in said for c in ("control_path", "reference_path"))
+    said = export(run_script, paired, "--format", "simpletuner").stdout  # which looks for equal names
+    assert "control_path stays behind: simpletuner takes it from --media encode alone" in said
+    assert not (tmp_path / "out/control").exists()
+
+
+def test_datasets_gives_the_control_video_that_finetrainers_asks_for(tmp_path, run_script, paired):
+    import datasets
+
+    ran = export(run_script, paired, "--format", "finetrainers", "--model", "wan2.1", *SMALL)
+    loaded = datasets.load_dataset("videofolder", data_dir=str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))  # fmt: skip
+    assert len(loaded) == 2 and loaded.features["control_video"] == loaded.features["video"]
+    assert "--training_type control-lora --control_type custom" in ran.stdout
+
+
+def test_simpletuner_pairs_datasets_by_their_ids(tmp_path, run_script, paired):
+    listed = changed(paired, tmp_path / "l.jsonl", mask_path=extra("control.mp4"))
+    export(run_script, paired, "--format", "simpletuner", "--model", "wan2.1", *SMALL, listed=listed)
+    backends = {b["id"]: b for b in json.loads((tmp_path / "out/multidatabackend.json").read_text())}
+    assert backends["192x128"]["conditioning_data"] == ["192x128-controlnet", "192x128-reference_strict", "192x128-mask"]  # fmt: skip
+    for kind in ("controlnet", "reference_strict", "mask"):
+        condition = backends[f"192x128-{kind}"]
+        assert condition["dataset_type"] == "conditioning" and condition["conditioning_type"] == kind
+        assert condition["source_dataset_id"] == "192x128" and condition["video"] == backends["192x128"]["video"]
+        assert [path.name for path in Path(condition["instance_data_dir"]).iterdir()] == ["wide.mp4"]
 
 
 def test_what_cannot_be_read_is_an_error_of_its_clip(tmp_path, run_script, paired):

@@ -13,7 +13,7 @@ from utils.errors import VideoError
 from utils.export.media import encode, measure, place
 from utils.export.plan import SAME_RATE, Cut, Measured
 from utils.video.opening import writing
-from utils.video_utils import is_video_name, locate
+from utils.video_utils import is_still, is_video_name, locate
 
 FOLDERS = {"control_path": "control", "reference_path": "reference", "mask_path": "masks", "first_frame": "first_frame"}
 COLUMNS = tuple(FOLDERS)
@@ -49,7 +49,8 @@ def files_of(row: dict, columns: Sequence[str], encoded: bool) -> dict[str, str]
         ending = Path(path).suffix.lower()
         if encoded and not is_any_image(column, path):
             ending = ".png" if is_image(path) else ".mp4"
-        found[column] = Path(*split, FOLDERS[column], *rest).with_suffix(ending).as_posix()
+        folder = FOLDERS[column] + ("_images" if is_still(row["video_path"]) else "")
+        found[column] = Path(*split, folder, *rest).with_suffix(ending).as_posix()
     return found
 
 

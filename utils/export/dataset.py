@@ -86,6 +86,8 @@ class Export:
     @property
     def beside(self) -> tuple[str, ...]:
         """The columns of what goes beside a clip."""
+        if FORMATS[self.format].same_names and self.media != "encode":
+            return ()
         return tuple(c for c in FORMATS[self.format].beside if c != WAV or self.heard == "wav")
 
     @property
@@ -121,7 +123,7 @@ class Export:
             plan = self.planned(rows)
         for row in plan if each else ():
             print(f"{row['video_path']}: as it is: {row.get('as_is', 'not known')}; export: {row['does']}")
-        print(table(plan, unknown_rate(self.format, self.model)))
+        print(table(plan, self._notes(rows)))
 
     def write(self, rows: Sequence[dict]) -> None:
         """Make the export, or bring it up to date.
@@ -141,7 +143,7 @@ class Export:
         plan = self.planned(rows)
         self._refuse_links_of(plan)
         write_rows(self.folder / PLAN, plan)
-        print(table(plan, unknown_rate(self.format, self.model)))
+        print(table(plan, self._notes(rows)))
         made = self._place(
             [{**row, **planned} for row, planned in zip(rows, plan, strict=True) if not planned["reason"]]
         )
@@ -163,6 +165,15 @@ class Export:
         print(
             f"export: {len(plan):,} rows in = {exported:,} written + {failed:,} errors + {len(plan) - exported - failed:,} filtered -> {self.folder}"
         )
+
+    def _notes(self, rows: Sequence[dict]) -> str:
+        """What the table of a plan does not show: what is not known, and what of the rows stays behind."""
+        notes = [unknown_rate(self.format, self.model)]
+        for column in (c for c in COLUMNS if c not in self.beside and any(given(row, [c]) for row in rows)):
+            linked = self.media != "encode" and column in FORMATS[self.format].beside
+            why = "takes it from --media encode alone" if linked else "has no place for it"
+            notes.append(f"{column} stays behind: {self.format} {why}")
+        return "\n".join(filter(None, notes))
 
     def _refuse_links_of(self, plan: Sequence[dict]) -> None:
         """Nothing is written, replaced or removed through a folder that is a link out of the export."""

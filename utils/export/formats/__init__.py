@@ -17,7 +17,7 @@ AS_COLUMNS = {name: name for name in ("control_path", "reference_path", "mask_pa
 BY_SIZE, BY_LENGTH = "videos/{width}x{height}", "videos/{width}x{height}x{usable}"
 
 FORMATS: dict[str, Format] = {
-    "easyanimate": Format(lists.easyanimate, NATIVE),
+    "easyanimate": Format(lists.easyanimate, NATIVE, beside=lists.EASYANIMATE_BESIDE, only={"control_path": "same"}),
     "videox_fun": Format(lists.videox_fun, NATIVE, beside=lists.VIDEOX_BESIDE, only={"control_path": "same"}),
     "musubi": Format(musubi.musubi, DECLARED, beside=musubi.BESIDE, only={"control_path": "same"}),
     "diffusion_pipe": Format(
@@ -35,7 +35,14 @@ FORMATS: dict[str, Format] = {
         lists.ltx_video, NATIVE, has_files=True, beside=lists.LTX_VIDEO_BESIDE, only={"reference_path": "video"}
     ),
     "opensora": Format(lists.opensora, NATIVE),
-    "finetrainers": Format(lists.finetrainers, NATIVE, breaks="none", has_files=True),
+    "finetrainers": Format(
+        lists.finetrainers,
+        NATIVE,
+        breaks="none",
+        has_files=True,
+        beside=lists.FINETRAINERS_BESIDE,
+        only={"control_path": "video"},
+    ),
     "diffusers": Format(
         lists.diffusers,
         NATIVE,
@@ -57,6 +64,9 @@ FORMATS: dict[str, Format] = {
         media_folder=BY_SIZE,
         has_files=True,
         several_captions=True,
+        beside=folders.SIMPLETUNER_BESIDE,
+        only=dict.fromkeys(folders.SIMPLETUNER_BESIDE, "same"),
+        same_names=True,
     ),
     "ai_toolkit": Format(
         folders.ai_toolkit,

@@ -61,7 +61,8 @@ class Format:
 
     `breaks`: which line breaks captions can hold there: "any"; "lf", line feeds inside, in files that readers strip; "none". `media_folder`: where media go;
     `several_captions`: its trainer takes several a clip; `beside`: the columns of `beside.COLUMNS` that it has a place for, with its own
-    names of them, `only` those in which it takes "video"s alone, or "image"s, or the "same" as the clip is; `has_files`: its trainer looks for media in the folder, so that they must be placed there.
+    names of them, `only` those in which it takes "video"s alone, or "image"s, or the "same" as the clip is; `same_names`: it looks for what goes beside a
+    clip under the clip's whole name, which encoded files alone have; `has_files`: its trainer looks for media in the folder, so that they must be placed there.
     """
 
     write: Write
@@ -72,6 +73,7 @@ class Format:
     several_captions: bool = False
     beside: Mapping[str, str] = field(default_factory=dict)
     only: Mapping[str, str] = field(default_factory=dict)
+    same_names: bool = False
 
     def caption(self, text: str) -> str:
         """The caption as this format can hold it; bytes that are no UTF-8 become U+FFFD."""

@@ -13,6 +13,8 @@ from utils.export.simpletuner_size import square_edge
 # What the trainers call the folders of what goes beside clips, with equal stems.
 DIFFUSION_PIPE_BESIDE = {"control_path": "control_path", "mask_path": "mask_path"}
 AI_TOOLKIT_BESIDE = {"control_path": "control_path"}
+# SimpleTuner's conditioning_type of each.
+SIMPLETUNER_BESIDE = {"control_path": "controlnet", "reference_path": "reference_strict", "mask_path": "mask"}
 
 
 def write_captions(folder: Path, entries: Sequence[Entry]) -> None:
@@ -67,6 +69,27 @@ def simpletuner(folder: Path, entries: Sequence[Entry], target: Target) -> list[
             "min_frames": min(counts),
             "max_frames": max(counts),
         }
+        resolution = square_edge((width, height), target.multiple) or round((width * height) ** 0.5)
+        size = {
+            "metadata_backend": "discovery",
+            "crop": False,
+            "resolution": resolution,
+            "resolution_type": "pixel_area",
+        }
+        conditions = [
+            {
+                "id": f"{name}-{kind}",
+                "type": "local",
+                "dataset_type": "conditioning",
+                "conditioning_type": kind,
+                "source_dataset_id": name,
+                "instance_data_dir": str((folder / path).parent),
+                "cache_dir_vae": str(folder / "cache" / "vae" / f"{name}-{kind}"),
+                **size,
+                **({} if still else {"video": length}),
+            }
+            for kind, path in beside(group[0], SIMPLETUNER_BESIDE).items()  # equal names
+        ]
         backends.append(
             {
                 "id": name,
@@ -75,14 +98,13 @@ def simpletuner(folder: Path, entries: Sequence[Entry], target: Target) -> list[
                 "instance_data_dir": str((folder / group[0].file).parent),
                 "cache_dir_vae": str(folder / "cache" / "vae" / name),
                 "caption_strategy": "textfile",
-                "metadata_backend": "discovery",
-                "crop": False,
-                "resolution": square_edge((width, height), target.multiple) or round((width * height) ** 0.5),
-                "resolution_type": "pixel_area",
+                **size,
                 "repeats": 0,
+                **({"conditioning_data": [condition["id"] for condition in conditions]} if conditions else {}),
                 **({} if still else {"video": length, **_simpletuner_audio(group, target)}),
             }
         )  # fmt: skip
+        backends += conditions
     text = {
         "id": "text",
         "type": "local",

@@ -50,6 +50,8 @@ def kind_of(entry: Entry) -> str:
 
 
 # What trainers call what goes beside a clip.
+EASYANIMATE_BESIDE = {"control_path": "control_file_path"}
+FINETRAINERS_BESIDE = {"control_path": "control_video_file_name"}  # `datasets` makes the column control_video of it
 VIDEOX_BESIDE = {"control_path": "control_file_path", WAV: "audio_path"}
 LTX2_BESIDE = {"reference_path": "reference_video", "mask_path": "video_mask"}
 LTX_VIDEO_BESIDE = {"reference_path": "reference_path"}
@@ -64,8 +66,12 @@ DIFFUSERS_BESIDE = {"first_frame": "images.txt"}
 
 def easyanimate(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     """Without --video_repeat it trains on the images alone."""
-    write_json(folder / "train.json", [{"file_path": e.file, "text": e.caption, "type": kind_of(e)} for e in entries])
-    return [f"accelerate launch scripts/train.py {_alibaba(folder, entries, target)} --video_repeat=1"]
+    rows = [
+        {"file_path": e.file, "text": e.caption, "type": kind_of(e)} | beside(e, EASYANIMATE_BESIDE) for e in entries
+    ]
+    write_json(folder / "train.json", rows)
+    script = "train_control.py" if any(e.beside for e in entries) else "train.py"
+    return [f"accelerate launch scripts/{script} {_alibaba(folder, entries, target)} --video_repeat=1"]
 
 
 VIDEOX_SCRIPTS = {
@@ -167,7 +173,11 @@ def finetrainers(folder: Path, entries: Sequence[Entry], target: Target) -> list
     settings = []
     for (still,), group in grouped(entries, "is_still"):
         root = folder / Path(group[0].file).parts[0] if any(e.is_still for e in entries) else folder
-        rows = [{"file_name": str(Path(folder, e.file).relative_to(root)), "caption": e.caption} for e in group]
+        rows = [
+            {"file_name": str(Path(folder, e.file).relative_to(root)), "caption": e.caption}
+            | beside(e, FINETRAINERS_BESIDE)
+            for e in group
+        ]
         write_text(root / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         sizes = grouped(group, "width", "height", "frames")
         buckets = (
@@ -182,8 +192,9 @@ def finetrainers(folder: Path, entries: Sequence[Entry], target: Target) -> list
         target.model, '"$NAME"'
     )
     model = f'--model_name {name} --pretrained_model_name_or_path "$MODEL"'
+    kind = "control-lora --control_type custom" if any(e.beside for e in entries) else "lora"
     return [
-        f"accelerate launch train.py {model} --training_type lora --dataset_config {quoted(folder / 'datasets.json')}"
+        f"accelerate launch train.py {model} --training_type {kind} --dataset_config {quoted(folder / 'datasets.json')}"
     ]
 
 

@@ -26,7 +26,7 @@ def read_videofolder(folder: Path, media: Media, target: Target, starts: Sequenc
             path = folder / item["file_name"]
             if any(part.startswith((".", "__")) for part in Path(item["file_name"]).parts):
                 raise RunError(f"{path}: `datasets` passes hidden files over; please report")
-            beside = tuple(folder / item[name] for name in COLUMNS if item.get(name))
+            beside = tuple(folder / item[name] for name in (*COLUMNS, "control_video_file_name") if item.get(name))
             yield replace(as_it_is(path, item["caption"], media(path)), beside=beside)
 
 
@@ -50,7 +50,7 @@ def _of_dataset(config: dict, media: Media, target: Target, starts: Sequence[str
         same = [bucket for bucket in buckets if bucket[0] == frames] or buckets
         aspect = sample.width / sample.height
         _, height, width = min(same, key=lambda b: abs(b[2] / b[1] - aspect))
-        yield Sample(sample.path, sample.caption, frames, width, height, sample.fps)
+        yield replace(sample, frames=frames, width=width, height=height)
 
 
 def read_diffusers(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
