@@ -45,8 +45,9 @@ from utils.scoring.technical import BLOCK, means, measure_frame
 from utils.video.cropping import cropped
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
+from utils.video.stills import is_still
 from utils.video.timing import encoding_facts, still_facts
-from utils.video_utils import is_still, locate
+from utils.video_utils import locate
 from utils.workers.ranks import Ranks
 from utils.working_copies import local_path
 

@@ -52,7 +52,8 @@ from utils.pipeline.row_list import Rows, open_rows, with_columns
 from utils.rows import atomic_write, refuse_overwriting
 from utils.rows.columns import TEXTS
 from utils.storage import is_url
-from utils.video_utils import is_still, present_in
+from utils.video.stills import is_still
+from utils.video_utils import present_in
 from utils.working_copies import local_path
 
 

@@ -176,6 +176,18 @@ def test_a_trainer_gets_no_image_for_a_video_and_no_video_for_an_image(
     assert plan["wide.mp4"]["reason"] == column and not plan["sub/tall.mp4"]["reason"]
 
 
+def test_lightricks_trainers_get_the_columns_that_they_look_for(tmp_path, run_script, paired):
+    listed = changed(paired, tmp_path / "l.jsonl", mask_path=extra("control.mp4"))
+    export(run_script, paired, "--format", "ltx2", "--model", "ltx2", *SMALL, listed=listed)
+    (row, *_) = json.loads((tmp_path / "out/dataset.json").read_text())
+    assert list(row) == ["video", "caption", "reference_video", "video_mask"]
+    flags = ("--format", "ltx_video", "--model", "ltx-video", *SMALL, "--export_folder", "older")
+    ran = export(run_script, paired, *flags, listed=listed)
+    for path in (tmp_path / "older").glob("dataset*.json"):
+        assert [list(row) for row in json.loads(path.read_text())] == [["media_path", "caption", "reference_path"]]
+    assert ran.stdout.count("--video-column media_path --reference-column reference_path") == 2
+
+
 def test_what_has_no_place_is_said_to_stay_behind(tmp_path, run_script, paired):
     said = export(run_script, paired, "--format", "opensora", "--dry_run", "table").stdout
     assert all(f"{c} stays behind: opensora has no place for it" in said for c in ("control_path", "reference_path"))

@@ -17,7 +17,8 @@ from utils.pipeline.row_list import Rows
 from utils.rows import read_rows
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
-from utils.video_utils import get_video_path_list, is_still
+from utils.video.stills import is_still
+from utils.video_utils import get_video_path_list
 
 
 def photo(width: int, height: int) -> np.ndarray:

@@ -13,6 +13,7 @@ from utils.errors import UsageError, VideoError
 from utils.rows import check_encoding, read_rows
 from utils.rows.columns import PATH, check_row
 from utils.storage import RemoteFile, StorageError, check_url, exists, find, info, is_url, open_remote
+from utils.video.stills import THUMBNAILS, is_still, is_still_name
 from utils.working_copies import working_copy
 
 # Endings of what the demuxers of utils/video/opening.py read, a line each: mov, matroska, avi, flv, mpegts, mpeg, asf, ogg,
@@ -29,8 +30,6 @@ VIDEO_EXTENSIONS = {
     ".264", ".h264", ".avc", ".265", ".h265", ".hevc", ".ivf", ".obu",
     ".mxf", ".nut", ".rm", ".rmvb", ".dv", ".dif", ".y4m",
 }  # fmt: skip
-STILL_EXTENSIONS = {".jpg", ".jpeg", ".png", ".webp"}  # of images, which stand beside clips as videos of one frame
-PLOT, THUMBNAILS = "scores.png", "report_files"  # what stages draw, in a folder that may be scanned
 CROPPED = ".cropped"  # ends the stem of a clip that crop_clips.py has cropped
 CLIP_NAME = re.compile(r".*-Scene-\d{3,}\.mp4", re.DOTALL)
 CLIP_HEADER_BYTES = 1 << 21  # some hundred for each second of a clip
@@ -153,16 +152,6 @@ def _videos_behind(url: str, others: Counter[str] | None, stills: bool) -> list[
 def is_video_name(name: str) -> bool:
     """Whether a file's ending is a video's, in any case; hidden files (temporary ones, `._` files of macOS) are not."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS
-
-
-def is_still_name(name: str) -> bool:
-    """Whether a file's ending is that of an image which is read as a clip of one frame, in any case; hidden files are not."""
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in STILL_EXTENSIONS and name != PLOT
-
-
-def is_still(path: str) -> bool:
-    """`is_still_name` of a path's last part."""
-    return is_still_name(posixpath.basename(path))
 
 
 def cropped_name(path: str) -> str:

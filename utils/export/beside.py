@@ -13,7 +13,8 @@ from utils.errors import VideoError
 from utils.export.media import encode, measure, place
 from utils.export.plan import SAME_RATE, Cut, Measured
 from utils.video.opening import writing
-from utils.video_utils import is_still, is_video_name, locate
+from utils.video.stills import is_still
+from utils.video_utils import is_video_name, locate
 
 FOLDERS = {"control_path": "control", "reference_path": "reference", "mask_path": "masks", "first_frame": "first_frame"}
 COLUMNS = tuple(FOLDERS)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from utils.export.clip_steps import narrowed
 from utils.export.models import Target
-from utils.video_utils import is_still
+from utils.video.stills import is_still
 
 Bucket = tuple[int, int, int]  # width, height, frames
 BATCHES = (1, 2, 4, 8)

@@ -14,7 +14,8 @@ from utils.export.media import encode, measure, place, write_first_frame, write_
 from utils.export.models import Target
 from utils.export.plan import TrainerRules, as_it_is, cut_columns, plan_cut
 from utils.export.split_names import without_split_words
-from utils.video_utils import content_digest, is_still, locate
+from utils.video.stills import is_still
+from utils.video_utils import content_digest, locate
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # stems that every file system, list and tar takes as they are
 

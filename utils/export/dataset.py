@@ -38,13 +38,14 @@ from utils.export.models import Target
 from utils.export.placing import MEDIA, Placing, rows_of, unlink
 from utils.export.plan_text import in_words, table
 from utils.export.read_back import check, promise, promise_of
-from utils.export.trainers import LIBRARIES, audio_of, pair_of, still_endings
+from utils.export.trainers import LIBRARIES, audio_of, pair_of, why_no_still
 from utils.pipeline.ancestry import CLIP_COLUMNS, PROVENANCE
 from utils.pipeline.own_files import inside
 from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.rows import write_rows
 from utils.video.opening import writing
-from utils.video_utils import is_still, locate
+from utils.video.stills import is_still
+from utils.video_utils import locate
 
 PLAN, MEASURED, FILES = "export.plan.jsonl", "export.measured.jsonl", "export.files.json"
 SETS = {
@@ -111,11 +112,6 @@ class Export:
             **({"heard": self.heard} if self.format == "diffsynth" and self.heard else {}),
         }
         return json.loads(json.dumps(found))
-
-    @property
-    def stills(self) -> tuple[str, ...]:
-        """The endings of images that the trainer takes; encoded, all are PNG."""
-        return still_endings(self.format, self.model)
 
     def show_plan(self, rows: Sequence[dict], each: bool) -> None:
         """Print the table, and before it a line for each clip if `each` says so."""
@@ -274,11 +270,9 @@ class Export:
     def _reason(self, row: dict, measured: dict) -> str:
         if not captions_of(row[self.caption_column]):
             return "no caption"
-        if is_still(row["video_path"]):
-            ending = os.path.splitext(row["video_path"])[1].lower()
-            if not self.stills or (self.media != "encode" and ending not in self.stills):
-                what = f"an image that ends in {ending}" if self.stills else "images"
-                return f"image: {self.format} does not train {self.model or 'any model'} on {what}"
+        path = row["video_path"]
+        if is_still(path) and (why := why_no_still(self.format, self.model, path, self.media == "encode")):
+            return why
         if self.audio in SETS and measured["has_audio"] != (self.audio == "require"):
             return SETS[self.audio]
         if self.media != "encode" and self.model and not measured["as_is_frames"]:

@@ -19,8 +19,8 @@ from utils.export.plan import Cut, Measured
 from utils.storage import filesystem, is_url
 from utils.video.geometry import display_transform, frame_to_array, pixel_aspect
 from utils.video.opening import audio_track, decode, open_video, time_base_of, writing
+from utils.video.stills import is_still
 from utils.video.timing import frame_rate, last_frame_length, packet_times
-from utils.video_utils import is_still
 
 X264_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 OWN_TIME_BASE = Fraction(1, 90_000)  # of clips whose frames keep their times

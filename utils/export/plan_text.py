@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from utils.export.buckets import batch_lines
-from utils.video_utils import is_still
+from utils.video.stills import is_still
 
 LARGE_UPSCALE = 1.5  # a clip that is enlarged by more is visibly softer than those that fill the model's size
 

@@ -3,6 +3,7 @@
 A pair that is not in the table cannot work, or nobody has read how: it is refused with the formats that train the model.
 """
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -96,6 +97,15 @@ def still_endings(format: str, model: str | None) -> tuple[str, ...]:
     """The endings of images that a format's trainer takes beside clips; none where it trains this model on videos alone."""
     endings, without = STILLS.get(format, ((), ()))
     return () if model in without else endings
+
+
+def why_no_still(format: str, model: str | None, path: str, encoded: bool) -> str:
+    """Why a format's trainer cannot have an image, "" where it can; encoded, all are PNG."""
+    ending, endings = os.path.splitext(path)[1].lower(), still_endings(format, model)
+    if endings and (encoded or ending in endings):
+        return ""
+    what = f"an image that ends in {ending}" if endings else "images"
+    return f"image: {format} does not train {model or 'any model'} on {what}"
 
 
 def trainers_of(model: str) -> list[str]:

@@ -13,7 +13,8 @@ from utils.pipeline.condition import name, text
 from utils.pipeline.row_list import Rows, rows_in
 from utils.rows import rows_of
 from utils.rows.columns import PATH, SCORES, Kind
-from utils.video_utils import STILL_EXTENSIONS, prefix_inside
+from utils.video.stills import STILL_EXTENSIONS
+from utils.video_utils import prefix_inside
 from utils.working_copies import local_path
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from utils.pipeline.lines import PIECE, Lines, as_numpy, end_of_lines
 from utils.rows import READERS, check_encoding, checked_row, dumps, parse_row, part_files, rows_of
 from utils.rows.columns import COLUMNS, PATH, Decoder, Kind, is_unusual
 from utils.storage import exists, is_folder
-from utils.video_utils import STILL_EXTENSIONS, get_video_path_list, is_clip, is_still, locate, relative_to
+from utils.video.stills import STILL_EXTENSIONS, is_still
+from utils.video_utils import get_video_path_list, is_clip, locate, relative_to
 from utils.working_copies import shown, working_copy
 
 MOST_ENDINGS = 6  # named in the line about what is not looked at

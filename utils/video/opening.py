@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import Any, cast
+from typing import cast
 
 import av
 
@@ -22,16 +22,11 @@ from utils.errors import OutputError, VideoError
 from utils.storage import RemoteFile, StorageError, is_url, open_remote
 from utils.video.damage import LOGGED, Damage
 from utils.video.geometry import pixel_aspect
-from utils.video_utils import is_still
+from utils.video.stills import is_still, opening_of
 
 # Demuxers that hold video in one file. Playlists (hls, dash, concat, image2) are left out: they open other files and
 # addresses.
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,mpegts,mpeg,mpegvideo,asf,ogg,h264,hevc,m4v,ivf,obu,mxf,nut,rm,dv,yuv4mpegpipe"
-STILL_DEMUXERS = {
-    b"\xff\xd8\xff": "jpeg_pipe",
-    b"\x89PNG": "png_pipe",
-    b"RIFF": "webp_pipe",
-}  # by how files of STILL_EXTENSIONS begin
 BY_RANGES = (".mp4", ".m4v", ".mov", ".3gp", ".3g2")  # endings of containers with an index of every frame
 # Codecs in mp4 whose packets FFmpeg passes on as the index has them, without a look at their data.
 INDEX_TELLS = {"h264", "hevc", "av1", "mpeg4"}
@@ -155,7 +150,7 @@ def _open_container(path: str) -> av.container.InputContainer:
             file = open_remote(path, by_ranges=False)
             head = file.read(4)
             file.seek(0)
-            return av.open(file, "r", **_still_options(path, head, "none"), io_open=_refuse)
+            return av.open(file, "r", **opening_of(path, head, "none"), io_open=_refuse)
         file = open_remote(path, by_ranges=path.lower().endswith(BY_RANGES))
         return _open_object(file if has_whole_index(file) else open_remote(path, by_ranges=False))
     if not stat.S_ISREG(os.stat(path).st_mode):
@@ -163,22 +158,10 @@ def _open_container(path: str) -> av.container.InputContainer:
     if is_still(path):
         with open(path, "rb") as file_here:
             head = file_here.read(4)
-        return av.open("file:" + os.path.abspath(path), **_still_options(path, head, "file"))
+        return av.open("file:" + os.path.abspath(path), **opening_of(path, head, "file"))
     options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
     # "file:" keeps a name such as "concat:a|b" or "http:x.mp4" a name.
     return av.open("file:" + os.path.abspath(path), options=options, metadata_errors="replace")
-
-
-def _still_options(path: str, head: bytes, protocols: str) -> dict[str, Any]:
-    """For an image, by its first bytes: left to itself FFmpeg takes a name of its kind for a pattern of many files. Raises: `VideoError`."""
-    kind = next((demuxer for magic, demuxer in STILL_DEMUXERS.items() if head.startswith(magic)), None)
-    if kind is None:
-        raise VideoError(f"{path!r} is no JPEG, PNG or WebP image, as its name says; convert it to one")
-    return {
-        "format": kind,
-        "options": {"protocol_whitelist": protocols, "format_whitelist": kind},
-        "metadata_errors": "replace",
-    }
 
 
 def _open_object(file: RemoteFile, **more: str) -> av.container.InputContainer:

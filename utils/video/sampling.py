@@ -12,8 +12,8 @@ import numpy as np
 from utils.errors import VideoError
 from utils.video.decord_reader import decord_frames
 from utils.video.opening import decode, open_video
+from utils.video.stills import is_still
 from utils.video.timing import packet_times, seconds_between
-from utils.video_utils import is_still
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from utils.export.models import Target
 from utils.export.plan import TrainerRules
-from utils.video_utils import is_still
+from utils.video.stills import is_still
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,8 @@ def ltx2(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     if not buckets:
         return []
     models = '--model-path "$MODEL" --text-encoder-path "$TEXT_ENCODER"'
-    listed = f"{quoted(folder / 'dataset.json')} --resolution-buckets {quote(';'.join(buckets))}"
+    # Named for versions of the trainer that do not find it by itself.
+    listed = f"{quoted(folder / 'dataset.json')} --video-column video --resolution-buckets {quote(';'.join(buckets))}"
     several = (
         [] if len(buckets) == 1 else ["in CONFIG: optimization.batch_size 1, as the trainer wants of several buckets"]
     )

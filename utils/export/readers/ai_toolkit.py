@@ -12,7 +12,8 @@ from pathlib import Path
 from utils.errors import RunError
 from utils.export.models import Size, Target
 from utils.export.readers.sample import Media, Sample, with_stem
-from utils.video_utils import is_still_name, is_video_name
+from utils.video.stills import is_still_name
+from utils.video_utils import is_video_name
 
 CONTROLS = (".jpg", ".jpeg", ".png", ".webp")
 

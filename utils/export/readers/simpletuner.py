@@ -14,7 +14,8 @@ from utils.errors import RunError
 from utils.export.models import Target
 from utils.export.readers.sample import Media, Medium, Sample, left_out, still
 from utils.export.simpletuner_size import trained_size
-from utils.video_utils import is_still_name, is_video_name
+from utils.video.stills import is_still_name
+from utils.video_utils import is_video_name
 
 
 def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
