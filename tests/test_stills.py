@@ -1,6 +1,8 @@
 """Images beside clips: read as clips of one frame, filtered, captioned and cropped with them."""
 
+import json
 import os
+import shutil
 import subprocess
 from io import BytesIO
 
@@ -141,6 +143,12 @@ def test_stages_2_and_3_take_stills(tmp_path, scripts, with_clips):
     assert Image.open(tmp_path / "raw/bars.cropped.png").size == (640, kept["bars.png"]["crop_box"][3])
     assert 370 <= kept["bars.png"]["crop_box"][3] <= 380
 
+    page = (tmp_path / "set/report.html").read_text(encoding="utf-8")
+    (shown,) = json.loads(page.partition('id="report">')[2].partition("</script>")[0])["datasets"]
+    without = {column["name"] for column in shown["columns"] if column.get("without_stills")}
+    assert shown["stills"] is not None and "technical_score" not in without
+    assert {"motion_score", "cut_inside"} <= without or not with_clips
+
     stage(3, tmp_path, scripts)
     captions = {row["video_path"]: row["summary_caption"] for row in read_rows(tmp_path / "set/summary_caption.jsonl")}
     assert captions.keys() == kept.keys() and all(captions.values())
@@ -154,9 +162,22 @@ def test_stages_2_and_3_take_stills(tmp_path, scripts, with_clips):
 
 
 def read_rows_of_json(path) -> list[dict]:
-    import json
-
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="there is no node, which runs the report's page")
+def test_the_page_of_a_report_spares_stills_as_the_filter_does():
+    program = f"import {{ Choice }} from {json.dumps(str(ROOT / 'report_page/src/choice.js'))};"
+    program += """
+        const column = (name, without_stills) => ({ kind: "number", name, file: "f", without_stills, values: Float64Array.of(NaN, NaN, 9) });
+        const columns = [column("motion", true), column("quality", undefined)];
+        const filters = columns.map(({ name }) => ({ file: "f", column: name, low: 5, high: null }));
+        const judged = (chosen) => [...new Choice({ columns, filters: chosen, count: 3, marks: {}, stills: Uint8Array.of(1, 0, 1) }, { all: () => [] }).failed];
+        console.log(JSON.stringify([judged([filters[0]]), judged([filters[1]])]));
+    """
+    ran = subprocess.run(["node", "--input-type=module", "-e", program], capture_output=True, text=True)
+    first, second = json.loads(ran.stdout or ran.stderr)
+    assert [code < 0 for code in first] == [True, False, True] and [code < 0 for code in second] == [False, False, True]
 
 
 def test_a_filter_holds_stills_against_what_they_have(tmp_path, run_script):
