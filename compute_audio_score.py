@@ -29,7 +29,7 @@ from utils.pipeline.process import RunOptions, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, Score
 from utils.scoring.audio_levels import FLOOR, clipping_share, loudness, silent_share
-from utils.video.opening import decode, open_video, time_base_of
+from utils.video.opening import audio_track, decode, open_video, time_base_of
 from utils.video.timing import frame_rate, last_frame_length, packet_times
 from utils.video_utils import locate
 
@@ -47,6 +47,7 @@ SCORE = Score(
         "channels": Column("channels of the audio track, 0 without one", 0),
         "sample_rate": Column("its rate, Hz, 0 without one", 0),
     },
+    stills=False,
 )
 EDGE = 0.15  # seconds
 LONGEST = 1800  # seconds, of which the samples take a gigabyte
@@ -88,9 +89,10 @@ def span_of(path: str) -> tuple[Fraction, Fraction]:
 
 def read(row: dict, video_folder: str | None) -> dict:
     path = locate(row["video_path"], video_folder)
-    with open_video(path) as (container, _):
-        track = container.streams.audio[0].codec_context if container.streams.audio else None
-        channels, rate = (track.layout.nb_channels, track.sample_rate) if track else (0, 0)
+    with open_video(path) as (container, stream):
+        track = audio_track(container, stream)
+        codec = track.codec_context if track else None
+        channels, rate = (codec.layout.nb_channels, codec.sample_rate) if codec else (0, 0)
     start, stop = span_of(path)
     if stop - start > LONGEST:
         raise VideoError(

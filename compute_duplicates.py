@@ -61,6 +61,7 @@ SCORE = Score(
         "duplicate_rank": Column("0 for the clip that stays, 1, 2, … for its copies", 0, passes=(None, 0)),
         "same_view": Column('path of the best clip that shows the same view, "" for that one'),
     },
+    stills=False,
 )
 
 
@@ -239,7 +240,7 @@ def main() -> None:
     }
     settings = {
         **({"embeddings": args.embeddings, "min_cosine": args.min_cosine} if args.embeddings else {}),
-        **rule, "min_share": args.min_share, "best_by": best_by, "version": SCORE.version,
+        **rule, "stills": False, "min_share": args.min_share, "best_by": best_by, "version": SCORE.version,
     }  # fmt: skip
     stamps = {path: {"made_from": row["made_from"]} if "made_from" in row else {} for path, row in made.items()}
     write_whole(

@@ -101,6 +101,7 @@ SCORE = Score(
         "duration": Column("seconds", 0),
         "frame_size": Column("width and height as shown, pixels, a list", 1),
     },
+    stills=False,
 )
 
 

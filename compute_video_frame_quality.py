@@ -9,7 +9,8 @@
 - SemanticConsistency: semantic_consistency, the lowest cosine between the CLIP embeddings of neighbouring sampled
   frames: low where there is a cut.
 
-Always added: bits_per_pixel of the encoded video, frame_rate, and frame_rate_class (low, film, video, high, variable).
+Always added: bits_per_pixel of the encoded video, frame_rate, and frame_rate_class (low, film, video, high, variable). A still (.jpg, .png,
+.webp) is a clip of one frame: in place of the rate it has media_type, image, and frame_size.
 
 CLIP and its predictor are downloaded once, or taken from --model_path and --predictor_path. Each rank uses a GPU of its
 own where there is one.
@@ -44,7 +45,8 @@ from utils.scoring.technical import BLOCK, means, measure_frame
 from utils.video.cropping import cropped
 from utils.video.geometry import frame_to_array
 from utils.video.sampling import FrameSampling
-from utils.video.timing import encoding_facts
+from utils.video.stills import is_still
+from utils.video.timing import encoding_facts, still_facts
 from utils.video_utils import locate
 from utils.workers.ranks import Ranks
 from utils.working_copies import local_path
@@ -159,6 +161,8 @@ SCORE = Score(
         "bits_per_pixel": Column("bits of the encoded video for each pixel of each frame", 0),
         "frame_rate": Column("frames a second", 0),
         "frame_rate_class": Column("low below 20, film below 27, video below 40, high; or variable"),
+        "media_type": Column("image, of a still alone"),
+        "frame_size": Column("of a still alone: width and height as shown, pixels, a list", 1),
     },
 )
 MODEL_FLAGS = {  # in the order in which they are fetched: first what may be missing
@@ -195,7 +199,7 @@ def read_clip(
         if metric.combine:
             found = metric.combine([seen[name] for seen in frames])
             columns |= {column: round(value, 4) for column, value in found.items()}
-    columns |= encoding_facts(path)
+    columns |= still_facts(path) if is_still(path) else encoding_facts(path)
     if not transforms:
         return columns
     made_from = {"caption_made_from": digest(row, [caption])} if captions else {}

@@ -1,4 +1,5 @@
-"""Write the cropped clips: each clip of a list that has a crop_box is encoded once to it, beside the clip, as NAME.cropped.mp4.
+"""Write the cropped clips: each clip of a list that has a crop_box is encoded once to it, beside the clip, as NAME.cropped.mp4; a still as
+NAME.cropped.png.
 
 Columns added: media_path, what a training set lists for the clip: the cropped file, or the clip itself where nothing is cropped;
 media_size [width, height] in pixels; media_stamp, by which a rerun knows the file. All frames keep their times, and the sound stays.

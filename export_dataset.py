@@ -46,12 +46,13 @@ from utils.export.formats import FORMATS
 from utils.export.media import X264_PRESETS
 from utils.export.models import MODELS, Size, Target
 from utils.export.plan import FPS_MODES
-from utils.export.trainers import models_of, target_for, trainers_of
+from utils.export.trainers import audio_of, models_of, pair_of, target_for, trainers_of
 from utils.pipeline.process import RunOptions
 from utils.pipeline.row_list import Rows, open_rows, with_columns
 from utils.rows import atomic_write, refuse_overwriting
 from utils.rows.columns import TEXTS
 from utils.storage import is_url
+from utils.video.stills import is_still
 from utils.video_utils import present_in
 from utils.working_copies import local_path
 
@@ -74,7 +75,8 @@ def write_list(rows: Sequence[dict], args: argparse.Namespace) -> None:
         if path is None or (args.video_folder and not is_there(path)):
             missing += 1
         else:
-            entries.append({"file_path": path, "text": caption_of(row, args), "type": "video"})
+            kind = "image" if is_still(path) else "video"
+            entries.append({"file_path": path, "text": caption_of(row, args), "type": kind})
     saved_path = local_path(args.saved_path)
     saved_path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(entries, ensure_ascii=False, indent=2) + "\n"
@@ -195,13 +197,20 @@ def with_more_columns(listed: Rows, args: argparse.Namespace) -> Sequence[dict]:
     return [{name: value for name, value in row.items() if name not in ("crop_box", "media_path")} for row in rows]
 
 
-def check_audio(choice: str, name: str, media: str) -> None:
-    """Raises: `UsageError` for a choice of --audio that these media, or this format, do not have."""
+def check_audio(choice: str, name: str, model: str | None, media: str) -> None:
+    """Raises: `UsageError` for a choice of --audio that these media, this format or this model do not have."""
     if choice == "drop" and media != "encode":
         raise UsageError(f"--audio drop: --media {media} leaves files as they are; encode writes them without audio")
-    if choice in ("require", "split") and not FORMATS[name].audio:
-        hearing = ", ".join(other for other, form in FORMATS.items() if form.audio)
-        raise UsageError(f"--audio {choice}: what reads {name} uses no audio; {hearing} do")
+    if choice in ("require", "split") and not audio_of(name, model):
+        hearing = ", ".join(other for other in FORMATS if audio_of(other, None))
+        with_model = f" for {model}" if model else ""
+        raise UsageError(
+            f"--audio {choice}: what reads {name}{with_model} uses no audio; {hearing} do for models that hear"
+        )
+    if choice in ("drop", "split") and pair_of(name, model).silent == "never":
+        raise UsageError(
+            f"--audio {choice}: {name} trains {model} on clips with audio alone; keep, the default, leaves others out"
+        )
 
 
 def write_sets(export: Callable[..., Export], rows: Sequence[dict], args: argparse.Namespace) -> None:
@@ -349,7 +358,7 @@ def main() -> None:
         parser.error(
             "--batch_size chooses among sizes and lengths: give --model, or --buckets and --frames, and --media encode"
         )
-    check_audio(args.audio, args.format, media)
+    check_audio(args.audio, args.format, args.model, media)
     if media == "none" and FORMATS[args.format].has_files:
         parser.error(f"--media none: {args.format} looks for the clips in its folder; link puts them there at no cost")
     if is_url(args.export_folder or ""):

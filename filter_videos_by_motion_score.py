@@ -35,7 +35,7 @@ from utils.cli import (
 )
 from utils.errors import UsageError
 from utils.pipeline.ancestry import inputs_of, write_settings
-from utils.pipeline.filters import SLACK, FilterResult
+from utils.pipeline.filters import SLACK, FilterResult, has_no_stills
 from utils.pipeline.row_list import open_rows
 from utils.rows import refuse_overwriting, write_lines
 from utils.storage import is_url
@@ -102,12 +102,12 @@ def save_settings(saved_path: Path, args: argparse.Namespace, filters: list[Filt
 def report_missing(result: FilterResult) -> None:
     """Print which scores none of the clips has that pass the bounds before: all of them are dropped for it."""
     for i, (f, has_value) in enumerate(zip(result.filters, result.has_value)):
-        was_looked_for = (result.code == result.missing_code(i)).any()
-        if was_looked_for and f.file and not (has_value & result.is_clip).any():
+        without = int((result.code == result.missing_code(i)).sum())  # no stills that the score leaves out
+        if without and f.file and not (has_value & result.is_clip).any():
             errors = local_path(f.file).with_suffix(".errors.jsonl")
             why = f"; {errors.name} says why" if errors.exists() else ""
             print(
-                f"{f.column} is missing: {f.file} has no row of any of the {result.count:,} clips{why}; run the script that makes it"
+                f"{f.column} is missing: {f.file} has no row of any of the {without:,} clips{why}; run the script that makes it"
             )
 
 
@@ -173,10 +173,10 @@ def main() -> None:
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     more = (args.where, args.columns_from, args.exclude, args.include)
     result = FilterResult(rows, [length, *size, *scores], *more)
-    if result.count and not result.has_value[0].any():
+    if (result.is_clip & ~result.is_still).any() and not result.has_value[0].any():
         # Of clips that are in no list the motion score alone knows how long they are, and no clip may have reached it.
         result = FilterResult(rows, [*size, *scores], *more)
-        if len(result.passing):
+        if not result.is_still[result.passing].all():
             raise UsageError(
                 "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
             )
@@ -190,6 +190,9 @@ def main() -> None:
     drops = result.drops()
     dropped = sum(count for _, count in drops)
     print(funnel(drops, result.count))
+    if stills := int((result.is_still & result.is_clip).sum()):
+        spared = list(dict.fromkeys(f.column for f in result.filters if has_no_stills(f)))
+        print(f"{stills:,} of the rows are stills, not held against what they have none of: {', '.join(spared)}")
     report_missing(result)
     print(
         f"filter: {result.count:,} rows in = {result.count - dropped:,} kept + 0 errors + {dropped:,} filtered -> {args.saved_path}"

@@ -22,7 +22,9 @@ export_set() { # list, further flags
     list=$1
     shift
     run export_dataset.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="$list" ${cropped:+--columns_from="$cropped"} --format="${FORMAT:-easyanimate}" ${MODEL:+--model="$MODEL"} \
-        ${MEDIA:+--media="$MEDIA"} ${VAL_SHARE:+--val_share="$VAL_SHARE"} ${MAX_UPSCALE:+--max_upscale="$MAX_UPSCALE"} ${EXPORT_AUDIO:+--audio="$EXPORT_AUDIO"} ${N_JOBS:+--n_jobs="$N_JOBS"} "$@"
+        ${MEDIA:+--media="$MEDIA"} ${VAL_SHARE:+--val_share="$VAL_SHARE"} ${MAX_UPSCALE:+--max_upscale="$MAX_UPSCALE"} ${EXPORT_AUDIO:+--audio="$EXPORT_AUDIO"} \
+        ${EXPORT_BATCH_SIZE:+--batch_size="$EXPORT_BATCH_SIZE"} ${EXPORT_CAPTION:+--caption="$EXPORT_CAPTION"} ${FIRST_FRAMES:+--first_frames} \
+        ${MAX_PER_SOURCE:+--max_per_source="$MAX_PER_SOURCE"} ${BALANCE:+--balance="$BALANCE"} ${N_JOBS:+--n_jobs="$N_JOBS"} "$@"
 }
 
 # The plan comes first: hours of captions would be lost on a wrong FORMAT, or on clips that the model cannot use.

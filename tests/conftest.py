@@ -155,7 +155,7 @@ def take_ordinary_priority() -> None:
 
 def without_provenance(settings: dict) -> dict:
     """Of a result file's settings, the choices: not which script made it, of which files, and when they were last checked."""
-    return {key: value for key, value in settings.items() if key not in ("script", "inputs", "checked")}
+    return {key: value for key, value in settings.items() if key not in ("script", "inputs", "checked", "stills")}
 
 
 def numbered_frame(index: int, width: int = 192, height: int = 108) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What goes beside the clips of an export: control and reference videos, masks and first frames come in with the clip's own crop, size, frames and rate."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from conftest import read_indices, write_numbered
 from test_export import export, plan_of, samples_of
 
+from utils.export.beside import WAV
 from utils.export.formats import FORMATS
 from utils.export.media import measure
 from utils.export.trainers import models_of
@@ -71,17 +73,25 @@ def extra(ending: str) -> Callable[[dict], str]:
 OTHERS = {
     "diffsynth": {"reference_path": extra("face.jpg"), "mask_path": extra("control.mp4")},
     "ai_toolkit": {"control_path": extra("mask.png")},
+    "simpletuner": {"mask_path": extra("control.mp4")},
 }
 
 
 @pytest.mark.parametrize("format", [name for name, form in FORMATS.items() if form.beside and name != "diffusers"])
 def test_what_is_beside_a_clip_is_cut_as_the_clip_is(tmp_path, run_script, paired, format):
-    model = {"musubi": "wan2.1", "diffsynth": "wan2.1", "ai_toolkit": "wan2.1", "diffusion_pipe": "wan2.1"}
+    model = {
+        "musubi": "wan2.1",
+        "diffsynth": "wan2.1",
+        "ai_toolkit": "wan2.1",
+        "diffusion_pipe": "wan2.1",
+        "simpletuner": "wan2.1",
+        "finetrainers": "wan2.1",
+    }
     flags = ("--model", model[format]) if format in model else ()
     flags += SMALL if flags else ()
     listed = changed(paired, tmp_path / "l.jsonl", **OTHERS.get(format, {}))
     ran = export(run_script, paired, "--format", format, *flags, listed=listed)
-    columns = set(FORMATS[format].beside) - {"first_frame"}
+    columns = set(FORMATS[format].beside) - {"first_frame", WAV}
     samples = samples_of((tmp_path / "out").absolute(), format, model.get(format, ""), ran)
     if format in ("hf", "parquet"):
         rows = {row["export_file"]: row for row in plan_of(tmp_path).values()}
@@ -164,6 +174,47 @@ def test_a_trainer_gets_no_image_for_a_video_and_no_video_for_an_image(
     export(run_script, paired, "--format", format, "--model", models_of(format)[0], *SMALL, listed=listed)
     plan = plan_of(tmp_path)
     assert plan["wide.mp4"]["reason"] == column and not plan["sub/tall.mp4"]["reason"]
+
+
+def test_lightricks_trainers_get_the_columns_that_they_look_for(tmp_path, run_script, paired):
+    listed = changed(paired, tmp_path / "l.jsonl", mask_path=extra("control.mp4"))
+    export(run_script, paired, "--format", "ltx2", "--model", "ltx2", *SMALL, listed=listed)
+    (row, *_) = json.loads((tmp_path / "out/dataset.json").read_text())
+    assert list(row) == ["video", "caption", "reference_video", "video_mask"]
+    flags = ("--format", "ltx_video", "--model", "ltx-video", *SMALL, "--export_folder", "older")
+    ran = export(run_script, paired, *flags, listed=listed)
+    for path in (tmp_path / "older").glob("dataset*.json"):
+        assert [list(row) for row in json.loads(path.read_text())] == [["media_path", "caption", "reference_path"]]
+    assert ran.stdout.count("--video-column media_path --reference-column reference_path") == 2
+
+
+def test_what_has_no_place_is_said_to_stay_behind(tmp_path, run_script, paired):
+    said = export(run_script, paired, "--format", "opensora", "--dry_run", "table").stdout
+    assert all(f"{c} stays behind: opensora has no place for it" in said for c in ("control_path", "reference_path"))
+    said = export(run_script, paired, "--format", "simpletuner").stdout  # which looks for equal names
+    assert "control_path stays behind: simpletuner takes it from --media encode alone" in said
+    assert not (tmp_path / "out/control").exists()
+
+
+def test_datasets_gives_the_control_video_that_finetrainers_asks_for(tmp_path, run_script, paired):
+    import datasets
+
+    ran = export(run_script, paired, "--format", "finetrainers", "--model", "wan2.1", *SMALL)
+    loaded = datasets.load_dataset("videofolder", data_dir=str(tmp_path / "out"), split="train", cache_dir=str(tmp_path / "cache"))  # fmt: skip
+    assert len(loaded) == 2 and loaded.features["control_video"] == loaded.features["video"]
+    assert "--training_type control-lora --control_type custom" in ran.stdout
+
+
+def test_simpletuner_pairs_datasets_by_their_ids(tmp_path, run_script, paired):
+    listed = changed(paired, tmp_path / "l.jsonl", mask_path=extra("control.mp4"))
+    export(run_script, paired, "--format", "simpletuner", "--model", "wan2.1", *SMALL, listed=listed)
+    backends = {b["id"]: b for b in json.loads((tmp_path / "out/multidatabackend.json").read_text())}
+    assert backends["192x128"]["conditioning_data"] == ["192x128-controlnet", "192x128-reference_strict", "192x128-mask"]  # fmt: skip
+    for kind in ("controlnet", "reference_strict", "mask"):
+        condition = backends[f"192x128-{kind}"]
+        assert condition["dataset_type"] == "conditioning" and condition["conditioning_type"] == kind
+        assert condition["source_dataset_id"] == "192x128" and condition["video"] == backends["192x128"]["video"]
+        assert [path.name for path in Path(condition["instance_data_dir"]).iterdir()] == ["wide.mp4"]
 
 
 def test_what_cannot_be_read_is_an_error_of_its_clip(tmp_path, run_script, paired):

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from conftest import ROOT, write_numbered
 from test_export import export, medium_of, plan_of, samples_of
 
 from utils.errors import RunError
-from utils.export.beside import COLUMNS
+from utils.export.beside import COLUMNS, WAV
 from utils.export.buckets import Choice, filled, left_over
 from utils.export.captions import captions_of
 from utils.export.clip_steps import media_name
@@ -21,7 +22,7 @@ from utils.export.models import MODELS, Target
 from utils.export.read_back import rehearsed
 from utils.export.readers import READERS
 from utils.export.split_names import means_a_split
-from utils.export.trainers import LIBRARIES, PAIRS, models_of, target_for, trainers_of
+from utils.export.trainers import LIBRARIES, PAIRS, STILLS, audio_of, models_of, target_for, trainers_of
 from utils.rows import read_rows, write_rows
 
 EVERY_PAIR = [(format, model) for format in FORMATS for model in models_of(format)]
@@ -61,6 +62,8 @@ def test_a_trainer_changes_nothing_of_what_is_made_for_its_model(tmp_path, forma
     assert entries
     if FORMATS[format].media_folder == "videos/{width}x{height}":
         entries = [with_folder(entry, f"videos/{entry.width}x{entry.height}") for entry in entries]
+    if audio_of(format, model) == "wav":
+        entries = [replace(e, audio=True, beside={WAV: e.file.replace("videos", "audio") + ".wav"}) for e in entries]
     found = rehearsed(format, target, {"": entries})
     for entry in entries:
         sample = found[entry.path]
@@ -71,8 +74,6 @@ def test_a_trainer_changes_nothing_of_what_is_made_for_its_model(tmp_path, forma
 
 
 def with_folder(entry: Entry, folder: str) -> Entry:
-    from dataclasses import replace
-
     file = f"{folder}/{Path(entry.file).name}"
     return replace(entry, file=file, path=entry.path.parents[2] / file)
 
@@ -336,7 +337,15 @@ def model_line(model: str) -> str:
     target = MODELS[model]
     sizes = ", ".join(f"{w}x{h}" for w, h in target.buckets if w >= h)
     lengths = ", ".join(map(str, target.lengths()))
-    return f"| `{model}` | {float(target.fps or 0):g} | {target.rule.replace(' frames', '')} | ×{target.multiple} | {sizes} | {lengths} |"
+    hears = any(pair.audio for models in PAIRS.values() for name, pair in models.items() if name == model)
+    audio = (
+        f"{target.sound.rate // 1000} kHz {'stereo' if target.sound.channels == 2 else 'mono'}"
+        if target.sound
+        else "as it is"
+        if hears
+        else "–"
+    )
+    return f"| `{model}` | {float(target.fps or 0):g} | {target.rule.replace(' frames', '')} | ×{target.multiple} | {sizes} | {lengths} | {audio} |"
 
 
 def pair_line(format: str) -> str:
@@ -363,6 +372,26 @@ def test_the_tables_of_the_documentation_are_those_of_the_code():
             line for line in lines if line.startswith(f"| `{column}`") and line.endswith(f"| {', '.join(names)} |")
         ] or [column]
     assert [line for line in expected if line not in lines] == []
+    silent = {"beside": "| beside the others", "alone": "| left out where others have audio |", "never": "| left out |"}
+    for format, models in PAIRS.items():
+        for model, pair in models.items():
+            said = [
+                line for line in lines if f"`{format}`" in line and f"`{model}`" in line and silent[pair.silent] in line
+            ]
+            assert bool(pair.audio) == any(("wav" in line) == (pair.audio == "wav") for line in said), (format, model)
+
+
+def test_the_table_of_stills_is_that_of_the_code():
+    text = (ROOT / "docs/export.md").read_text(encoding="utf-8")
+    rows = [
+        line for line in text.partition("## Stills")[2].partition("\n## ")[0].splitlines() if line.startswith("| `")
+    ]
+    for format, (endings, without) in STILLS.items():
+        (row,) = [line for line in rows if f"`{format}`" in line.split("|")[1]]
+        named = {model for model in MODELS if f"`{model}`" in row.split("|")[3]}
+        assert named >= set(without) and not (named - set(without)) & set(models_of(format))
+        assert (".webp" in endings) == ("no `.webp`" not in row)
+    assert sum(line.split("|")[1].count("`") for line in rows[1:]) == 2 * len(STILLS)
 
 
 # several captions

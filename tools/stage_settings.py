@@ -182,6 +182,11 @@ SETTINGS = [
     Setting("MAX_UPSCALE", "3", "none", "clips that the export would enlarge by more are left out; the plan counts those above 1.5", number(1)),
     Setting("VAL_SHARE", "3", "0", "share of the set that is held back for validation", number(0, 0.5)),
     Setting("EXPORT_AUDIO", "3", "keep", "audio of the export; split makes a set with and one without", one_of("keep", "drop", "require", "split")),
+    Setting("EXPORT_BATCH_SIZE", "3", "none", "clips in a batch of the trainer: buckets with fewer are given up", number(1, whole=True)),
+    Setting("EXPORT_CAPTION", "3", "first, or all where the trainer takes several", "which of several captions of a clip", one_of("first", "longest", "random")),
+    Setting("FIRST_FRAMES", "3", "0", "1 also writes each clip's first frame into the export", SWITCH),
+    Setting("MAX_PER_SOURCE", "3", "none", "clips of one source video in the export", number(1, whole=True)),
+    Setting("BALANCE", "3", "none", "column of whose values none gets more clips in the export than the rarest"),
     Setting("EXPORT_FOLDER", "3", "FORMAT-MODEL in DATASET_FOLDER", "folder of the export"),
     Setting("REPORT", "123", "1", "0 makes no report.html", SWITCH),
     Setting("VIDEO_READER", "23", "pyav", "what decodes sampled frames", one_of("pyav", "decord")),
@@ -217,6 +222,7 @@ NOT_CARRIED = {
     "DATASET_FOLDER", "VIDEO_FOLDER", "VIDEO_METADATA_PATH", "PRESET", "MIN_SECONDS", "MAX_SECONDS", "WHERE", "COLUMNS_FROM", "EXCLUDE", "INCLUDE",
     "CAPTIONS_FROM", "OVERWRITE", "RETRY_ERRORS", "LOG_JSON", "REPORT", "GPUS", "NUM_PROCESSES", "LAUNCHER", "NNODES", "NODE_RANK", "MASTER_ADDR",
     "MASTER_PORT", "RAY_ADDRESS", "FORMAT", "MODEL", "MEDIA", "VAL_SHARE", "EXPORT_FOLDER", "EXPORT_AUDIO", "MAX_UPSCALE",
+    "EXPORT_BATCH_SIZE", "EXPORT_CAPTION", "FIRST_FRAMES", "MAX_PER_SOURCE", "BALANCE",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from utils.errors import UsageError, VideoError
 from utils.rows import check_encoding, read_rows
 from utils.rows.columns import PATH, check_row
 from utils.storage import RemoteFile, StorageError, check_url, exists, find, info, is_url, open_remote
+from utils.video.stills import THUMBNAILS, is_still, is_still_name
 from utils.working_copies import working_copy
 
 # Endings of what the demuxers of utils/video/opening.py read, a line each: mov, matroska, avi, flv, mpegts, mpeg, asf, ogg,
@@ -29,7 +30,7 @@ VIDEO_EXTENSIONS = {
     ".264", ".h264", ".avc", ".265", ".h265", ".hevc", ".ivf", ".obu",
     ".mxf", ".nut", ".rm", ".rmvb", ".dv", ".dif", ".y4m",
 }  # fmt: skip
-CROPPED = ".cropped.mp4"  # ends the name of a clip that crop_clips.py has cropped
+CROPPED = ".cropped"  # ends the stem of a clip that crop_clips.py has cropped
 CLIP_NAME = re.compile(r".*-Scene-\d{3,}\.mp4", re.DOTALL)
 CLIP_HEADER_BYTES = 1 << 21  # some hundred for each second of a clip
 DIGESTED_BYTES = 1 << 16  # at each of three places
@@ -45,12 +46,13 @@ def get_video_path_list(
     video_metadata_path: str | None = None,
     video_path_column: str = "video_path",
     others: Counter[str] | None = None,
+    stills: bool = False,
 ) -> list[str]:
     """Paths of all videos, relative to `video_folder` with `/` between parts, in natural order.
 
     The source is a folder (searched in all its depth, see `files_of`), one file, or a list: txt (a path a line), csv, jsonl or parquet
     (`video_path_column`). A list keeps its own order. Each path comes once. `others` gets the files of a folder that are no
-    videos by their names, counted by their endings.
+    videos by their names, counted by their endings. `stills`: images of a folder are among them, but for covers: those with the name of a video.
 
     Raises: `UsageError` with a sentence for a missing file or column, or when neither source is given.
     """
@@ -73,12 +75,12 @@ def get_video_path_list(
     if not video_folder:
         raise UsageError("give --video_folder or --video_metadata_path; neither is set")
     if is_url(video_folder):
-        return _videos_behind(video_folder, others)
+        return _videos_behind(video_folder, others, stills)
     if os.path.isfile(video_folder):
         return [os.path.basename(video_folder)]
     if not os.path.isdir(video_folder):
         raise UsageError(f"{video_folder}: no such folder")
-    found = _videos_among(files_of(video_folder), others)
+    found = _videos_among(files_of(video_folder), others, stills)
     relative = (os.path.relpath(path, video_folder).replace(os.sep, "/") for path in found)
     # A name that is not UTF-8 cannot be in a row: its row holds U+FFFD in it, is no file's, and fails, saying so.
     return sorted(without_cropped([os.fsencode(path).decode(errors="replace") for path in relative]), key=natural_key)
@@ -118,25 +120,31 @@ def files_of(folder: str) -> list[str]:
     return kept
 
 
-def _videos_among(paths: Iterable[str], others: Counter[str] | None) -> list[str]:
-    """Those that are videos by their names; `others` counts the endings of the rest, "" for none."""
-    videos = []
+def _videos_among(paths: Iterable[str], others: Counter[str] | None, stills: bool) -> list[str]:
+    """Those that are videos by their names, or `stills`; `others` counts the endings of the rest, "" for none."""
+    videos: list[str] = []
+    rest: list[str] = []
     for path in paths:
-        if is_video_name(posixpath.basename(path)):
+        (videos if is_video_name(posixpath.basename(path)) else rest).append(path)
+    stems = {os.path.splitext(path)[0] for path in videos}
+    for path in rest:
+        is_cover = os.path.splitext(path)[0] in stems
+        if stills and is_still(path) and not is_cover and f"/{THUMBNAILS}/" not in f"/{path}":
             videos.append(path)
         elif others is not None:
             others[os.path.splitext(path)[1].lower()] += 1
     return videos
 
 
-def _videos_behind(url: str, others: Counter[str] | None) -> list[str]:
+def _videos_behind(url: str, others: Counter[str] | None, stills: bool) -> list[str]:
     """The same of a URL, by one listing."""
     found = _videos_among(
-        (path for path in find(url) if not any(part.startswith(".") for part in path.split("/"))), others
+        (path for path in find(url) if not any(part.startswith(".") for part in path.split("/"))), others, stills
     )
     if not found and not exists(url):
         raise UsageError(f"{url}: no such folder")
-    if not found and is_video_name(posixpath.basename(url)):
+    name = posixpath.basename(url)
+    if not found and (is_video_name(name) or (stills and is_still_name(name))):
         return [posixpath.basename(url)]
     return sorted(without_cropped(found), key=natural_key)
 
@@ -148,12 +156,12 @@ def is_video_name(name: str) -> bool:
 
 def cropped_name(path: str) -> str:
     """Where the cropped form of a clip goes: beside it."""
-    return os.path.splitext(path)[0] + CROPPED
+    return os.path.splitext(path)[0] + CROPPED + (".png" if is_still(path) else ".mp4")
 
 
 def without_cropped(paths: list[str]) -> list[str]:
     """The paths of a folder's videos but for the cropped forms of others of them."""
-    forms = {cropped_name(path) for path in paths if not path.endswith(CROPPED)}
+    forms = {cropped_name(path) for path in paths if not os.path.splitext(path)[0].endswith(CROPPED)}
     return [path for path in paths if path not in forms]
 
 
@@ -271,7 +279,9 @@ def locate(video_path: str, video_folder: str | None) -> str:
         return video_path
     if video_folder and is_url(video_folder):
         folder = video_folder.rstrip("/")
-        is_itself = posixpath.basename(folder) == video_path and is_video_name(video_path)
+        is_itself = posixpath.basename(folder) == video_path and (
+            is_video_name(video_path) or is_still_name(video_path)
+        )
         return folder if is_itself else f"{folder}/{video_path}"
     if video_folder and os.path.isfile(video_folder):
         video_folder = os.path.dirname(video_folder)

@@ -47,9 +47,10 @@ export class Choice {
     const least = low === null ? -Infinity : low - slack;
     const most = high === null ? Infinity : high + slack;
     const { values } = column;
+    const spared = column.without_stills ? this.dataset.stills : null; // what has no such value, and is not held against it
     for (let i = 0; i < values.length; i++) {
       const v = values[i];
-      results[i] = v !== v ? MISSING : v < least ? BELOW : v > most ? ABOVE : PASSES;
+      results[i] = v !== v ? (spared?.[i] ? PASSES : MISSING) : v < least ? BELOW : v > most ? ABOVE : PASSES;
     }
   }
 

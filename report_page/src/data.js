@@ -86,10 +86,11 @@ export async function open(dataset) {
     dataset.columns.map(async (column) => ({ ...column, names: column.values, values: KINDS[column.kind](await bytes(column.block), count) })),
   );
   const block = async (number) => (number === null || number === undefined ? null : bytes(number));
-  const [kept, wherePasses, match, placeholders] = await Promise.all([dataset.kept, dataset.where_passes, dataset.match, dataset.placeholders].map(block));
+  const blocks = [dataset.kept, dataset.where_passes, dataset.match, dataset.placeholders, dataset.stills];
+  const [kept, wherePasses, match, placeholders, stills] = await Promise.all(blocks.map(block));
   const text = (name) => columns.find((c) => c.kind === "text" && c.name === name)?.values ?? null;
   return {
-    ...dataset, columns, kept, wherePasses, placeholders,
+    ...dataset, columns, kept, wherePasses, placeholders, stills,
     match: match && new Int32Array(match.buffer),
     paths: text("video_path"), sources: text("source_path"), captions: text("caption"), answers: text("caption_answer"), given: text("caption_given"), thumbnails: text("thumbnail"),
     number: (name) => columns.find((c) => c.kind === "number" && c.name === name)?.values ?? null,

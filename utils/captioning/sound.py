@@ -9,7 +9,7 @@ import numpy as np
 
 from utils.captioning.chat import Engine, Request, Sampling, Sound
 from utils.errors import Failure, UsageError, VideoError
-from utils.video.opening import open_video
+from utils.video.opening import audio_track, open_video
 
 RATE = 16_000  # Hz, mono: what models that hear resample to
 LONGEST = 60  # seconds; clips are shorter
@@ -22,13 +22,14 @@ def read_sound(path: str) -> Sound | None:
 
     Raises: `VideoError`.
     """
-    with open_video(path) as (container, _):
-        if not container.streams.audio:
+    with open_video(path) as (container, video):
+        stream = audio_track(container, video)
+        if stream is None:
             return None
-        if container.streams.audio[0].codec_context is None:
+        if stream.codec_context is None:
             raise VideoError(f"{path!r}: no decoder for its audio")
         resampler, pieces, count = av.AudioResampler("s16", "mono", RATE), [], 0
-        for frame in container.decode(container.streams.audio[0]):
+        for frame in container.decode(stream):
             for piece in resampler.resample(frame):
                 pieces.append(piece.to_ndarray()[0])
                 count += len(pieces[-1])

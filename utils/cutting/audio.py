@@ -11,7 +11,7 @@ import av
 import numpy as np
 
 from utils.errors import VideoError
-from utils.video.opening import JUMP_BACK, open_video
+from utils.video.opening import JUMP_BACK, audio_track, open_video
 from utils.video.timing import Clock
 
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)  # Hz
@@ -31,23 +31,29 @@ class Joint:
     shown: Fraction
 
 
-def read_audio(path: str, start: Fraction, stop: Fraction) -> tuple[np.ndarray, int] | None:
+def read_audio(
+    path: str, start: Fraction, stop: Fraction, form: tuple[int, int] | None = None
+) -> tuple[np.ndarray, int] | None:
     """Samples of [start, stop), in seconds of the container, float32 (channels, n), and their rate; None where there is
-    no audio track.
+    no audio track. `form`: the rate in Hz and the channels, 1 or 2, that are wanted; None for those of the track.
 
-    Gaps are silence, so that the audio stays in step with the frames. More than two channels are mixed down to stereo.
+    Gaps are silence, so that the audio stays in step with the frames. More than two channels are mixed down to stereo, two to their mean, and one is both of
+    two.
 
     Raises: `VideoError`.
     """
-    with open_video(path) as (container, _):
-        if not container.streams.audio:
+    with open_video(path) as (container, video):
+        stream = audio_track(container, video)
+        if stream is None:
             return None
-        stream = container.streams.audio[0]
         channels, rate = form_of(path, stream)
+        rate, wanted = form or (rate, channels)
         seek_before(container, stream, start)
         samples = np.zeros((channels, round((stop - start) * rate)), np.float32)
         deque(placed(decoded(container, stream, channels, rate), samples, start, rate), maxlen=0)
-        return samples, rate
+        if wanted < channels:
+            samples = samples.mean(0, keepdims=True)
+        return (samples if wanted == len(samples) else samples.repeat(wanted, 0)), rate
 
 
 def form_of(path: str, stream: av.AudioStream) -> tuple[int, int]:
@@ -109,10 +115,11 @@ class JoinedAudio:
         Raises: `VideoError`, also where the audio does not begin anew with the frames.
         """
         if self.pieces is None:
-            with open_video(self.path) as (container, _):
-                if not container.streams.audio:
+            with open_video(self.path) as (container, video):
+                stream = audio_track(container, video)
+                if stream is None:
                     return None
-                self.form = form_of(self.path, container.streams.audio[0])
+                self.form = form_of(self.path, stream)
             check_joints(self.path, self.joints)
             self.pieces = self._in_order()
         channels, rate = self.form
@@ -127,9 +134,11 @@ class JoinedAudio:
         shifts = [Fraction(0), *(joint.shown - joint.stored for joint in self.joints)]
         borders = [None, *(joint.shown for joint in self.joints), None]
         with ExitStack() as opened:
-            container, _ = opened.enter_context(open_video(self.path))
+            container, video = opened.enter_context(open_video(self.path))
+            stream = audio_track(container, video)
+            assert stream is not None  # `read` has seen it
             part, last = 0, None
-            for time, data in decoded(container, container.streams.audio[0], channels, rate):
+            for time, data in decoded(container, stream, channels, rate):
                 if time is None:
                     continue
                 if last is not None and time < last - JUMP_BACK:
@@ -147,7 +156,8 @@ def check_joints(path: str, joints: Sequence[Joint]) -> None:
     so again.
     """
     with open_video(path) as (container, stream):
-        audio = container.streams.audio[0]
+        audio = audio_track(container, stream)
+        assert audio is not None  # whoever asks has seen it
         clocks, begun, apart = {stream: Clock(stream), audio: Clock(audio)}, {stream: 0, audio: 0}, 0
         for packet in container.demux(stream, audio):
             begun[packet.stream] += clocks[packet.stream].begins_anew(packet)

@@ -27,7 +27,7 @@ from utils.errors import VideoError
 from utils.pipeline.ancestry import stamp_of
 from utils.storage import is_url, read_whole
 from utils.video.geometry import display_size
-from utils.video.opening import decode, open_video, writing
+from utils.video.opening import audio_track, decode, open_video, writing
 from utils.video.timing import frame_rate, last_frame_length
 from utils.video_utils import content_digest, file_size, locate
 from utils.working_copies import local_path, remove
@@ -182,7 +182,7 @@ def clip_columns(clip: Clip, source: Source) -> dict:
         size_in_bytes = file_size(place)
     with open_video(place) as (container, stream):
         size = display_size(next(decode(container, stream)), stream)
-        codec, has_audio = stream.codec_context.codec.canonical_name, bool(container.streams.audio)
+        codec, has_audio = stream.codec_context.codec.canonical_name, audio_track(container, stream) is not None
     start, stop = clip.start_pts - int(source.times[0]), clip.stop_pts - int(source.times[0])
     return {
         "start_seconds": float(start * source.time_base),

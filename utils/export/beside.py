@@ -13,17 +13,19 @@ from utils.errors import VideoError
 from utils.export.media import encode, measure, place
 from utils.export.plan import SAME_RATE, Cut, Measured
 from utils.video.opening import writing
+from utils.video.stills import is_still
 from utils.video_utils import is_video_name, locate
 
 FOLDERS = {"control_path": "control", "reference_path": "reference", "mask_path": "masks", "first_frame": "first_frame"}
 COLUMNS = tuple(FOLDERS)
+WAV = "audio_path"  # no column of the list: it is made of the clip's own audio
 SAME_ASPECT = 0.01  # a share
 Box = tuple[int, int, int, int]  # x, y, width, height
 
 
 def given(row: dict, columns: Sequence[str]) -> dict[str, str]:
     """The paths that a row has, by column."""
-    return {column: row[column] for column in columns if isinstance(row.get(column), str) and row[column]}
+    return {c: row[c] for c in columns if c != WAV and isinstance(row.get(c), str) and row[c]}
 
 
 def is_image(path: str) -> bool:
@@ -36,15 +38,20 @@ def is_any_image(column: str, path: str) -> bool:
 
 
 def files_of(row: dict, columns: Sequence[str], encoded: bool) -> dict[str, str]:
-    """Where they go, relative to the export, by column: as the clip's medium, in a folder of their own, with the same stem."""
+    """Where they go, relative to the export, by column: as the clip's medium, in a folder of their own, with the same stem. Of a clip with audio also WAV, where
+    `columns` name it.
+    """
     medium = Path(row["export_file"])
     split, rest = (medium.parts[:1], medium.parts[2:]) if row.get("split") else ((), medium.parts[1:])
     found = {}
+    if WAV in columns and row["has_audio"]:
+        found[WAV] = Path(*split, "audio", *rest).with_suffix(".wav").as_posix()
     for column, path in given(row, columns).items():
         ending = Path(path).suffix.lower()
         if encoded and not is_any_image(column, path):
             ending = ".png" if is_image(path) else ".mp4"
-        found[column] = Path(*split, FOLDERS[column], *rest).with_suffix(ending).as_posix()
+        folder = FOLDERS[column] + ("_images" if is_still(row["video_path"]) else "")
+        found[column] = Path(*split, folder, *rest).with_suffix(ending).as_posix()
     return found
 
 
@@ -55,6 +62,8 @@ def misfit(row: dict, columns: Sequence[str], video_folder: str | None, clip: Me
             _pixels(locate(path, video_folder))
             continue
         size = clip.size
+        if clip.is_still and not is_image(path):
+            return f"{column}: a video, and the clip is an image"
         if is_image(path):
             height, width = _pixels(locate(path, video_folder)).shape[:2]
             size = width, height

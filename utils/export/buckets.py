@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from utils.export.clip_steps import narrowed
 from utils.export.models import Target
+from utils.video.stills import is_still
 
 Bucket = tuple[int, int, int]  # width, height, frames
 BATCHES = (1, 2, 4, 8)
@@ -26,6 +27,8 @@ class Choice:
         width, height, frames = bucket
         ratio = width / height / (self.shown[0] / self.shown[1])
         area = min(ratio, 1 / ratio)
+        if (frames == 1) != (self.bucket[2] == 1):  # images stay among themselves
+            return 0.0
         return frames / self.there * area if frames <= self.there and area > LEAST_AREA else 0.0
 
 
@@ -92,6 +95,8 @@ def _choice_of(row: dict, planned: dict, target: Target, keeps_rate: bool) -> Ch
     _, _, width, height = planned["box"]
     pixel_aspect = planned["width"] / planned["height"] / (width / height)
     inner = row.get("crop_box") or [0, 0, planned["source_width"], planned["source_height"]]
+    if is_still(planned["video_path"]):
+        return Choice((inner[2] * pixel_aspect, inner[3]), 1, (planned["width"], planned["height"], 1))
     there = planned["source_frames"] if keeps_rate else int(planned["source_seconds"] * float(target.fps or 1) + 1e-3)
     bucket = planned["width"], planned["height"], planned["frames"] - target.extra_frames
     return Choice((inner[2] * pixel_aspect, inner[3]), max(there, bucket[2]), bucket)

@@ -25,9 +25,10 @@ def histogram(values: Sequence[float]) -> str:
 def numbers_of(entries: Sequence[Entry]) -> dict[str, list[float]]:
     """The columns of the clips that hold numbers, with their values; of a list of numbers, its mean."""
     found: dict[str, list[float]] = {
-        "seconds": [e.frames / float(e.fps) for e in entries],
-        "frames": [e.frames for e in entries],
+        "seconds": [e.frames / float(e.fps) for e in entries if not e.is_still],
+        "frames": [e.frames for e in entries if not e.is_still],
     }
+    found = {name: values for name, values in found.items() if values}
     for name in dict.fromkeys(name for e in entries for name in e.row if name not in NOT_SHOWN):
         values = [_number(e.row.get(name)) for e in entries]
         known = [value for value in values if value is not None and np.isfinite(value)]
@@ -53,11 +54,13 @@ def card(
 ) -> str:
     """Markdown, with the header that hubs read. `entries` by split; `starts`: flags of the trainer; `filters`: what the rows were chosen by."""
     everything = [entry for group in entries.values() for entry in group]
-    hours = sum(e.frames / float(e.fps) for e in everything) / 3600
-    sources = len({str(e.row.get("source_path") or e.row["video_path"]) for e in everything})
+    clips = [e for e in everything if not e.is_still]
+    hours = sum(e.frames / float(e.fps) for e in clips) / 3600
+    sources = len({str(e.row.get("source_path") or e.row["video_path"]) for e in clips})
+    stills = f", and {len(everything) - len(clips):,} images" if len(clips) < len(everything) else ""
     header = ["---", *([f"license: {json.dumps(license)}"] if license else []), "task_categories:", "- text-to-video"]
     header += [f"size_categories:\n- {_size_category(len(everything))}", "---"]
-    lines = [*header, f"# {name}", "", f"{len(everything):,} clips, {hours:.2f} hours, from {sources:,} videos."]
+    lines = [*header, f"# {name}", "", f"{len(clips):,} clips, {hours:.2f} hours, from {sources:,} videos{stills}."]
     if made_up := sum(is_placeholder(e.row) for e in everything):
         lines += ["", f"**{made_up:,} captions are placeholders, {PLACEHOLDER}.**", ""]
     if len(entries) > 1:
@@ -65,8 +68,8 @@ def card(
             "Splits, by source: " + ", ".join(f"{split} {len(group):,}" for split, group in entries.items()) + "."
         )
     lines += ["", "| size | frames a second | clips |", "|---|---|---|"]
-    sizes = Counter((e.width, e.height, round(float(e.fps), 3)) for e in everything)
-    lines += [f"| {w}x{h} | {fps:g} | {count:,} |" for (w, h, fps), count in sizes.most_common(20)]
+    sizes = Counter((e.width, e.height, "image" if e.is_still else f"{round(float(e.fps), 3):g}") for e in everything)
+    lines += [f"| {w}x{h} | {fps} | {count:,} |" for (w, h, fps), count in sizes.most_common(20)]
     lines += ["", "| column | least | median | largest | |", "|---|---|---|---|---|"]
     for column, values in numbers_of(everything).items() if everything else ():
         low, middle, high = (f"{v:.4g}" for v in (min(values), float(np.median(values)), max(values)))

@@ -28,19 +28,34 @@ def choose(
 
 def leave_out_without(rows: Sequence[dict], plan: list[dict], columns: Sequence[str], only: Mapping[str, str]) -> None:
     """Leave out the clips without a path in one of these columns where others have one: trainers want it of every clip or of none. `only`: whether a trainer takes a "video" or an
-    "image" in a column that does not take both.
+    "image" in a column that does not take both; or the "same" as the clip, which may be an image.
     """
     for column in columns:
         paths = [given(row, [column]).get(column, "") for row in rows]
         for path, planned in zip(paths, plan, strict=True):
-            kind = "video" if is_video_name(os.path.basename(path)) else "image"
-            if path and not planned["reason"] and only.get(column, kind) != kind:
-                planned.update(reason=column, does=f"its {column} is no {only[column]}, which the trainer takes alone")
+            kind, wanted = _kind(path), only.get(column, "")
+            wanted = _kind(planned["video_path"]) if wanted == "same" else wanted
+            if path and not planned["reason"] and wanted not in ("", kind):
+                planned.update(reason=column, does=f"its {column} is no {wanted}, which the trainer takes alone")
         kept = [(path, planned) for path, planned in zip(paths, plan, strict=True) if not planned["reason"]]
         if column != "first_frame" and any(path for path, _ in kept):
             for path, planned in kept:
                 if not path:
                     planned.update(reason=column, does=f"it has no {column}, and other clips of the set have one")
+
+
+def _kind(path: str) -> str:
+    return "video" if is_video_name(os.path.basename(path)) else "image"
+
+
+def leave_out_silent(plan: list[dict], silent: str) -> None:
+    """Leave out the clips without audio where the trainer takes them "never", or "alone" and others have some."""
+    kept = [planned for planned in plan if not planned["reason"]]
+    if silent == "never" or (silent == "alone" and any(planned["has_audio"] for planned in kept)):
+        for planned in kept:
+            if not planned["has_audio"]:
+                why = "" if silent == "never" else ", and other clips of the set have some"
+                planned.update(reason="no audio", does=f"it has no audio, of which the trainer learns{why}")
 
 
 def _without(rows: list[dict], gone: set[str], plan: Sequence[dict], flag: str) -> list[dict]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import VideoError
-from utils.export.beside import bring, files_of, given, misfit
-from utils.export.media import encode, measure, place, write_first_frame
+from utils.export.beside import WAV, bring, files_of, given, misfit
+from utils.export.media import encode, measure, place, write_first_frame, write_wav
 from utils.export.models import Target
 from utils.export.plan import TrainerRules, as_it_is, cut_columns, plan_cut
 from utils.export.split_names import without_split_words
+from utils.video.stills import is_still
 from utils.video_utils import content_digest, locate
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # stems that every file system, list and tar takes as they are
@@ -60,8 +61,9 @@ def _holds(row: dict, kinds: Kinds) -> bool:
 
 
 def settings_of_target(target: Target) -> dict[str, Any]:
-    """A target as JSON has it."""
-    return {name: str(value) if isinstance(value, Fraction) else value for name, value in asdict(target).items()}
+    """A target as JSON has it; what versions before this one did not name is left out where it says nothing."""
+    found = {name: str(value) if isinstance(value, Fraction) else value for name, value in asdict(target).items()}
+    return {name: value for name, value in found.items() if name != "sound" or value is not None}
 
 
 def media_name(video_path: str, encoded: bool) -> str:
@@ -70,6 +72,7 @@ def media_name(video_path: str, encoded: bool) -> str:
     """
     stem, dot, ending = video_path.rpartition(".")
     stem, ending = (stem, ending.lower()) if dot and "/" not in ending else (video_path, "mp4")
+    made = "png" if is_still(video_path) else "mp4"  # where it is encoded
     plain = named = stem.replace("/", "__")
     plain = "xmetadata" if plain.lower() == "metadata" else without_split_words(plain)
     if (
@@ -77,7 +80,7 @@ def media_name(video_path: str, encoded: bool) -> str:
         or not SAFE.fullmatch(plain)
         or "__" in stem
         or len(plain) > 100
-        or (ending != "mp4" and encoded)
+        or (ending != made and encoded)
         or stem != stem.lower()
     ):
         digest = hashlib.sha256(video_path.encode(errors="surrogateescape")).hexdigest()[:8]
@@ -85,7 +88,7 @@ def media_name(video_path: str, encoded: bool) -> str:
         plain = f"{plain}-{digest}"
     elif ending != "mp4":
         plain = f"{plain}-{ending}"  # two clips that differ in it alone have one caption file each
-    return f"{plain}.mp4" if encoded else f"{plain}.{ending}"
+    return f"{plain}.{made}" if encoded else f"{plain}.{ending}"
 
 
 def crop_box_of(row: dict, size: tuple[int, int]) -> list[int] | None:
@@ -142,7 +145,7 @@ def plan_row(
 @dataclass(frozen=True)
 class Making:
     """How media come into an export's `folder`: `how` is none, link, copy or encode; the rest is of encode, but for `first_frames`, and
-    `beside`, the columns of `beside.COLUMNS` that the format has a place for.
+    `beside`, the columns of `beside.COLUMNS` that the format has a place for, and WAV where its trainer takes audio from there. `audio`: whether clips keep theirs.
     """
 
     folder: str
@@ -167,19 +170,23 @@ def place_row(row: dict, video_folder: str | None, making: Making) -> dict[str, 
     """Bring a clip's media into the export, at `export_file` of its row; what they then are."""
     source = locate(row["video_path"], video_folder)
     medium = Path(making.folder) / row["export_file"] if making.how != "none" else Path(source)
-    clip, cut = None, None
+    clip, cut, span = None, None, None
     if making.how == "encode":
         clip = measure(source)
         cut, reason = plan_cut(clip, narrowed(making.target, row), crop_box_of(row, clip.size), making.fps_mode)
         if cut is None:
             raise VideoError(f"{source!r} has changed since it was planned: {reason}")
-        encode(source, medium, cut, making.crf, making.preset, making.audio and clip.has_audio)
+        audio = making.audio and clip.has_audio
+        span = encode(source, medium, cut, making.crf, making.preset, audio, making.target.sound)
     elif making.how != "none":
         place(source, medium, making.how)
+    made = measure(str(medium))
     for column, file in files_of(row, making.beside, making.how == "encode").items() if making.how != "none" else ():
+        if column == WAV:
+            write_wav(source, Path(making.folder) / file, *(span or made.span), making.target.sound)
+            continue
         other = locate(row[column], video_folder)
         bring(other, column, Path(making.folder) / file, making.how, cut, clip, (making.crf, making.preset))
-    made = measure(str(medium))
     if making.first_frames and "first_frame" not in given(row, making.beside):
         write_first_frame(medium, Path(making.folder) / first_frame_file(row))
     return {

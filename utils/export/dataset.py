@@ -18,11 +18,11 @@ from typing import Any
 
 from utils.captioning.attributes import PLACEHOLDER, is_placeholder
 from utils.errors import UsageError
-from utils.export.beside import COLUMNS, files_of, given
+from utils.export.beside import COLUMNS, WAV, files_of, given
 from utils.export.buckets import fill_batches
 from utils.export.captions import captions_of, for_format
 from utils.export.card import card, filters_of
-from utils.export.choose import choose, leave_out_without
+from utils.export.choose import choose, leave_out_silent, leave_out_without
 from utils.export.clip_steps import (
     Making,
     first_frame_file,
@@ -38,12 +38,13 @@ from utils.export.models import Target
 from utils.export.placing import MEDIA, Placing, rows_of, unlink
 from utils.export.plan_text import in_words, table
 from utils.export.read_back import check, promise, promise_of
-from utils.export.trainers import LIBRARIES
+from utils.export.trainers import LIBRARIES, audio_of, pair_of, why_no_still
 from utils.pipeline.ancestry import CLIP_COLUMNS, PROVENANCE
 from utils.pipeline.own_files import inside
 from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.rows import write_rows
 from utils.video.opening import writing
+from utils.video.stills import is_still
 from utils.video_utils import locate
 
 PLAN, MEASURED, FILES = "export.plan.jsonl", "export.measured.jsonl", "export.files.json"
@@ -79,6 +80,18 @@ class Export:
     audio: str = "keep"
 
     @property
+    def heard(self) -> str:
+        """Where the trainer finds the audio of these clips: "track", "wav" or ""."""
+        return "" if self.audio in ("drop", "without") else audio_of(self.format, self.model)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The columns of what goes beside a clip."""
+        if FORMATS[self.format].same_names and self.media != "encode":
+            return ()
+        return tuple(c for c in FORMATS[self.format].beside if c != WAV or self.heard == "wav")
+
+    @property
     def settings(self) -> dict[str, Any]:
         """What media depend on beside their clips, as JSON has it."""
         how = {
@@ -95,6 +108,8 @@ class Export:
             "version": 1,
             **(how if self.media == "encode" else as_they_are),
             **({"audio": self.audio} if self.audio == "drop" else {}),
+            # Its exports had no audio before there was a form of it, of which LTX-2.5 has none.
+            **({"heard": self.heard} if self.format == "diffsynth" and self.heard else {}),
         }
         return json.loads(json.dumps(found))
 
@@ -104,7 +119,7 @@ class Export:
             plan = self.planned(rows)
         for row in plan if each else ():
             print(f"{row['video_path']}: as it is: {row.get('as_is', 'not known')}; export: {row['does']}")
-        print(table(plan, unknown_rate(self.format, self.model)))
+        print(table(plan, self._notes(rows)))
 
     def write(self, rows: Sequence[dict]) -> None:
         """Make the export, or bring it up to date.
@@ -124,7 +139,7 @@ class Export:
         plan = self.planned(rows)
         self._refuse_links_of(plan)
         write_rows(self.folder / PLAN, plan)
-        print(table(plan, unknown_rate(self.format, self.model)))
+        print(table(plan, self._notes(rows)))
         made = self._place(
             [{**row, **planned} for row, planned in zip(rows, plan, strict=True) if not planned["reason"]]
         )
@@ -146,6 +161,15 @@ class Export:
         print(
             f"export: {len(plan):,} rows in = {exported:,} written + {failed:,} errors + {len(plan) - exported - failed:,} filtered -> {self.folder}"
         )
+
+    def _notes(self, rows: Sequence[dict]) -> str:
+        """What the table of a plan does not show: what is not known, and what of the rows stays behind."""
+        notes = [unknown_rate(self.format, self.model)]
+        for column in (c for c in COLUMNS if c not in self.beside and any(given(row, [c]) for row in rows)):
+            linked = self.media != "encode" and column in FORMATS[self.format].beside
+            why = "takes it from --media encode alone" if linked else "has no place for it"
+            notes.append(f"{column} stays behind: {self.format} {why}")
+        return "\n".join(filter(None, notes))
 
     def _refuse_links_of(self, plan: Sequence[dict]) -> None:
         """Nothing is written, replaced or removed through a folder that is a link out of the export."""
@@ -186,7 +210,9 @@ class Export:
             kept = {name: value for name, value in (found or {}).items() if name not in ("made_from", "reason")}
             plan.append({"video_path": row["video_path"], "reason": reason.partition(":")[0], "does": does, **kept})
         if self.format not in LIBRARIES:
-            leave_out_without(rows, plan, tuple(form.beside), form.only)
+            leave_out_without(rows, plan, [c for c in self.beside if c != WAV], form.only)
+        if self.heard:
+            leave_out_silent(plan, pair_of(self.format, self.model).silent)
         choose(rows, plan, self.max_per_source, self.balance, self.val_share)
         if self.batch_size:
             keeps_rate = self.target.fps is None or self.fps_mode == "keep"
@@ -198,12 +224,13 @@ class Export:
                 planned["does"] = in_words(planned) if encoded else DONE[self.media]
                 planned["usable"] = self._usable(planned)
                 name = media_name(planned["video_path"], encoded)
-                planned["export_file"] = str(
-                    Path(planned.get("split") or "", form.media_folder.format(**planned), name)
-                )
+                folder = form.media_folder.format(**planned)
+                if is_still(name):
+                    folder = folder.replace("videos", "images", 1)
+                planned["export_file"] = str(Path(planned.get("split") or "", folder, name))
         for row, planned in zip(rows, plan, strict=True):
             if not planned["reason"]:
-                planned["beside"] = files_of({**row, **planned}, tuple(form.beside), encoded)
+                planned["beside"] = files_of({**row, **planned}, self.beside, encoded)
         self._promise(rows, plan)
         return plan
 
@@ -216,11 +243,13 @@ class Export:
             trainer_rules=rules_of(self.format, self.model),
             fps_mode=self.fps_mode,
             encoded=self.media == "encode",
-            beside=tuple(FORMATS[self.format].beside),
+            beside=self.beside,
         )
 
     def _usable(self, planned: dict) -> int:
         """How many frames the trainer has of a medium."""
+        if is_still(planned["video_path"]):
+            return 1
         if self.media == "encode":
             return planned["frames"] - self.target.extra_frames
         return (
@@ -241,6 +270,9 @@ class Export:
     def _reason(self, row: dict, measured: dict) -> str:
         if not captions_of(row[self.caption_column]):
             return "no caption"
+        path = row["video_path"]
+        if is_still(path) and (why := why_no_still(self.format, self.model, path, self.media == "encode")):
+            return why
         if self.audio in SETS and measured["has_audio"] != (self.audio == "require"):
             return SETS[self.audio]
         if self.media != "encode" and self.model and not measured["as_is_frames"]:
@@ -251,9 +283,8 @@ class Export:
 
     def _place(self, rows: list[dict]) -> dict[str, dict]:
         """Bring all media to their places; what they are, by clip."""
-        form = FORMATS[self.format]
         making = Making(
-            str(self.folder), self.media, self.target, self.fps_mode, self.crf, self.preset, form.audio and self.audio != "drop", self.first_frames, tuple(form.beside)
+            str(self.folder), self.media, self.target, self.fps_mode, self.crf, self.preset, self.heard == "track", self.first_frames, self.beside
         )  # fmt: skip
         return Placing(making, self.settings, self.options).run(rows)
 
@@ -335,6 +366,7 @@ class Export:
         """The entry of a clip as its medium will be."""
         fps = self.target.fps if self.media == "encode" and self.fps_mode != "keep" else None
         size = {name: planned[name] for name in ("export_file", "frames", "width", "height")}
+        fps = None if is_still(row["video_path"]) else fps
         made = {**size, "rate": fps or Fraction(planned["fps"]).limit_denominator(1001)}
         return self._entry(row, made, planned, (self.folder / (planned.get("split") or "")).absolute())
 
@@ -348,21 +380,21 @@ class Export:
         return Entry(
             path.relative_to(folder).as_posix() if self.media != "none" else str(path), path, caption,
             Fraction(made["rate"]), made["width"], made["height"], made["frames"], columns, planned["usable"], tuple(others),
-            self._beside(row, planned, folder),
+            self._beside(row, planned, folder), bool(self.heard) and planned["has_audio"],
         )  # fmt: skip
 
     def _beside(self, row: dict, planned: dict, folder: Path) -> dict[str, str]:
         """Where what goes beside a clip is, by column: relative to the folder of its split, or as it is where media are not placed."""
         if self.media == "none":
-            return {
-                name: locate(path, self.options.video_folder)
-                for name, path in given(row, tuple(FORMATS[self.format].beside)).items()
-            }
+            paths = given(row, self.beside) | (
+                {WAV: row["video_path"]} if WAV in self.beside and planned["has_audio"] else {}
+            )
+            return {name: locate(path, self.options.video_folder) for name, path in paths.items()}
         found = {
             name: (self.folder / file).absolute().relative_to(folder).as_posix()
             for name, file in planned["beside"].items()
         }
-        if self.first_frames and "first_frame" in FORMATS[self.format].beside:
+        if self.first_frames and "first_frame" in self.beside:
             made = (self.folder / first_frame_file(planned)).absolute()
             found.setdefault("first_frame", made.relative_to(folder).as_posix())
         return found

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import wave
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -17,7 +18,8 @@ from utils.errors import VideoError
 from utils.export.plan import Cut, Measured
 from utils.storage import filesystem, is_url
 from utils.video.geometry import display_transform, frame_to_array, pixel_aspect
-from utils.video.opening import decode, open_video, time_base_of, writing
+from utils.video.opening import audio_track, decode, open_video, time_base_of, writing
+from utils.video.stills import is_still
 from utils.video.timing import frame_rate, last_frame_length, packet_times
 
 X264_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -25,11 +27,17 @@ OWN_TIME_BASE = Fraction(1, 90_000)  # of clips whose frames keep their times
 
 
 def measure(path: str) -> Measured:
-    """A clip's frame times, size and rate, from its packets and its first frame. Raises: `VideoError`."""
+    """A clip's frame times, size and rate, from its packets and its first frame; a still's is 1 frame a second, and lasts no time. Raises: `VideoError`."""
+    if is_still(path):
+        with open_video(path) as (container, stream):
+            frame, aspect = next(decode(container, stream)), pixel_aspect(stream)
+        turned = display_transform(frame)[0] % 2
+        size = (frame.height, frame.width) if turned else (frame.width, frame.height)
+        return Measured(np.zeros(1), 0.0, size, 1 / aspect if turned else aspect, Fraction(1), False, is_still=True)
     with open_video(path) as (container, stream):
         found = packet_times(container, stream)
         times = found[0] if found else None
-        has_audio = bool(container.streams.audio)
+        has_audio = audio_track(container, stream) is not None
     with open_video(path) as (container, stream):  # anew: after a seek, some edit lists give nothing
         first = next(decode(container, stream))
     if times is None:
@@ -40,7 +48,10 @@ def measure(path: str) -> Measured:
     turned = display_transform(first)[0] % 2
     size = (first.height, first.width) if turned else (first.width, first.height)
     last = float(last_frame_length(times, rate, base) * base)
-    return Measured((times - times[0]) * float(base), last, size, 1 / aspect if turned else aspect, rate, has_audio)
+    begin = int(times[0]) * base
+    return Measured(
+        (times - times[0]) * float(base), last, size, 1 / aspect if turned else aspect, rate, has_audio, begin
+    )
 
 
 def place(path: str, target: Path, how: str) -> None:
@@ -62,12 +73,17 @@ def place(path: str, target: Path, how: str) -> None:
         os.replace(temporary, target)
 
 
-def encode(path: str, target: Path, cut: Cut, crf: int, preset: str, audio: bool) -> None:
-    """Write the frames of `cut` as H.264, and the audio of their span where `audio` says so; one encode, and the file appears
-    when it has been decoded again and has exactly these frames at these times.
+def encode(
+    path: str, target: Path, cut: Cut, crf: int, preset: str, audio: bool, form: tuple[int, int] | None = None
+) -> tuple[Fraction, Fraction]:
+    """Write the frames of `cut` as H.264, and the audio of their span where `audio` says so, in a `form` of `read_audio`; one encode, and the file appears
+    when it has been decoded again and has exactly these frames at these times. Returns the span, in seconds of the container. Of a still: a PNG image.
 
     Raises: `VideoError`, `OutputError`.
     """
+    if is_still(path):
+        _write_still(path, target, cut)
+        return Fraction(0), Fraction(0)
     temporary = target.with_name(f".{target.name}.tmp")
     rate = cut.fps
     with writing(target):
@@ -111,7 +127,7 @@ def encode(path: str, target: Path, cut: Cut, crf: int, preset: str, audio: bool
             if rate
             else (stop * base if stop is not None else begin + Fraction(seconds[-1]) + 1 / own_rate)
         )
-        sound = read_audio(path, begin, end) if audio else None
+        sound = read_audio(path, begin, end, form) if audio else None
         packets += encode_audio(out, *sound) if sound else []
         with writing(target):
             for packet in sorted(packets, key=lambda packet: (packet.dts or 0) * packet.time_base):
@@ -121,10 +137,26 @@ def encode(path: str, target: Path, cut: Cut, crf: int, preset: str, audio: bool
             raise VideoError(f"{path!r}: what was encoded of it does not decode to the same frames; please report")
         with writing(target):
             os.replace(temporary, target)
+        return begin, end
     finally:
         with writing(target):
             out.close()
             temporary.unlink(missing_ok=True)
+
+
+def write_wav(path: str, target: Path, start: Fraction, stop: Fraction, form: tuple[int, int] | None) -> None:
+    """The audio of a span as 16-bit PCM, in a `form` of `read_audio`. Raises: `VideoError`, `OutputError`."""
+    samples, rate = read_audio(path, start, stop, form) or (np.zeros((1, 0), np.float32), 0)
+    if not samples.size:
+        raise VideoError(f"{path!r}: its audio cannot be read")
+    temporary = target.with_name(f".{target.name}.tmp")
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        with wave.open(str(temporary), "wb") as out:
+            out.setparams((len(samples), 2, rate, 0, "NONE", ""))
+            out.writeframes((samples.clip(-1, 1) * 32767).round().astype("<i2").T.tobytes())
+        os.replace(temporary, target)
 
 
 def _cut_frames(
@@ -191,10 +223,26 @@ def _encoder(
 
 def write_first_frame(media: Path, target: Path) -> None:
     """The first frame of a video as PNG. Raises: `VideoError`, `OutputError`."""
-    import cv2
-
     with open_video(str(media)) as (container, stream):
         frame = frame_to_array(next(decode(container, stream)), "bgr24")
+    _write_png(frame, target)
+
+
+def _write_still(path: str, target: Path, cut: Cut) -> None:
+    import cv2
+
+    with open_video(path) as (container, stream):
+        frame = frame_to_array(next(decode(container, stream)), "bgr24")
+    x, y, width, height = cut.box
+    inner = frame[y : y + height, x : x + width]
+    how = cv2.INTER_AREA if width > cut.size[0] else cv2.INTER_LANCZOS4
+    _write_png(inner if (width, height) == cut.size else cv2.resize(inner, cut.size, interpolation=how), target)
+
+
+def _write_png(frame: np.ndarray, target: Path) -> None:
+    """frame: uint8 (H, W, 3), BGR."""
+    import cv2
+
     _, png = cv2.imencode(".png", frame)
     temporary = target.with_name(f".{target.name}.tmp")
     with writing(target):

@@ -3,8 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 Size = tuple[int, int]  # width, height, pixels
+
+
+class Sound(NamedTuple):
+    """The form in which a model hears: samples a second, and 1 or 2 channels."""
+
+    rate: int
+    channels: int
 
 
 @dataclass(frozen=True)
@@ -12,7 +20,8 @@ class Target:
     """What a clip has to be for a model: `fps` frames a second (None: as it is), `step` * n + `remainder` frames (step 0: any number)
     from `min_frames` up to `max_frames`, or one of `counts`; sides that are multiples of `multiple` pixels; one of `buckets`, by the nearest
     aspect ratio, or at most `max_pixels` a frame in its own. `extra_frames`: frames more in the file than are trained on, for a trainer
-    that rounds durations down. `model`: its name in MODELS, "" for none.
+    that rounds durations down. `model`: its name in MODELS, "" for none. `sound`: what its audio encoder takes, None where it has none or
+    nobody has said: it stays as it is then.
     """
 
     fps: Fraction | None = None
@@ -26,6 +35,7 @@ class Target:
     min_frames: int = 2
     extra_frames: int = 0
     model: str = ""
+    sound: Sound | None = None
 
     def frames_of(self, there: int) -> int:
         """The largest allowed number of frames out of `there`; 0 where none is. One frame is an image, and not allowed."""
@@ -95,8 +105,10 @@ MODELS: dict[str, Target] = {
     # github.com/lllyasviel/FramePack: 30 fps, areas of 640 x 640; windows of 9 latents, which are 36 frames, and at least one (kohya-ss/musubi-tuner,
     # docs/dataset_config.md: 37, 73, 109 …)
     "framepack": Target(Fraction(30), 36, 145, (), 16, both_ways((832, 480), (640, 640)), min_frames=37),
-    # github.com/Lightricks/LTX-2, packages/ltx-trainer/docs/dataset-preparation.md: 8n+1, x32, 2.3 and 2.5 alike; 24 fps
-    **dict.fromkeys(("ltx2", "ltx2.3", "ltx2.5"), Target(Fraction(24), 8, 121, (), 32, LTX)),
+    # github.com/Lightricks/LTX-2, packages/ltx-trainer/docs/dataset-preparation.md: 8n+1, x32, 2.3 and 2.5 alike; 24 fps. Audio of 2 and 2.3: bghira/SimpleTuner,
+    # helpers/models/ltxvideo2/audio_autoencoder.py (sample_rate, in_channels); 2.5 has another encoder
+    **dict.fromkeys(("ltx2", "ltx2.3"), Target(Fraction(24), 8, 121, (), 32, LTX, sound=Sound(16_000, 2))),
+    "ltx2.5": Target(Fraction(24), 8, 121, (), 32, LTX),
     # github.com/Lightricks/LTX-Video, README: 8n+1 up to 257, x32; 25 fps in its trainer and in diffusers
     "ltx-video": Target(Fraction(25), 8, 121, (), 32, LTX),
     # github.com/zai-org/CogVideo, README: 8 fps, 49 frames, 720x480; 1.5: 16 fps, 81 frames, 1360x768
@@ -112,16 +124,27 @@ MODELS: dict[str, Target] = {
     "easyanimate": Target(Fraction(8), 4, 49, (), 16, both_ways((1344, 768), (768, 768))),
     # github.com/Wan-Video/Wan2.2, wan/configs/wan_animate_14B.py: sample_fps 30, otherwise as Wan 2.1
     "wan2.2-animate": Target(Fraction(30), 4, 81, (), 16, WAN_480),
-    # github.com/modelscope/DiffSynth-Studio, examples/wanvideo/model_training/lora/Wan2.2-S2V-14B.sh: 832x448, 81 frames; 16 fps (wan/configs/wan_s2v_14B.py)
-    "wan2.2-s2v": Target(Fraction(16), 4, 81, (), 16, both_ways((832, 448), (640, 640))),
+    # github.com/modelscope/DiffSynth-Studio, examples/wanvideo/model_training/lora/Wan2.2-S2V-14B.sh: 832x448, 81 frames; 16 fps (wan/configs/wan_s2v_14B.py);
+    # audio: diffsynth/core/data/operators.py, LoadAudio (librosa's mono)
+    "wan2.2-s2v": Target(Fraction(16), 4, 81, (), 16, both_ways((832, 448), (640, 640)), sound=Sound(16_000, 1)),
     # github.com/meituan-longcat/LongCat-Video, README: 480p, 15 fps, 93 frames
     "longcat-video": Target(Fraction(15), 4, 93, (), 16, both_ways((832, 480), (640, 640))),
     # github.com/tdrussell/diffusion-pipe, models/cosmos_predict2.py: 16 fps, 4n+1 (the VAE of Wan 2.1); 93 frames, 832x480
     "cosmos-predict2": Target(Fraction(16), 4, 93, (), 16, both_ways((832, 480), (640, 640))),
     # github.com/kandinskylab/kandinsky-5: 24 fps, 5 s, 768x512
     "kandinsky5": Target(Fraction(24), 4, 121, (), 16, both_ways((768, 512), (512, 512))),
-    # github.com/kohya-ss/musubi-tuner, docs/minimax_h3.md: 24 fps, 17n+5 frames, x32; 124 frames in the examples of three trainers
-    "minimax-h3": Target(Fraction(24), 17, 124, (), 32, both_ways((832, 480), (640, 640)), remainder=5, min_frames=22),
+    # github.com/kohya-ss/musubi-tuner, docs/minimax_h3.md: 24 fps, 17n+5 frames, x32, audio; 124 frames in the examples of three trainers
+    "minimax-h3": Target(
+        Fraction(24),
+        17,
+        124,
+        (),
+        32,
+        both_ways((832, 480), (640, 640)),
+        remainder=5,
+        min_frames=22,
+        sound=Sound(32_000, 2),
+    ),
 }
 
 

@@ -15,7 +15,8 @@ SAME_RATE = Fraction(1, 200)  # as `video.timing.frame_rate` takes a measured ra
 @dataclass(frozen=True)
 class Measured:
     """A clip as it is stored: `times`, seconds of its frames from the first one on, float64 (N,); `last`, how long the last frame is
-    shown; `size`, (width, height) of its upright frames in stored pixels, which are `pixel_aspect` times as wide as high.
+    shown; `size`, (width, height) of its upright frames in stored pixels, which are `pixel_aspect` times as wide as high; `begin`, when the
+    container shows the first one, seconds; `is_still`: an image, of one frame.
     """
 
     times: np.ndarray
@@ -24,10 +25,17 @@ class Measured:
     pixel_aspect: Fraction
     fps: Fraction
     has_audio: bool
+    begin: Fraction = Fraction(0)
+    is_still: bool = False
 
     @property
     def seconds(self) -> float:
         return float(self.times[-1]) + self.last
+
+    @property
+    def span(self) -> tuple[Fraction, Fraction]:
+        """When the container shows it, seconds."""
+        return self.begin, self.begin + Fraction(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,9 @@ def frames_at(times: np.ndarray, last: float, fps: Fraction, mode: str) -> list[
 
 def plan_cut(clip: Measured, target: Target, crop_box: list[int] | None, fps_mode: str) -> tuple[Cut | None, str]:
     """How a clip is cut and encoded for `target`, or None and why it cannot be."""
+    if clip.is_still:
+        box, size = fitted(clip, target, crop_box)
+        return (Cut(box, size, [0], None), "") if min(size) >= target.multiple else (None, _too_small(clip, target))
     if len(clip.times) < 2:
         return None, "too short: one frame, an image"
     fps = None if target.fps is None or fps_mode == "keep" else target.fps
@@ -69,12 +80,13 @@ def plan_cut(clip: Measured, target: Target, crop_box: list[int] | None, fps_mod
         return None, f"too short: {len(frames)} frames at {rate:g} fps, and the model takes {target.rule}"
     box, size = fitted(clip, target, crop_box)
     if min(size) < target.multiple:
-        return (
-            None,
-            f"too small: {clip.size[0]}x{clip.size[1]} holds no frame whose sides are multiples of {target.multiple}",
-        )
+        return None, _too_small(clip, target)
     extra = [frames[-1]] * target.extra_frames  # where the clip has no more, the last one again
     return Cut(box, size, (frames + extra)[: count + target.extra_frames], fps), ""
+
+
+def _too_small(clip: Measured, target: Target) -> str:
+    return f"too small: {clip.size[0]}x{clip.size[1]} holds no frame whose sides are multiples of {target.multiple}"
 
 
 def fitted(clip: Measured, target: Target, crop_box: list[int] | None) -> tuple[tuple[int, int, int, int], Size]:
@@ -124,7 +136,9 @@ def as_it_is(clip: Measured, target: Target, trainer_rules: TrainerRules) -> dic
     fps = target.fps or clip.fps
     differs = abs(clip.fps / fps - 1) > SAME_RATE
     said = []
-    if trainer_rules.rate == "squeeze":
+    if clip.is_still:
+        frames = there
+    elif trainer_rules.rate == "squeeze":
         wanted = max(target.counts, default=target.max_frames or there)
         frames = wanted if there > 1 else 0
         speed = float(Fraction(there) / clip.fps / (Fraction(wanted) / fps))

@@ -4,22 +4,31 @@ from collections import Counter
 from collections.abc import Sequence
 
 from utils.export.buckets import batch_lines
+from utils.video.stills import is_still
 
 LARGE_UPSCALE = 1.5  # a clip that is enlarged by more is visibly softer than those that fill the model's size
 
 
 def in_words(planned: dict) -> str:
     """What is encoded of a clip."""
-    said = [f"{planned['width']}x{planned['height']}, {planned['frames']} frames at {planned['fps']:g} fps"]
+    said = [_size(planned)]
     if planned["box"] != [0, 0, planned["source_width"], planned["source_height"]]:
         x, y, width, height = planned["box"]
         said.append(f"cut to {width}x{height} at {x},{y}")
     if planned["upscale"] > 1.005:
         said.append(f"scaled up {planned['upscale']:g} times")
+    if is_still(planned["video_path"]):
+        return ", ".join(said)
     if planned["repeated_frames"]:
         said.append(f"{planned['repeated_frames']} frames shown twice")
     said.append(f"{planned['used_seconds']:g} of {planned['source_seconds']:g} s")
     return ", ".join(said)
+
+
+def _size(planned: dict) -> str:
+    if is_still(planned["video_path"]):
+        return f"{planned['width']}x{planned['height']}, an image"
+    return f"{planned['width']}x{planned['height']}, {planned['frames']} frames at {planned['fps']:g} fps"
 
 
 def table(plan: Sequence[dict], unknown: str = "") -> str:
@@ -41,11 +50,7 @@ def table(plan: Sequence[dict], unknown: str = "") -> str:
     ):
         lines.append((f"  {label}", f"{count:,}"))
     lines.append(("the export", "clips"))
-    groups = Counter(
-        f"{p['width']}x{p['height']}, {p['frames']} frames at {p['fps']:g} fps"
-        + (f", {p['split']}" if p.get("split") else "")
-        for p in kept
-    )
+    groups = Counter(_size(p) + (f", {p['split']}" if p.get("split") else "") for p in kept)
     lines += [(f"  writes {label}", f"{count:,}") for label, count in groups.most_common(15)]
     if len(groups) > 15:
         lines.append(
@@ -63,7 +68,10 @@ def table(plan: Sequence[dict], unknown: str = "") -> str:
         if p.get("trained_frames") and p.get("split") != "val"
     )
     lines.append(("the trainer's buckets", f"{len(buckets):,}"))
-    lines += [(f"  {w}x{h}, {frames} frames", f"{count:,}") for (w, h, frames), count in buckets.most_common(15)]
+    lines += [
+        (f"  {w}x{h}, {frames} frames" if frames > 1 else f"  {w}x{h}, images", f"{count:,}")
+        for (w, h, frames), count in buckets.most_common(15)
+    ]
     skipped = sum(p.get("trained_frames") == 0 for p in kept)
     lines += [("  none: the trainer skips them", f"{skipped:,}")] if skipped else []
     lines += batch_lines(list(buckets.values()))

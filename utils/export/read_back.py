@@ -61,7 +61,7 @@ def promise(format: str, target: Target, kept: Sequence[tuple[dict, Entry]], enc
             trained_height=sample.height,
             trained_fps=round(sample.fps, 3),
         )
-        made = entry.width, entry.height, entry.frames - target.extra_frames
+        made = entry.width, entry.height, entry.frames_for(target)
         if not encoded or sample.skipped or (sample.width, sample.height, sample.frames) != made:
             planned["does"] += f"; trained on: {in_words(sample)}"
 
@@ -83,7 +83,7 @@ def _empty(entry: Entry, folder: Path) -> Entry:
 
 def media_of(entries: Sequence[Entry]) -> Callable[[Path], Medium]:
     """What readers are told of a file: that of its entry."""
-    known = {entry.path: Medium(entry.frames, entry.fps, entry.width, entry.height) for entry in entries}
+    known = {e.path: Medium(e.frames, e.fps, e.width, e.height, e.is_still) for e in entries}
 
     def medium(path: Path) -> Medium:
         if path not in known:

@@ -1,6 +1,7 @@
 """Columns of score files, joined to the clips of a list: numbers in arrays, one a clip. DuckDB reads the files and joins them."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from utils.pipeline.condition import name, text
 from utils.pipeline.row_list import Rows, rows_in
 from utils.rows import rows_of
 from utils.rows.columns import PATH, SCORES, Kind
+from utils.video.stills import STILL_EXTENSIONS
 from utils.video_utils import prefix_inside
 from utils.working_copies import local_path
 
@@ -31,13 +33,14 @@ FROM_FRAME_SIZE = {
 IS_PATH = """starts_with(c0, '"') AND strlen(c0) > 2 AND NOT contains(c0, '\\') AND right(c0, 2) NOT IN ('/"', '."')"""
 # Whether one may be spelled in another way in score files. What only looks so (a./b) is looked at closely, too.
 IS_ODD = """contains(c0, '//') OR contains(c0, './') OR contains(c0, '\\') OR c0[2] IN ('/', '.') OR right(c0, 2) IN ('/"', '."')"""
+IS_STILL = f"""regexp_matches(lower(right(c0, 6)), '({"|".join(re.escape(ending) for ending in sorted(STILL_EXTENSIONS))})"$')"""
 # The first part of a `made_from` as `ancestry.as_number` has it; -1 where a row has none.
 ORIGIN = """CASE WHEN {0} IS NULL THEN -1 WHEN {0}[2] = '-' THEN 0 ELSE coalesce(try_cast('0x' || {0}[2:9] AS BIGINT), 1) END"""
 
 
 class ClipTable:
     """The clips of a list by their numbers. `is_first`: false for a row that repeats a path; `own`: the values of columns that are the
-    list's own, or of the last score file that has them where the list lacks them, and `has`, where they are known. `renamed`: the paths, by
+    list's own, or of the last score file that has them where the list lacks them, and `has`, where they are known; `is_still`: of images. `renamed`: the paths, by
     number, that may be spelled in another way in score files, as they are there.
 
     Tables in DuckDB: `clips` (number, key: a hash of the path's JSON text); `read`, a file's rows while it is read (see `_read`).
@@ -58,7 +61,10 @@ class ClipTable:
             self.is_first[first] = True
             db.execute("DELETE FROM clips WHERE number NOT IN (SELECT min(number) FROM clips GROUP BY key)")
             print(f"{rows.name}: {count - len(first):,} rows repeat a path and are skipped")
-        found = db.execute(f"SELECT {', '.join(['row', *_values(own)])} FROM read ORDER BY row").fetchnumpy()
+        found = db.execute(
+            f"SELECT {', '.join(['row', 'is_still', *_values(own)])} FROM read ORDER BY row"
+        ).fetchnumpy()
+        self.is_still = np.ma.filled(found["is_still"], False).astype(bool)
         self.own = {column: _floats(found[v]) for column, v in zip(own, _values(own))}
         self.has = {column: ~np.ma.getmaskarray(found[v]) for column, v in zip(own, _values(own))}
         self._list_fingerprint: str | None = None
@@ -162,8 +168,9 @@ class ClipTable:
         is_sure = ["c0 IS NOT NULL" if is_checked(rows.name) else f"coalesce({IS_PATH}, false)"]
         in_range = "abs({0}) <= 1e15 OR isnan({0})" if required else "{0} BETWEEN 0 AND 1e15"
         is_sure += [f"coalesce({in_range.format(v)}, false)" for v in _values(columns)]
+        is_still = "false" if required else IS_STILL
         self.db.execute(
-            f"CREATE OR REPLACE TABLE read AS SELECT row, hash(c0) AS key, {ORIGIN.format('c1') if with_origin else -1} AS origin, "
+            f"CREATE OR REPLACE TABLE read AS SELECT row, hash(c0) AS key, {is_still} AS is_still, {ORIGIN.format('c1') if with_origin else -1} AS origin, "
             f"CASE WHEN {'false' if required else _may_be_odd(rows.folder)} THEN c0 END AS odd, {' AND '.join(is_sure)} AS is_sure{picked} "
             f"FROM (SELECT *{values} FROM (SELECT row_number() OVER () - 1 AS row, {texts} FROM {source}))"
         )

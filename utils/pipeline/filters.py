@@ -17,7 +17,7 @@ from msgspec import Raw
 
 from utils.cli import Filter
 from utils.errors import UsageError
-from utils.pipeline.ancestry import PROVENANCE, is_checked
+from utils.pipeline.ancestry import PROVENANCE, is_checked, settings_of
 from utils.pipeline.clip_table import FROM_FRAME_SIZE, ClipTable
 from utils.pipeline.condition import connection, is_true_of, parse_condition
 from utils.pipeline.lines import Lines, read_spans
@@ -38,7 +38,7 @@ class FilterResult:
 
     `code`: of each row of the list, by its number, why it is dropped, as a number of `reasons`, or KEPT; `value`: what it was dropped
     for; `is_clip`: false for a row that repeats a path. A filter's column may be several, joined by "|": the first that its file has. `columns_from`: score files whose columns `where` may name, too. `exclude`,
-    `include`: files of marked clips, which are dropped (first of all reasons) and kept (whatever the filters say).
+    `include`: files of marked clips, which are dropped (first of all reasons) and kept (whatever the filters say). `is_still`: images, which have no values of some filters.
 
     Raises: `UsageError` for a file that is missing, unfinished or lacks its column, a malformed row, or a wrong `where`.
     """
@@ -59,6 +59,7 @@ class FilterResult:
         with connection() as db:
             clips = ClipTable(db, rows, own)
             self.is_clip, self.renamed = clips.is_first, clips.renamed
+            self.is_still = clips.is_still
             self.code = np.full(len(self.is_clip), KEPT, np.int16)
             self.value = np.full(len(self.is_clip), np.nan)
             self.at: dict[
@@ -122,6 +123,8 @@ class FilterResult:
         with np.errstate(invalid="ignore"):
             # NaN passes no bound.
             reason = np.select([~self.has_value[i], value < f.low, ~(value <= f.high)], [0, 1, 2], default=-1)
+        if has_no_stills(f):
+            reason[self.is_still & ~self.has_value[i]] = -1
         dropped = (self.code == KEPT) & (reason >= 0)
         self.code[dropped] = 3 * i + reason[dropped]
         self.value[dropped] = np.where(self.has_value[i], value, np.nan)[dropped]
@@ -224,6 +227,11 @@ class FilterResult:
                     )
                 rest = f', "reason": {reasons[code]}, "value": {shown}}}\n'.encode()
                 yield b'{"video_path": %b%b' % (bytes(self._path(number, path)), rest)
+
+
+def has_no_stills(f: Filter) -> bool:
+    """Whether stills have no such value, and so are not held against it: a duration, or what a script measures of videos alone."""
+    return f.column == "duration" if not f.file else settings_of(f.file).get("stills") is False
 
 
 def _of_column_there(f: Filter) -> Filter:

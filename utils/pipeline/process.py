@@ -76,6 +76,7 @@ class Step:
       content, for results older than such stamps.
     - `finish(result, row)`: what a result row is to be now, at no cost; applied to all of them at the end of each run.
     - `inputs`: files beside the list that the results are made from.
+    - `stills`: false where images are left out, which are clips of one frame (`video_utils.is_still`): filters then do not miss their results.
     - `shared_import`: a module that takes long to import; worker processes share one import of it.
     - On a Ray cluster, `score` is pickled like `read` and runs in actors that have `gpus` GPUs each, where there are any.
     """
@@ -94,6 +95,7 @@ class Step:
     finish: Callable[[dict, dict], dict] | None = None
     inputs: Sequence[str] = ()
     done_word: str = "scored"
+    stills: bool = True
     shared_import: str | None = None
     gpus: int = 1
 
@@ -143,9 +145,10 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
     if ranks.rank == 0:
         inputs = inputs_of(local_path(options.saved_path), [options.video_metadata_path, *step.inputs])
         depends_on = None if is_made_of(options.saved_path, inputs) else step.depends_on
-    rows.scan(depends_on, sizes)
+    rows.scan(depends_on, sizes, find_stills=not step.stills)
+    settings = step.settings if step.stills else {**step.settings, "stills": False}
     results = ResultFile(
-        options.saved_path, step.settings, key=step.key, overwrite=options.overwrite, retry_errors=options.retry_errors,
+        options.saved_path, settings, key=step.key, overwrite=options.overwrite, retry_errors=options.retry_errors,
         saved_freq=options.saved_freq, rank=ranks.rank, world=ranks.world,
     )  # fmt: skip
     is_filtered = ~rows.is_first
@@ -153,6 +156,8 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
         is_filtered = np.ones(len(rows), bool)
         is_filtered[step.passing] = False
         is_filtered |= ~rows.is_first
+    if not step.stills:
+        is_filtered |= rows.is_still
     is_of_file = partial(_is_of_file, video_folder=options.video_folder) if step.opens_video else None
 
     def resume() -> ResumeState:
@@ -282,6 +287,8 @@ def _closing_line(step: Step, rows: Rows, is_filtered: np.ndarray, state: Resume
     """Where every input row has gone. That the numbers add up is checked here, at every run of every script."""
     count, finished, failed = int(rows.is_first.sum()), int(state.finished.sum()), len(state.errors)
     filtered = int((is_filtered & rows.is_first).sum())
+    stills = 0 if step.stills else int((rows.is_still & rows.is_first).sum())
+    left_out = f" ({stills:,} of them stills, which have none)" if stills else ""
     lost = count - finished - failed - filtered
     assert not lost, f"{step.name}: {lost} rows were lost"
     clips = "" if step.key == "video_path" else f" into {state.results:,} clips"
@@ -289,5 +296,5 @@ def _closing_line(step: Step, rows: Rows, is_filtered: np.ndarray, state: Resume
     report = f" ({unexpected:,} unexpected: please report)" if unexpected else ""
     return (
         f"{step.name}: {count:,} rows in = {finished:,} {step.done_word}{clips} + {failed:,} errors{report} "
-        f"+ {filtered:,} filtered -> {saved_path}"
+        f"+ {filtered:,} filtered{left_out} -> {saved_path}"
     )

@@ -24,7 +24,7 @@ from utils.rows import WRITERS, part_files, rows_of, sweep, write_rows
 from utils.working_copies import local_path, remove, sync, working_copy
 
 # Settings that are no choices: where clips are stored, which versions before 0.3 wrote down; what the file is made from, and by what.
-NO_CHOICES = {"output_folder", "inputs", "script", "checked", "at_work_on"}
+NO_CHOICES = {"output_folder", "inputs", "script", "checked", "at_work_on", "stills"}
 
 
 def errors_of(path: str) -> str:

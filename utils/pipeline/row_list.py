@@ -24,6 +24,7 @@ from utils.pipeline.lines import PIECE, Lines, as_numpy, end_of_lines
 from utils.rows import READERS, check_encoding, checked_row, dumps, parse_row, part_files, rows_of
 from utils.rows.columns import COLUMNS, PATH, Decoder, Kind, is_unusual
 from utils.storage import exists, is_folder
+from utils.video.stills import STILL_EXTENSIONS, is_still
 from utils.video_utils import get_video_path_list, is_clip, locate, relative_to
 from utils.working_copies import shown, working_copy
 
@@ -35,7 +36,8 @@ class Rows(Sequence[dict]):
 
     `kinds`: columns that every row must have, and what they hold. `is_ours`: a run of a script has written the file. `change(row)`: what else each row is given, or checked for, when it
     is read. After `scan`, by number: `keys`, a hash of the path; `ancestry`, of what the row holds (`ancestry.digest_of`);
-    `order`, by key; `sizes`, of its video, where that has not changed (`ancestry.unchanged_sizes`); `is_first`, false where the path was there before.
+    `order`, by key; `sizes`, of its video, where that has not changed (`ancestry.unchanged_sizes`); `is_first`, false where the path was there before;
+    `is_still`, where that was asked for.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Rows(Sequence[dict]):
         self.temporary: Any = None
         self.lines = Lines()
         self.keys = self.ancestry = self.sizes = self.order = np.zeros(0, np.int64)
-        self.is_first = np.zeros(0, bool)
+        self.is_first = self.is_still = np.zeros(0, bool)
 
     @classmethod
     def of(cls, rows: Iterable[dict], name: str = "rows", **more: Any) -> "Rows":
@@ -69,10 +71,14 @@ class Rows(Sequence[dict]):
         return found
 
     def scan(
-        self, depends_on: Sequence[str] | None = (), size_of: Callable[[str], int] | None = None, quiet: bool = False
+        self,
+        depends_on: Sequence[str] | None = (),
+        size_of: Callable[[str], int] | None = None,
+        quiet: bool = False,
+        find_stills: bool = False,
     ) -> "Rows":
         """Look at all rows once: check them, and take the numbers of each, without ancestry where `depends_on` is None; `quiet`: nothing is
-        reported.
+        reported; `find_stills`: take `is_still`, too.
 
         Raises: `UsageError` for a malformed row.
         """
@@ -83,7 +89,7 @@ class Rows(Sequence[dict]):
         is_close = (lambda line: True) if self.change else None if is_plain else is_unusual
         decoder = Decoder(wanted, len(self.kinds), is_close)
         ancestors, digest = decoder.values_of(depends_on or ()), digest_of(tuple(depends_on or ()))
-        keys, ancestry, sizes = array("q"), array("I"), array("q")
+        keys, ancestry, sizes, stills = array("q"), array("I"), array("q"), array("b")
         self.lines, relative = Lines(), self.relative
         for rows in self.lines.decode(self.file, decoder, self._judge):
             paths = [relative(row.c0) for row in rows]
@@ -92,9 +98,12 @@ class Rows(Sequence[dict]):
                 ancestry.extend(map(digest, map(ancestors, rows)))
             if size_of:
                 sizes.extend(map(size_of, paths))
+            if find_stills:
+                stills.extend(map(is_still, paths))
         if not quiet:
             self._report_torn_line()
         self.keys, self.ancestry, self.sizes = as_numpy(keys), as_numpy(ancestry), as_numpy(sizes)
+        self.is_still = as_numpy(stills).astype(bool)
         self._find_repeats(quiet)
         return self
 
@@ -200,12 +209,18 @@ def open_rows(
     more: dict[str, Any] = {"column": video_path_column, "folder": video_folder, "kinds": needed}
     if not video_metadata_path or video_metadata_path.lower().endswith(".txt"):
         others: Counter[str] = Counter()
-        paths = get_video_path_list(video_folder, video_metadata_path, video_path_column, others)
+        # What is cut into clips are videos.
+        paths = get_video_path_list(video_folder, video_metadata_path, video_path_column, others, stills=not skip_clips)
         if others:
             kinds = [f"{count:,} {ending or 'without one'}" for ending, count in others.most_common(MOST_ENDINGS)]
+            still = (
+                ""
+                if skip_clips or not STILL_EXTENSIONS & others.keys()
+                else ", or they are a video's cover by their name"
+            )
             more_kinds = [f"{len(others) - MOST_ENDINGS:,} more"] if len(others) > MOST_ENDINGS else []
             print(
-                f"{video_folder}: {others.total():,} files in it are not looked at, their endings are no video's: {', '.join(kinds + more_kinds)}"
+                f"{video_folder}: {others.total():,} files in it are not looked at, their endings are no video's{still}: {', '.join(kinds + more_kinds)}"
             )
         if skip_clips and video_folder and is_folder(video_folder) and not video_metadata_path:
             sources = [path for path in paths if not is_clip(locate(path, video_folder))]

@@ -41,7 +41,8 @@ class Column:
 
 @dataclass(frozen=True)
 class Score:
-    """`name` heads the script's messages; `saved_path` is its file, `columns` what it holds beside `video_path`.
+    """`name` heads the script's messages; `saved_path` is its file, `columns` what it holds beside `video_path`; `stills`: whether images have it,
+    which are clips of one frame.
 
     `version` is raised when the same clip gets another value than before: rows of two versions are not mixed in a file.
     """
@@ -50,6 +51,7 @@ class Score:
     saved_path: str
     columns: dict[str, Column]
     version: int = 1
+    stills: bool = True
 
     def step(
         self,
@@ -63,4 +65,4 @@ class Score:
         `choices`: what the values depend on beside the clip, kept in `<name>.settings.json` with `version` (or with a
         `version` of their own). `more`: other fields of `Step`.
         """
-        return Step(self.name, read, {"version": self.version, **choices}, score, **more)
+        return Step(self.name, read, {"version": self.version, **choices}, score, stills=self.stills, **more)

@@ -84,7 +84,7 @@ class Clips:
         if self.path:
             yield from rows_of(self.path, ("video_path",), KEYS)
         else:
-            yield from ({"video_path": path} for path in get_video_path_list(self.video_folder))
+            yield from ({"video_path": path} for path in get_video_path_list(self.video_folder, stills=True))
 
     def _numbered(self, path: str) -> Iterator[tuple[int, dict]]:
         for row in rows_of(path, ("video_path",), resumed=True):

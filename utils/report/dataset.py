@@ -25,6 +25,7 @@ from utils.report.page import Blocks
 from utils.report.thumbnails import FOLDER, FRAMES, image_of, path_of
 from utils.rows.columns import BOXES
 from utils.storage import exists, is_url
+from utils.video.stills import is_still
 
 INSIDE = 500  # clips whose thumbnails are inside the page; those of more stay in their folder
 MOST_VALUES = 100  # of a column of texts that can be chosen from
@@ -139,7 +140,9 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
             names[column] = column not in PROVENANCE
             if shown := _shown(values, len(shown_clips), blocks):
                 meaning = {"meaning": meanings[column]} if column in meanings else {}
-                columns.append({"name": column, "file": file, **meaning, **shown})
+                of_videos = column == "duration" or settings_of(dataset.file(file)).get("stills") is False
+                without = {"without_stills": True} if of_videos else {}
+                columns.append({"name": column, "file": file, **meaning, **without, **shown})
     if clips.repeats:
         print(f"{dataset.listed}: {clips.repeats:,} rows repeat a path and are skipped")
     frame_captions, summaries = clips.captions(dataset.folder)
@@ -159,12 +162,14 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
         if any(lines)
     ]
     settings = settings_of(dataset.file("train.jsonl"))
+    stills = list(map(is_still, clips.numbers))
     return {
         "name": os.path.basename(dataset.folder if is_url(dataset.folder) else os.path.abspath(dataset.folder)), "folder": dataset.folder, "list": dataset.listed,
         "saved_path": dataset.file("train.jsonl"), "videos": dataset.video_folder, "video_folder": _link(dataset.video_folder, page_folder),
         "count": len(shown_clips), "columns": columns, "thumbnail_frames": FRAMES, "match": None,
         **_in_force(dataset, settings, columns), **_where(dataset, settings, clips, files, [name for name, is_data in names.items() if is_data], blocks),
         "placeholders": blocks.bits(caption.is_placeholder for caption in known) if any(c.is_placeholder for c in known) else None,
+        "stills": blocks.bits(stills) if any(stills) else None,
         "marks": marks_of(dataset.path, settings, clips), "marks_file": _beside(dataset, "marks.jsonl"), "captions_file": _beside(dataset, "captions.jsonl"),
         **_kept(dataset, clips, blocks), **_steps(funnel(dataset.folder, clips, count_scores=False)),
     }, shown_clips  # fmt: skip

@@ -22,6 +22,7 @@ from utils.errors import OutputError, VideoError
 from utils.storage import RemoteFile, StorageError, is_url, open_remote
 from utils.video.damage import LOGGED, Damage
 from utils.video.geometry import pixel_aspect
+from utils.video.stills import is_still, opening_of
 
 # Demuxers that hold video in one file. Playlists (hls, dash, concat, image2) are left out: they open other files and
 # addresses.
@@ -77,6 +78,8 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
             if stream is None:
                 raise VideoError(f"{path!r} holds no video that can be decoded here")
             width, height = stream.codec_context.width, stream.codec_context.height
+            if is_still(path) and width * height == 0:
+                raise VideoError(f"{path!r} holds no picture that can be decoded; is it whole, and not animated?")
             if width * height == 0 or width * height > MAX_PIXELS:
                 raise VideoError(f"{path!r}: a frame of {width}x{height} pixels is outside 1 to {MAX_PIXELS} pixels")
             aspect = width * pixel_aspect(stream) / height
@@ -125,13 +128,37 @@ def video_track(container: av.container.InputContainer) -> av.VideoStream | None
     return max((s for s in video_tracks(container) if s.codec_context is not None), key=rank, default=None)
 
 
+def audio_track(container: av.container.InputContainer, video: av.VideoStream) -> av.AudioStream | None:
+    """The first audio track of a video track's program (MPEG-TS), of the file where it has no programs; None where there is none.
+
+    PyAV does not list programs, but FFmpeg looks for the best track of a kind in the program of another track: tracks are of one program
+    where these are the same. Where a program has none of the kind it takes one of another program, whose own best ones differ.
+    """
+
+    def best(track: av.stream.Stream) -> tuple[int | None, ...]:
+        found = (container.streams.best(kind, related=track) for kind in ("video", "audio"))
+        return tuple(one.index if one else None for one in found)
+
+    of_program = best(video)
+    return next((track for track in container.streams.audio if best(track) == of_program), None)
+
+
 def _open_container(path: str) -> av.container.InputContainer:
     """Raises: `OSError`, `av.FFmpegError`, `VideoError`."""
     if is_url(path):
+        if is_still(path):
+            file = open_remote(path, by_ranges=False)
+            head = file.read(4)
+            file.seek(0)
+            return av.open(file, "r", **opening_of(path, head, "none"), io_open=_refuse)
         file = open_remote(path, by_ranges=path.lower().endswith(BY_RANGES))
         return _open_object(file if has_whole_index(file) else open_remote(path, by_ranges=False))
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise VideoError(f"{path!r} is not a regular file")
+    if is_still(path):
+        with open(path, "rb") as file_here:
+            head = file_here.read(4)
+        return av.open("file:" + os.path.abspath(path), **opening_of(path, head, "file"))
     options = {"protocol_whitelist": "file", "format_whitelist": DEMUXERS}
     # "file:" keeps a name such as "concat:a|b" or "http:x.mp4" a name.
     return av.open("file:" + os.path.abspath(path), options=options, metadata_errors="replace")

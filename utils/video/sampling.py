@@ -12,6 +12,7 @@ import numpy as np
 from utils.errors import VideoError
 from utils.video.decord_reader import decord_frames
 from utils.video.opening import decode, open_video
+from utils.video.stills import is_still
 from utils.video.timing import packet_times, seconds_between
 
 T = TypeVar("T")
@@ -87,7 +88,7 @@ def look_at_frames(
 
     Raises: `VideoError`.
     """
-    if reader == "decord":
+    if reader == "decord" and not is_still(path):
         indices, seconds, found = decord_frames(path, choose)
         return indices, seconds, [look(frame) for frame in found]
     with open_video(path) as (container, stream):

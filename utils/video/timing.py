@@ -1,11 +1,13 @@
 """When frames are shown: PTS from packets, frame rates, the length of the last frame."""
 
 from fractions import Fraction
+from typing import Any
 
 import av
 import numpy as np
 
-from utils.video.opening import JUMP_BACK, open_video, packets_tell_times, packets_without_data, time_base_of
+from utils.video.geometry import display_size
+from utils.video.opening import JUMP_BACK, decode, open_video, packets_tell_times, packets_without_data, time_base_of
 
 
 def packet_times(
@@ -92,6 +94,19 @@ def last_frame_length(times: np.ndarray, rate: Fraction, time_base: Fraction) ->
 
 RATE_CLASSES = ((20, "low"), (27, "film"), (40, "video"), (float("inf"), "high"))  # frames a second, up to which
 VARIABLE = 1.5  # times as long as its shorter frames lasts one, and the rate varies
+
+
+def still_facts(path: str) -> dict[str, Any]:
+    """What an image is, in place of `encoding_facts`: `media_type`, image; `frame_size` as shown, pixels; `bits_per_pixel`. Raises: `VideoError`."""
+    with open_video(path) as (container, stream):
+        size = sum(packet.size for packet in container.demux(stream))
+    with open_video(path) as (container, stream):
+        frame = next(decode(container, stream))
+        return {
+            "media_type": "image",
+            "frame_size": list(display_size(frame, stream)),
+            "bits_per_pixel": round(8 * size / (frame.width * frame.height), 5),
+        }
 
 
 def encoding_facts(path: str) -> dict[str, float | str]:

@@ -17,28 +17,32 @@ AS_COLUMNS = {name: name for name in ("control_path", "reference_path", "mask_pa
 BY_SIZE, BY_LENGTH = "videos/{width}x{height}", "videos/{width}x{height}x{usable}"
 
 FORMATS: dict[str, Format] = {
-    "easyanimate": Format(lists.easyanimate, NATIVE),
-    "videox_fun": Format(lists.videox_fun, NATIVE, beside=lists.VIDEOX_BESIDE, only={"control_path": "video"}),
-    "musubi": Format(musubi.musubi, DECLARED, audio=True, beside=musubi.BESIDE, only={"control_path": "video"}),
+    "easyanimate": Format(lists.easyanimate, NATIVE, beside=lists.EASYANIMATE_BESIDE, only={"control_path": "same"}),
+    "videox_fun": Format(lists.videox_fun, NATIVE, beside=lists.VIDEOX_BESIDE, only={"control_path": "same"}),
+    "musubi": Format(musubi.musubi, DECLARED, beside=musubi.BESIDE, only={"control_path": "same"}),
     "diffusion_pipe": Format(
         folders.diffusion_pipe,
         MODEL,
         breaks="lf",
-        audio=True,
         media_folder=BY_LENGTH,
         has_files=True,
         several_captions=True,
         beside=folders.DIFFUSION_PIPE_BESIDE,
         only={"mask_path": "image"},
     ),
-    "ltx2": Format(
-        lists.ltx2, NATIVE, audio=True, has_files=True, beside=lists.LTX2_BESIDE, only={"reference_path": "video"}
-    ),
+    "ltx2": Format(lists.ltx2, NATIVE, has_files=True, beside=lists.LTX2_BESIDE, only={"reference_path": "video"}),
     "ltx_video": Format(
         lists.ltx_video, NATIVE, has_files=True, beside=lists.LTX_VIDEO_BESIDE, only={"reference_path": "video"}
     ),
     "opensora": Format(lists.opensora, NATIVE),
-    "finetrainers": Format(lists.finetrainers, NATIVE, breaks="none", has_files=True),
+    "finetrainers": Format(
+        lists.finetrainers,
+        NATIVE,
+        breaks="none",
+        has_files=True,
+        beside=lists.FINETRAINERS_BESIDE,
+        only={"control_path": "video"},
+    ),
     "diffusers": Format(
         lists.diffusers,
         NATIVE,
@@ -57,24 +61,25 @@ FORMATS: dict[str, Format] = {
         folders.simpletuner,
         NATIVE,
         breaks="none",
-        audio=True,
         media_folder=BY_SIZE,
         has_files=True,
         several_captions=True,
+        beside=folders.SIMPLETUNER_BESIDE,
+        only=dict.fromkeys(folders.SIMPLETUNER_BESIDE, "same"),
+        same_names=True,
     ),
     "ai_toolkit": Format(
         folders.ai_toolkit,
         SQUEEZE,
         breaks="lf",
-        audio=True,
         media_folder=BY_LENGTH,
         has_files=True,
         beside=folders.AI_TOOLKIT_BESIDE,
         only={"control_path": "image"},
     ),
-    "hf": Format(shards.hugging_face, NATIVE, audio=True, has_files=True, beside=AS_COLUMNS),
-    "webdataset": Format(shards.webdataset, NATIVE, audio=True, has_files=True, beside=AS_COLUMNS),
-    "parquet": Format(shards.parquet, NATIVE, audio=True, beside=AS_COLUMNS),
+    "hf": Format(shards.hugging_face, NATIVE, has_files=True, beside=AS_COLUMNS),
+    "webdataset": Format(shards.webdataset, NATIVE, has_files=True, beside=AS_COLUMNS),
+    "parquet": Format(shards.parquet, NATIVE, beside=AS_COLUMNS),
 }
 
 

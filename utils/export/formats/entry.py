@@ -8,6 +8,7 @@ from pathlib import Path
 
 from utils.export.models import Target
 from utils.export.plan import TrainerRules
+from utils.video.stills import is_still
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Entry:
     """One clip of an export. `file`: its media, relative to the folder of its split, or as the list had it where media are not
     placed; `path`: where that is; `fps`, `width`, `height`, `frames` of the media as they are; `row`: all columns; `usable`: how many
     frames its trainer has of them, at the model's rate and by its rule; `others`: further captions, where its trainer takes several;
-    `beside`: what goes beside it, by column of `beside.COLUMNS`, relative as `file` is.
+    `beside`: what goes beside it, by column of `beside.COLUMNS` or WAV, relative as `file` is; `audio`: whether its trainer hears it.
     """
 
     file: str
@@ -29,6 +30,16 @@ class Entry:
     usable: int = 0
     others: tuple[str, ...] = ()
     beside: dict[str, str] = field(default_factory=dict)
+    audio: bool = False
+
+    @property
+    def is_still(self) -> bool:
+        """Whether it is an image."""
+        return is_still(self.file)
+
+    def frames_for(self, target: Target) -> int:
+        """How many frames are trained on of media that were made for a target."""
+        return 1 if self.is_still else self.frames - target.extra_frames
 
     @property
     def captions(self) -> list[str]:
@@ -48,20 +59,21 @@ Write = Callable[[Path, Sequence[Entry], "Target"], list[str]]
 class Format:
     """`write(folder, entries, target)` writes lists and settings, and gives lines for the card: how a trainer is started with them.
 
-    `breaks`: which line breaks captions can hold there: "any"; "lf", line feeds inside, in files that readers strip; "none". `audio`: whether its trainer can use audio; `media_folder`: where media go;
+    `breaks`: which line breaks captions can hold there: "any"; "lf", line feeds inside, in files that readers strip; "none". `media_folder`: where media go;
     `several_captions`: its trainer takes several a clip; `beside`: the columns of `beside.COLUMNS` that it has a place for, with its own
-    names of them, `only` those in which it takes "video"s alone, or "image"s; `has_files`: its trainer looks for media in the folder, so that they must be placed there.
+    names of them, `only` those in which it takes "video"s alone, or "image"s, or the "same" as the clip is; `same_names`: it looks for what goes beside a
+    clip under the clip's whole name, which encoded files alone have; `has_files`: its trainer looks for media in the folder, so that they must be placed there.
     """
 
     write: Write
     trainer_rules: TrainerRules
     breaks: str = "any"
-    audio: bool = False
     media_folder: str = "videos"
     has_files: bool = False
     several_captions: bool = False
     beside: Mapping[str, str] = field(default_factory=dict)
     only: Mapping[str, str] = field(default_factory=dict)
+    same_names: bool = False
 
     def caption(self, text: str) -> str:
         """The caption as this format can hold it; bytes that are no UTF-8 become U+FFFD."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from utils.export.beside import WAV
 from utils.export.formats.entry import Entry, beside, grouped
 from utils.export.missing_cells import MISSING
 from utils.export.models import Target
@@ -41,24 +42,36 @@ def quoted(path: object) -> str:
 
 def most_frames(entries: Sequence[Entry], target: Target) -> int:
     """The largest number of frames that a clip is trained on."""
-    return max((e.frames for e in entries), default=target.extra_frames) - target.extra_frames
+    return max((e.frames_for(target) for e in entries), default=0)
+
+
+def kind_of(entry: Entry) -> str:
+    return "image" if entry.is_still else "video"
 
 
 # What trainers call what goes beside a clip.
-VIDEOX_BESIDE = {"control_path": "control_file_path"}
+EASYANIMATE_BESIDE = {"control_path": "control_file_path"}
+FINETRAINERS_BESIDE = {"control_path": "control_video_file_name"}  # `datasets` makes the column control_video of it
+VIDEOX_BESIDE = {"control_path": "control_file_path", WAV: "audio_path"}
 LTX2_BESIDE = {"reference_path": "reference_video", "mask_path": "video_mask"}
 LTX_VIDEO_BESIDE = {"reference_path": "reference_path"}
 DIFFSYNTH_BESIDE = {
     "control_path": "control_video",
     "reference_path": "reference_image",
     "mask_path": "vace_video_mask",
+    WAV: "input_audio",
 }
 DIFFUSERS_BESIDE = {"first_frame": "images.txt"}
 
 
 def easyanimate(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
-    write_json(folder / "train.json", [{"file_path": e.file, "text": e.caption, "type": "video"} for e in entries])
-    return [f"accelerate launch scripts/train.py {_alibaba(folder, entries, target)}"]
+    """Without --video_repeat it trains on the images alone."""
+    rows = [
+        {"file_path": e.file, "text": e.caption, "type": kind_of(e)} | beside(e, EASYANIMATE_BESIDE) for e in entries
+    ]
+    write_json(folder / "train.json", rows)
+    script = "train_control.py" if any(e.beside for e in entries) else "train.py"
+    return [f"accelerate launch scripts/{script} {_alibaba(folder, entries, target)} --video_repeat=1"]
 
 
 VIDEOX_SCRIPTS = {
@@ -71,7 +84,7 @@ VIDEOX_SCRIPTS = {
 
 def videox_fun(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     rows = [
-        {"file_path": e.file, "text": e.caption, "type": "video", "width": e.width, "height": e.height}
+        {"file_path": e.file, "text": e.caption, "type": kind_of(e), "width": e.width, "height": e.height}
         | beside(e, VIDEOX_BESIDE)
         for e in entries
     ]
@@ -79,7 +92,7 @@ def videox_fun(folder: Path, entries: Sequence[Entry], target: Target) -> list[s
     name = VIDEOX_SCRIPTS.get(target.model, target.model.removesuffix("-720p") or "wan2.1")
     kind = "train_s2v" if target.model == "wan2.2-s2v" else "train"
     script = f"scripts/{name}/{kind}_lora.py"
-    if any(e.beside for e in entries):
+    if any("control_path" in e.beside for e in entries) and target.model != "wan2.2-s2v":
         script = f"scripts/{name.removesuffix('_fun')}_fun/train_control_lora.py"
     model = '--pretrained_model_name_or_path "$MODEL"'
     return [
@@ -116,7 +129,8 @@ def ltx2(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     if not buckets:
         return []
     models = '--model-path "$MODEL" --text-encoder-path "$TEXT_ENCODER"'
-    listed = f"{quoted(folder / 'dataset.json')} --resolution-buckets {quote(';'.join(buckets))}"
+    # Named for versions of the trainer that do not find it by itself.
+    listed = f"{quoted(folder / 'dataset.json')} --video-column video --resolution-buckets {quote(';'.join(buckets))}"
     several = (
         [] if len(buckets) == 1 else ["in CONFIG: optimization.batch_size 1, as the trainer wants of several buckets"]
     )
@@ -156,23 +170,32 @@ def opensora(folder: Path, entries: Sequence[Entry], target: Target) -> list[str
 
 
 def finetrainers(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
-    """A VideoFolder; the settings' name means no split, or `datasets` would take it for one."""
-    rows = [json.dumps({"file_name": e.file, "caption": e.caption}) + "\n" for e in entries]
-    write_text(folder / "metadata.jsonl", "".join(rows))
-    buckets = [[f, h, w] for (w, h, f), _ in grouped(entries, "width", "height", "frames")]
-    settings = {
-        "data_root": str(folder),
-        "dataset_type": "video",
-        "video_resolution_buckets": buckets,
-        "reshape_mode": "bicubic",
-    }
-    write_json(folder / "datasets.json", {"datasets": [settings]})
+    """A VideoFolder, beside an ImageFolder where there are images; the settings' name means no split, or `datasets` would take it for one."""
+    settings = []
+    for (still,), group in grouped(entries, "is_still"):
+        root = folder / Path(group[0].file).parts[0] if any(e.is_still for e in entries) else folder
+        rows = [
+            {"file_name": str(Path(folder, e.file).relative_to(root)), "caption": e.caption}
+            | beside(e, FINETRAINERS_BESIDE)
+            for e in group
+        ]
+        write_text(root / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        sizes = grouped(group, "width", "height", "frames")
+        buckets = (
+            {"image_resolution_buckets": [[h, w] for (w, h, _), _ in sizes]}
+            if still
+            else {"video_resolution_buckets": [[f, h, w] for (w, h, f), _ in sizes]}
+        )
+        kind = "image" if still else "video"
+        settings.append({"data_root": str(root), "dataset_type": kind, **buckets, "reshape_mode": "bicubic"})
+    write_json(folder / "datasets.json", {"datasets": settings})
     name = {"cogvideox": "cogvideox", "hunyuan": "hunyuan_video", "ltx-video": "ltx_video", "wan2.1": "wan"}.get(
         target.model, '"$NAME"'
     )
     model = f'--model_name {name} --pretrained_model_name_or_path "$MODEL"'
+    kind = "control-lora --control_type custom" if any(e.beside for e in entries) else "lora"
     return [
-        f"accelerate launch train.py {model} --training_type lora --dataset_config {quoted(folder / 'datasets.json')}"
+        f"accelerate launch train.py {model} --training_type {kind} --dataset_config {quoted(folder / 'datasets.json')}"
     ]
 
 
@@ -195,15 +218,22 @@ DIFFSYNTH_SCRIPTS = {"ltx": "ltx2", "min": "minimax_h3"}
 
 
 def diffsynth(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
+    """Audio in the clips is listed as a file, too: LTX-2 and MiniMax H3 look into the video for it."""
+    is_s2v = target.model == "wan2.2-s2v"  # driven by sound, from a first frame; a control video is the speaker's pose
+    names = DIFFSYNTH_BESIDE | ({"control_path": "s2v_pose_video"} if is_s2v else {})
+    track = {"input_audio"} if entries and not is_s2v and all(e.audio for e in entries) else set()
     write_json(
         folder / "metadata.json",
-        [{"video": e.file, "prompt": e.caption, **beside(e, DIFFSYNTH_BESIDE)} for e in entries],
+        [{"video": e.file, "prompt": e.caption, **dict.fromkeys(track, e.file), **beside(e, names)} for e in entries],
     )
     pixels = max((e.width * e.height for e in entries), default=1)
     where = f"--dataset_base_path {quoted(folder)} --dataset_metadata_path {quoted(folder / 'metadata.json')}"
-    extra = sorted({name for e in entries for name in beside(e, DIFFSYNTH_BESIDE)})
-    keys = f"--data_file_keys {','.join(['video', *extra])}" + (f" --extra_inputs {','.join(extra)}" if extra else "")
+    extra = sorted({name for e in entries for name in beside(e, names)} | track)
+    inputs = [*extra, *(["input_image"] if is_s2v else [])]
+    keys = f"--data_file_keys {','.join(['video', *extra])}" + (f" --extra_inputs {','.join(inputs)}" if inputs else "")
     frames = f"--num_frames {most_frames(entries, target)} --max_pixels {pixels} {keys}"
     script = f"examples/{DIFFSYNTH_SCRIPTS.get(target.model[:3], 'wanvideo')}/model_training/train.py"
     model = '--model_id_with_origin_paths "$MODEL" --lora_base_model dit --output_path "$OUTPUT"'
+    if is_s2v:
+        model += ' --audio_processor_config "$AUDIO_PROCESSOR"'
     return [f"accelerate launch {script} {where} {frames} {model}"]

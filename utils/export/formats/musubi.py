@@ -34,6 +34,7 @@ def musubi(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
     scaled up to it; for MiniMax H3 for each length too, whose `target_frames` are taken each from every clip that has them.
     """
     is_h3 = target.model == "minimax-h3"
+    stills, entries = [e for e in entries if e.is_still], [e for e in entries if not e.is_still]
     lines = ["[general]", "batch_size = 1", "num_repeats = 1", "enable_bucket = true", "bucket_no_upscale = false", ""]
     for (width, height, fps, *frames), group in grouped(
         entries, "width", "height", "fps", *(["frames"] if is_h3 else [])
@@ -56,6 +57,19 @@ def musubi(folder: Path, entries: Sequence[Entry], target: Target) -> list[str]:
             f"resolution = [{width}, {height}]",
             *length,
             *([] if is_h3 else [f"source_fps = {_decimal(fps)}"]),
+            "",
+        ]
+    for (width, height), group in grouped(stills, "width", "height"):
+        name = f"{width}x{height}-images"
+        rows = [
+            json.dumps({"image_path": str(e.path), "caption": e.caption, **_beside(folder, e)}) + "\n" for e in group
+        ]
+        write_text(folder / f"{name}.jsonl", "".join(rows))
+        lines += [
+            "[[datasets]]",
+            f"image_jsonl_file = {toml(folder / f'{name}.jsonl')}",
+            f"cache_directory = {toml(folder / 'cache' / name)}",
+            f"resolution = [{width}, {height}]",
             "",
         ]
     write_text(folder / "dataset.toml", "\n".join(lines))

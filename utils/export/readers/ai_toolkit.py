@@ -12,6 +12,7 @@ from pathlib import Path
 from utils.errors import RunError
 from utils.export.models import Size, Target
 from utils.export.readers.sample import Media, Sample, with_stem
+from utils.video.stills import is_still_name
 from utils.video_utils import is_video_name
 
 CONTROLS = (".jpg", ".jpeg", ".png", ".webp")
@@ -21,7 +22,8 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
     import yaml  # type: ignore[import-untyped]
 
     for dataset in yaml.safe_load((folder / "datasets.yaml").read_text(encoding="utf-8"))["datasets"] or []:
-        for file in sorted(path for path in Path(dataset["folder_path"]).iterdir() if is_video_name(path.name)):
+        is_kind = is_still_name if dataset["num_frames"] == 1 else is_video_name
+        for file in sorted(path for path in Path(dataset["folder_path"]).iterdir() if is_kind(path.name)):
             text = file.with_suffix(f".{dataset['caption_ext']}")
             if not text.exists():
                 raise RunError(

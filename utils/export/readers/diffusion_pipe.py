@@ -56,7 +56,7 @@ def _sample(file: Path, caption: str, medium: Medium, directory: dict, target: T
     if not fits or (max(fits) == 1 and file.suffix.lower() not in IMAGES):
         return left_out(file, caption, medium, f"{medium.frames} frames fill no bucket")
     frames = _aligned(max(fits), target)
-    fps = target.fps or medium.fps
+    fps = medium.fps if medium.is_still else target.fps or medium.fps
     there = int(medium.frames * float(fps) / float(medium.fps))
     if there < frames:
         raise RunError(

@@ -26,13 +26,23 @@ def read_videofolder(folder: Path, media: Media, target: Target, starts: Sequenc
             path = folder / item["file_name"]
             if any(part.startswith((".", "__")) for part in Path(item["file_name"]).parts):
                 raise RunError(f"{path}: `datasets` passes hidden files over; please report")
-            beside = tuple(folder / item[name] for name in COLUMNS if item.get(name))
+            beside = tuple(folder / item[name] for name in (*COLUMNS, "control_video_file_name") if item.get(name))
             yield replace(as_it_is(path, item["caption"], media(path)), beside=beside)
 
 
 def read_finetrainers(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
     start = next(start for start in starts if "--dataset_config" in start)
-    (config,) = json.loads(Path(needed_flag(start, "--dataset_config")).read_text(encoding="utf-8"))["datasets"]
+    for config in json.loads(Path(needed_flag(start, "--dataset_config")).read_text(encoding="utf-8"))["datasets"]:
+        yield from _of_dataset(config, media, target, starts)
+
+
+def _of_dataset(config: dict, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
+    if config["dataset_type"] == "image":
+        for sample in read_videofolder(Path(config["data_root"]), media, target, starts):
+            aspect = sample.width / sample.height
+            height, width = min(config["image_resolution_buckets"], key=lambda b: abs(b[1] / b[0] - aspect))
+            yield replace(sample, width=width, height=height)
+        return
     buckets = config["video_resolution_buckets"]  # frames, height, width
     for sample in read_videofolder(Path(config["data_root"]), media, target, starts):
         fits = [bucket for bucket in buckets if bucket[0] <= sample.frames]
@@ -40,7 +50,7 @@ def read_finetrainers(folder: Path, media: Media, target: Target, starts: Sequen
         same = [bucket for bucket in buckets if bucket[0] == frames] or buckets
         aspect = sample.width / sample.height
         _, height, width = min(same, key=lambda b: abs(b[2] / b[1] - aspect))
-        yield Sample(sample.path, sample.caption, frames, width, height, sample.fps)
+        yield replace(sample, frames=frames, width=width, height=height)
 
 
 def read_diffusers(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from utils.errors import RunError
 from utils.export.models import Size, Target
-from utils.export.readers.sample import Media, Medium, Sample, floored
+from utils.export.readers.sample import Media, Medium, Sample, floored, still
 from utils.export.readers.toml_file import read_toml
 
 WINDOW = 36  # frames of FramePack's window of 9 latents
@@ -22,15 +22,19 @@ WINDOW = 36  # frames of FramePack's window of 9 latents
 
 def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
     for dataset in read_toml(folder / "dataset.toml").get("datasets", []):
-        with open(dataset["video_jsonl_file"], encoding="utf-8") as lines:
+        listed = dataset.get("image_jsonl_file") or dataset["video_jsonl_file"]
+        with open(listed, encoding="utf-8") as lines:
             items = [json.loads(line) for line in lines if line.strip()]
         if 0 < sum("control_path" in item for item in items) < len(items):
-            raise RunError(
-                f"{dataset['video_jsonl_file']}: musubi-tuner wants a control_path of every video or of none"
-            )
+            raise RunError(f"{listed}: musubi-tuner wants a control_path of every video or of none")
         for item in items:
-            path = Path(item["video_path"])
+            path = Path(item["image_path" if "image_jsonl_file" in dataset else "video_path"])
             beside = (Path(item["control_path"]),) if item.get("control_path") else ()
+            if "image_jsonl_file" in dataset:
+                medium = media(path)
+                size = _bucket((medium.width, medium.height), dataset["resolution"], 16)
+                yield replace(still(path, item["caption"], medium, size), beside=beside)
+                continue
             for sample in _samples(path, item["caption"], media(path), dataset, target):
                 yield replace(sample, beside=beside)
 

@@ -19,7 +19,8 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
                 raise RunError(f"{listed}: pandas takes the caption {item['text']!r} for a missing one; please report")
             path = Path(item["path"])
             medium = media(path)
-            frames = target.frames_of(int(item["num_frames"])) if target.step else int(item["num_frames"])
+            is_video = target.step and int(item["num_frames"]) > 1
+            frames = target.frames_of(int(item["num_frames"])) if is_video else int(item["num_frames"])
             text = item["text"]  # its last space tells a caption from a missing cell
             text = text[:-1] if text.endswith(" ") and text[:-1] in MISSING else text
             yield Sample(path, text, frames, int(item["width"]), int(item["height"]), float(medium.fps))

@@ -7,17 +7,18 @@ from fractions import Fraction
 from pathlib import Path
 
 from utils.errors import RunError
-from utils.export.models import Target
+from utils.export.models import Size, Target
 
 
 @dataclass(frozen=True)
 class Medium:
-    """A video file as it is: `frames` at `fps`, of `width` x `height` pixels."""
+    """A video file as it is: `frames` at `fps`, of `width` x `height` pixels; or an image, of one frame at 1 fps."""
 
     frames: int
     fps: Fraction
     width: int
     height: int
+    is_still: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ Read = Callable[[Path, Media, Target, Sequence[str]], Iterator[Sample]]
 def as_it_is(path: Path, caption: str, medium: Medium) -> Sample:
     """A sample of a trainer that changes nothing."""
     return Sample(path, caption, medium.frames, medium.width, medium.height, float(medium.fps))
+
+
+def still(path: Path, caption: str, medium: Medium, size: Size | None = None) -> Sample:
+    """A sample that is an image, of another size than the file's where the trainer scales it."""
+    return Sample(path, caption, 1, *(size or (medium.width, medium.height)), 1.0)
 
 
 def left_out(path: Path, caption: str, medium: Medium, why: str) -> Sample:

@@ -5,10 +5,12 @@ Every `--video_sample_stride`-th frame, `--video_sample_n_frames` at most, cut t
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from utils.errors import RunError
 from utils.export.models import Target
-from utils.export.readers.sample import Media, Sample, flag, needed_flag
+from utils.export.readers.sample import Media, Sample, flag, needed_flag, still
 
 
 def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> Iterator[Sample]:
@@ -17,8 +19,14 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
     for item in json.loads(Path(needed_flag(start, "--train_data_meta")).read_text(encoding="utf-8")):
         path = root / item["file_path"]
         medium = media(path)
+        if item["type"] == "image":
+            beside = tuple(root / item[name] for name in ("control_file_path",) if name in item)
+            yield replace(still(path, item["text"], medium), beside=beside)
+            continue
         frames = min(int(flag(start, "--video_sample_n_frames") or medium.frames), medium.frames // stride)
         frames = target.frames_of(frames) if target.step else frames
-        beside = (root / item["control_file_path"],) if "control_file_path" in item else ()
+        if target.sound and "audio_path" not in item:
+            raise RunError(f"{path}: VideoX-Fun wants an audio_path of every clip of {target.model}")
+        beside = tuple(root / item[name] for name in ("control_file_path", "audio_path") if name in item)
         fps = float(medium.fps) / stride
         yield Sample(path, item["text"], frames, medium.width, medium.height, fps, beside=beside)
