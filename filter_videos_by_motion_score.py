@@ -175,8 +175,8 @@ def main() -> None:
     result = FilterResult(rows, [length, *size, *scores], *more)
     if (result.is_clip & ~result.is_still).any() and not result.has_value[0].any():
         # Of clips that are in no list the motion score alone knows how long they are, and no clip may have reached it.
-        result = FilterResult(rows, [*size, *scores], *more)
-        if not result.is_still[result.passing].all():
+        result = FilterResult(rows, [*size, *scores, length], *more)
+        if (result.code == result.missing_code(len(result.filters) - 1)).any():
             raise UsageError(
                 "no row has a duration: give clips.jsonl as --video_metadata_path, or --motion_score_metadata_path"
             )
