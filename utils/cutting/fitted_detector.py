@@ -29,7 +29,7 @@ BEHIND, AHEAD = 24, 13  # frames before and after the one that is looked at whic
 
 REPEATED = 0.3  # levels: a smaller change is that of a frame repeated
 SEEN, LASTING = 0.1, 3  # the network's score of a candidate, and how many frames in a row make a gradual one
-CERTAIN = {"cut": 0.4, "span": 0.5}  # probability from which it is one
+CERTAIN = {"cut": 0.37, "span": 0.5}  # probability from which it is one
 MARKED = 0.1  # in either column: the frame belongs to the transition beside it
 TOGETHER = 2  # frames: cuts this near are one
 SHORT = 3  # frames: no gradual transition
