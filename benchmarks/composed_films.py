@@ -18,6 +18,7 @@ import av
 import cv2
 import numpy as np
 
+from benchmarks.disturbances import DISTURBANCES
 from tools import sample_video
 
 WIDTH, HEIGHT = 256, 144  # pixels of the films
@@ -205,9 +206,11 @@ HARD = (
     "cuts, 5-15 frames apart",
     "cut, fast motion",
     "jump cut",
+    "cut, similar views",
+    "cut with a flash",
 )
 NO_CUT = ("nothing", "fast motion", "picture in picture", "flash", "lower third", "light", "object close by")
-KINDS = (*HARD, *GRADUAL, *NO_CUT)
+KINDS = (*HARD, *GRADUAL, *NO_CUT, *DISTURBANCES)
 
 
 def card(rng) -> np.ndarray:
@@ -234,13 +237,21 @@ def hard(kind: str, names: list[str], rng, step: float) -> tuple[np.ndarray, lis
         elif kind == "jump cut":
             shots.append(take(one, length, rng, step, at))
             length += int(rng.integers(25, 70))  # frames that were skipped
+        elif kind == "cut, similar views":
+            view = {"x": (0.4, 0.6)[n % 2], "y": rng.uniform(0.42, 0.58), "width": rng.uniform(0.6, 0.8)}
+            shots.append(take(one, length, rng, step, at, **view))
         elif kind == "cut, flat cards" and n % 3:
             shots.append(card(rng)[None].repeat(length // 2, 0))
         elif kind == "cuts, 5-15 frames apart":
             shots.append(take(other, int(rng.integers(5, 16)), rng, step, width=rng.uniform(0.5, 1)))
         else:
             shots.append(take(other, length, rng, step, fast=rng.uniform(6, 16) if kind == "cut, fast motion" else 0.0))
-        at, one = at + step * length, one if kind in (*HARD[2:4], "jump cut") else other
+            if kind == "cut with a flash":
+                light = np.linspace(rng.uniform(80, 255), 0, int(rng.integers(1, 4)), endpoint=False)
+                lit = shots[-1][: len(light)] + light[:, None, None, None]
+                shots[-1][: len(light)] = np.clip(lit, 0, 255)
+        of_one = (*HARD[2:4], "jump cut", "cut, similar views")
+        at, one = at + step * length, one if kind in of_one else other
     dark = rng.uniform(0.08, 0.2) if kind == "cut, dark" else 1.0
     frames = np.concatenate(shots)
     return (frames * dark).astype(np.uint8) if dark < 1 else frames, list(np.cumsum([len(s) for s in shots])[:-1])
@@ -267,6 +278,8 @@ def no_cut(kind: str, names: list[str], rng, step: float) -> np.ndarray:
     """150 frames of one shot in which something else happens."""
     one, other = (str(name) for name in rng.choice(names, 2, replace=False))
     frames = take(one, 150, rng, step, fast=rng.uniform(4, 24) if kind == "fast motion" else 0.0)
+    if kind in DISTURBANCES:
+        return DISTURBANCES[kind](frames, take(other, 60, rng, step), rng)
     if kind == "picture in picture":
         size = rng.uniform(0.25, 0.45)
         inset = [

@@ -56,7 +56,7 @@ SMOKE = {
 GATE = {
     "clean_clips", "judged", "learned_filter", "metadata", "pipeline", "questions", "reading", "remote_reading", "report", "schedule", "threshold_strips", "truth_technical",
 }  # fmt: skip
-LIBRARIES = {"cases", "composed_films", "measure", "model_shapes"}
+LIBRARIES = {"cases", "composed_films", "disturbances", "measure", "model_shapes"}
 
 
 @pytest.fixture(scope="module")

@@ -287,7 +287,16 @@ def test_a_dataset_goes_on_with_its_detector(videos, tmp_path, run_script):
     run_script("cutscene_detect.py", "--video_folder", "in", "--detector", "transitions")
     assert ", 0 due" in run_script("cutscene_detect.py", "--video_folder", "in").stdout and detector() == "transitions"
     run_script("cutscene_detect.py", "--video_folder", "in", "--overwrite")
-    assert detector() == "both"
+    assert detector() == "fitted"
+
+
+def test_a_dataset_begun_by_the_former_default_goes_on_with_it(videos, tmp_path, run_script):
+    run_script("cutscene_detect.py", "--video_folder", "in", "--detector", "both")
+    (row,) = (tmp_path / "scenes.jsonl").read_text().splitlines()
+    shutil.copy(tmp_path / "in" / json.loads(row)["video_path"], tmp_path / "in" / "more.mp4")
+    assert "1 of 2 done before, 1 due" in run_script("cutscene_detect.py", "--video_folder", "in").stdout
+    assert json.loads((tmp_path / "scenes.settings.json").read_text())["detector"] == "both"
+    assert row in (tmp_path / "scenes.jsonl").read_text().splitlines()
 
 
 def test_the_detector_of_the_page_about_adding_one(tmp_path):

@@ -105,7 +105,7 @@ SETTINGS = [
     Setting("PRESET", "123", "auto", "models and thresholds: gpu where there is a CUDA device, else embedded", one_of("auto", *PRESETS)),
     Setting("MIN_SECONDS", "12", "3", "shortest clip", number(0.1)),
     Setting("MAX_SECONDS", "12", "10", "longest clip", number(0.1)),
-    Setting("DETECTOR", "1", "both", "what finds the shots", one_of("both", "transitions", "adaptive", "content", "hash", "histogram", "threshold", "transnetv2")),
+    Setting("DETECTOR", "1", "fitted", "what finds the shots", one_of("fitted", "both", "transitions", "adaptive", "content", "hash", "histogram", "threshold", "transnetv2")),
     Setting("CUTSCENE_THRESHOLD", "1", "the detector's", "its threshold", number(0)),
     Setting("ENCODER", "1", "smart", "how clips are written: smart copies whole GOPs", one_of("smart", "libx264", "h264_nvenc", "copy")),
     Setting("LONG_SHOTS", "1", "keyframe", "where shots above MAX_SECONDS are split", one_of("keyframe", "even", "greedy")),

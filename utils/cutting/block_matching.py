@@ -13,6 +13,7 @@ CHANCE, SURE = 0.5, 0.9  # correlation that a block reaches by chance within rea
 FLOW_SIZE = 128, 72  # pixels at which motion between two frames is looked for
 CHANGED, FEW = 25, 20  # levels by which a changed pixel differs at that size; fewer of them show nothing
 KEYPOINTS = 30  # matches that agree on one camera move; unrelated frames reach 6, slides of one template 23
+FEW_CORNERS = 8  # fewer show no camera move
 
 
 def blocks_found(a: np.ndarray, b: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
@@ -64,29 +65,52 @@ def colours_lost(a: np.ndarray, b: np.ndarray) -> float:
     return 1 - float(np.minimum(*histograms).sum())
 
 
-def camera_moved(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether one pan, zoom or roll, not standing still, takes KEYPOINTS corners of `a` to `b` (BGR uint8)."""
+def camera_agreement(a: np.ndarray, b: np.ndarray) -> int:
+    """Corners of `a` that one pan, zoom or roll, not standing still, takes to `b` (BGR uint8); 0 where they are too few
+    to tell.
+    """
     orb = cv2.ORB.create(400, 1.3, 6, edgeThreshold=12, patchSize=24, fastThreshold=8)
     (points_a, descriptors_a), (points_b, descriptors_b) = (
         orb.detectAndCompute(cv2.cvtColor(x, cv2.COLOR_BGR2GRAY), None) for x in (a, b)
     )
-    if min(len(points_a), len(points_b)) < KEYPOINTS:
-        return False
+    if min(len(points_a), len(points_b)) < FEW_CORNERS:
+        return 0
     matches = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True).match(descriptors_a, descriptors_b)
-    if len(matches) < KEYPOINTS:
-        return False
+    if len(matches) < FEW_CORNERS:
+        return 0
     here = np.array([points_a[m.queryIdx].pt for m in matches], np.float32)
     there = np.array([points_b[m.trainIdx].pt for m in matches], np.float32)
     move, agree = cv2.estimateAffinePartial2D(here, there, method=cv2.RANSAC, ransacReprojThreshold=3, maxIters=500)
-    if move is None or agree.sum() < KEYPOINTS:
-        return False
+    if move is None:
+        return 0
     travel = np.abs(here @ move[:, :2].T + move[:, 2] - here).max(axis=1)
-    return float(np.median(travel)) > 2.0
+    return int(agree.sum()) if float(np.median(travel)) > 2.0 else 0
+
+
+def camera_moved(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether KEYPOINTS corners agree on such a move."""
+    return camera_agreement(a, b) >= KEYPOINTS
 
 
 def unexplained(a: np.ndarray, b: np.ndarray) -> float:
     """Levels of `b`, in the light of `a`, that no motion takes there from `a` (BGR uint8): what optical flow leaves over,
     as the mean of the worst 8 of 16 x 9 blocks of 8 x 8 pixels.
+    """
+    return float(np.sort(flow_leaves(a, b)[0], axis=None)[-8:].mean())
+
+
+def explained_share(a: np.ndarray, b: np.ndarray) -> float:
+    """Share (0-1) of the textured blocks of `b` that optical flow takes there from `a` (BGR uint8), but for a third of
+    their texture; 0 where there are none.
+    """
+    left, texture = flow_leaves(a, b)
+    textured = texture > 2 * TEXTURE
+    return float((left < texture / 3)[textured].mean()) if textured.any() else 0.0
+
+
+def flow_leaves(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of 16 x 9 blocks of `b`, in the light of `a`: the mean of the levels that optical flow from `a` leaves over, and the
+    standard deviation, float32 (9, 16).
     """
     old, new = (
         cv2.cvtColor(cv2.resize(x, FLOW_SIZE, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY) for x in (a, b)
@@ -97,7 +121,9 @@ def unexplained(a: np.ndarray, b: np.ndarray) -> float:
     x, y = np.meshgrid(np.arange(FLOW_SIZE[0], dtype=np.float32), np.arange(FLOW_SIZE[1], dtype=np.float32))
     moved = cv2.remap(old, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     left = cv2.resize(cv2.absdiff(moved, new).astype(np.float32), (16, 9), interpolation=cv2.INTER_AREA)
-    return float(np.sort(left, axis=None)[-8:].mean())
+    values = new.astype(np.float32)
+    mean, square = (cv2.resize(v, (16, 9), interpolation=cv2.INTER_AREA) for v in (values, values**2))
+    return left, np.sqrt(np.maximum(square - mean**2, 0))
 
 
 def colours_replaced(a: np.ndarray, b: np.ndarray) -> float:

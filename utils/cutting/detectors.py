@@ -13,6 +13,7 @@ import numpy as np
 from scenedetect import AdaptiveDetector, ContentDetector, FrameTimecode
 from scenedetect.detectors import HashDetector, HistogramDetector, ThresholdDetector
 
+from utils.cutting.fitted_detector import FittedDetector
 from utils.cutting.joined_detector import JoinedDetector
 from utils.cutting.network_input import weights_path
 from utils.cutting.transition_detector import TransitionDetector
@@ -89,6 +90,13 @@ def network() -> "TransNetV2":
     return TransNetV2(fast=True)
 
 
+def fitted(threshold: float | None) -> ShotDetector:
+    if threshold is not None:
+        raise UsageError("it has no threshold; leave that out, or choose another detector")
+    weights_path()  # raises before any work
+    return FittedDetector(network)
+
+
 def both(threshold: float | None) -> ShotDetector:
     if threshold is not None:
         raise UsageError("it has no threshold; leave that out, or choose another detector")
@@ -115,8 +123,13 @@ def transnetv2(threshold: float, transnetv2_model: str | None) -> ShotDetector:
         raise UsageError(f"not a network that onnxruntime can load ({error})") from None
 
 
-DEFAULT = "both"
+DEFAULT = "fitted"
 DETECTORS: dict[str, Detector] = {
+    "fitted": Detector(
+        fitted,
+        "cuts, jump cuts, dissolves, wipes and fades, by our measures and TransNetV2, with fitted weights",
+        shared_import=NETWORK,
+    ),
     "both": Detector(both, "as transitions, whose doubts the network TransNetV2 decides", shared_import=NETWORK),
     "transitions": Detector(transitions, "cuts, dissolves, wipes and fades, without a network"),
     # 3.5 with a window of 3 frames is the best of PySceneDetect's published sweep.

@@ -21,12 +21,14 @@ OUTSIDE = 0.35  # the same for the drift just before and after: a transition end
 DIP = 0.8  # contrast energy halfway over the mean of both ends: 0.5 for unrelated frames mixed, 1 in motion
 
 NO_PIXELS = np.empty((0, 0, 3), np.uint8)
+NO_SCORES = np.zeros(2, np.float32)
 
 
 @dataclass
 class Frame:
     """A frame and what is compared of it. `image`, `thumb`: uint8 (h, w, 3), BGR; `gray`: uint8 (h, w), of the thumb;
-    `change`: mean levels to the frame before.
+    `change`: mean levels to the frame before; `contrast`: standard deviation in levels; `live`: the thumb's rows and
+    columns that are no bars; `scores`: TransNetV2's two, 0 where they are not known.
     """
 
     index: int  # of all frames
@@ -38,6 +40,8 @@ class Frame:
     gray: np.ndarray
     change: float
     contrast: float = 0.0
+    live: tuple[slice, slice] = (slice(None), slice(None))
+    scores: np.ndarray = field(default_factory=lambda: NO_SCORES)
 
 
 @dataclass
@@ -118,6 +122,14 @@ class FrameRing:
         pixels = self._vectors[slots].reshape(3, -1, 3)
         old, half, new = ((pixels - pixels.mean(axis=1, keepdims=True)) ** 2).sum(axis=(1, 2))
         return bool(half < DIP * (old + new) / 2)
+
+    def off_line(self, a: Frame, between: Frame, b: Frame) -> float:
+        """How far off the straight line from `a` to `b` a frame between is: squared distance over the line's squared
+        length, 0 for a mixture, 0.25 for a wipe, 0.75 for a third frame.
+        """
+        length = self.squared_distance(a, b) + 1e-6
+        to_a, to_b = self.squared_distance(a, between), self.squared_distance(between, b)
+        return to_a / length - ((to_a + length - to_b) / (2 * length)) ** 2
 
     def trimmed(self, a: Frame, b: Frame) -> tuple[Frame, Frame, Frame]:
         """The frames at which the transition between `a` and `b` begins, is halfway and ends."""
