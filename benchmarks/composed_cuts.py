@@ -23,7 +23,7 @@ from benchmarks.composed_films import Film, films, sources
 from utils.cutting.detectors import DETECTORS as KNOWN
 from utils.cutting.detectors import make_detector
 
-DETECTORS = ("transitions", "transnetv2", "both", "adaptive")  # of the table in utils/cutting/detectors.py
+DETECTORS = ("transitions", "transnetv2", "both", "fitted", "adaptive")  # of the table in utils/cutting/detectors.py
 
 
 def detect(detector, film: Film) -> tuple[list[int], list[tuple[int, int]]]:

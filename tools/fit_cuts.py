@@ -168,8 +168,8 @@ def examples(found: list[dict], kind: str) -> tuple[np.ndarray, np.ndarray, np.n
         for one, first, last, evidence in row["candidates"]
         if one in kinds and (truth := is_true(one, first, last, row["label"])) is not None
     ]
-    values, truth, real = zip(*chosen) if chosen else ((), (), ())
-    return np.array(values, float).reshape(-1, len(BOUNDS[kind])), np.array(truth, bool), np.array(real, bool)
+    values, truths, real = zip(*chosen) if chosen else ((), (), ())
+    return np.array(values, float).reshape(-1, len(BOUNDS[kind])), np.array(truths, bool), np.array(real, bool)
 
 
 def fit(found: list[dict], kind: str) -> dict:
