@@ -254,7 +254,7 @@ def test_wrong_use_is_a_sentence(videos, tmp_path, monkeypatch):
             ["--video_folder", "in", "--detector", "transnetv2", "--transnetv2_model", "in/good.mp4"],
             "good.mp4: not a network",
         ),
-        (["--video_folder", "in", "--cutscene_threshold", "3"], "--detector both: it has no threshold"),
+        (["--video_folder", "in", "--cutscene_threshold", "3"], "--detector fitted: it has no threshold"),
         (["--video_metadata_path", "list.csv"], "list.csv: no such file"),
     ):
         monkeypatch.setattr("sys.argv", ["cutscene_detect.py", *flags])
@@ -277,6 +277,7 @@ def test_the_settings_are_those_of_datasets_made_before(videos, tmp_path, run_sc
     settings = json.loads((tmp_path / "scenes.settings.json").read_text())
     assert settings.pop("checked") > 0 and settings.pop("inputs") == {}
     assert settings.pop("script") == "cutscene_detect.py"
+    assert settings.pop("end_fades") is True  # a file without it goes on without
     assert settings == {"file": "scenes.jsonl", "detector": "content", "threshold": 30.0, "transnetv2_model": None}
 
 
