@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from test_transition_detector import dissolve, small
 from test_transition_detector import shot as picture
 
@@ -106,3 +107,10 @@ def test_frames_are_made_small():
     image = np.zeros((144, 256, 3), np.uint8)
     image[:, :, 0] = 200  # blue of BGR
     assert small(image).shape == (HEIGHT, WIDTH, 3) and tuple(small(image)[0, 0]) == (0, 0, 200)
+
+
+def test_importing_the_network_starts_no_thread_and_calls_nobody():
+    """OpenVINO's own telemetry would, and a worker that is forked meanwhile waits for ever."""
+    said = "import sys, threading, utils.cutting.transnetv2; print(threading.active_count(), 'openvino_telemetry' in sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", said], cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout.split() == ["1", "False"], ran.stdout + ran.stderr

@@ -16,10 +16,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import openvino as ov
-from openvino import opset13 as op
 
 from utils.cutting.network_input import CONTEXT, HEIGHT, WIDTH, WINDOW, weights_path
+from utils.models.openvino_runtime import op, ov
 from utils.models.torch_file import read_arrays
 
 LOOKUP = 50  # frames to both sides to which a frame is compared
