@@ -25,7 +25,11 @@ LAYERS = (
 HEIGHTS = {room: height for height, rooms in enumerate(LAYERS) for room in rooms.split()}
 # EasyOCR's patch keeps the name and place that its users know, beside the scripts; the detector applies it. The report prints commands with
 # the settings of the stages.
-ALLOWED = {("utils.scoring.easyocr_detector", "easyocr_detection_patched"), ("make_report", "tools.stage_settings")}
+ALLOWED = {
+    ("tools.fit_cuts", "cutscene_detect"),
+    ("utils.scoring.easyocr_detector", "easyocr_detection_patched"),
+    ("make_report", "tools.stage_settings"),
+}
 
 
 def modules() -> dict[str, Path]:
