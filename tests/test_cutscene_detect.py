@@ -277,6 +277,7 @@ def test_the_settings_are_those_of_datasets_made_before(videos, tmp_path, run_sc
     settings = json.loads((tmp_path / "scenes.settings.json").read_text())
     assert settings.pop("checked") > 0 and settings.pop("inputs") == {}
     assert settings.pop("script") == "cutscene_detect.py"
+    assert settings.pop("end_fades") is True  # not in those, which go on without
     assert settings == {"file": "scenes.jsonl", "detector": "content", "threshold": 30.0, "transnetv2_model": None}
 
 

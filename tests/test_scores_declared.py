@@ -27,7 +27,7 @@ KNOWN = {  # the settings of a run without flags, as they have been since 0.1: w
         "method": "mid", "count": 1, "detector": "PP-OCRv6_det_small.onnx", "box_threshold": 0.6, "version": 2, "look": "parts",
     },
     "compute_motion_score.py": {
-        "estimator": "dis", "short_side": 256, "sampling_fps": 2, "cut_inside": "ask", "version": 1, "activity": True,  # without: flow, and no activity
+        "estimator": "dis", "short_side": 256, "sampling_fps": 2, "cut_inside": "ask", "version": 1, "activity": True, "camera": "background",  # without: flow, and no activity
     },
 }  # fmt: skip
 
