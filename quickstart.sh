@@ -28,6 +28,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . tools/setup_venv.sh requirements-embedded.lock
 . presets/foreground.sh
 export PYTHON PRESET=${PRESET:-embedded}
+unset PYTHONDONTWRITEBYTECODE # some fifteen processes follow, each of which would compile all that it imports
+early_report=${REPORT-} # of stages 1 and 2
 
 if [ -n "$videos" ]; then
     # A checksum of the path keeps two folders of the same name from sharing a dataset.
@@ -37,9 +39,10 @@ else
     videos=$DATASET_FOLDER/before_vcut
     mkdir -p "$videos"
     [ -e "$videos/sample.mp4" ] || run_child "$PYTHON" -m tools.sample_video "$videos/sample.mp4"
+    early_report=0 # so short a film needs the last alone
 fi
-run_child env VIDEO_FOLDER="$videos" sh stage_1_video_cut.sh
-run_child sh stage_2_filter_data.sh
+run_child env VIDEO_FOLDER="$videos" REPORT="$early_report" sh stage_1_video_cut.sh
+run_child env REPORT="$early_report" sh stage_2_filter_data.sh
 run_child sh stage_3_video_caption.sh
 run_child "$PYTHON" -m tools.summary --dataset_folder="$DATASET_FOLDER"
 run_child "$PYTHON" -m tools.next_steps --dataset_folder="$DATASET_FOLDER" ${given:+--videos="$given"}

@@ -25,14 +25,14 @@ def sample(tmp_path_factory):
 
 def test_truth_of_the_whole_film():
     truth = get_truth()
-    assert [start for start, _ in truth.spans] == [0, 120, 168, 312, 456, 576, 696, 1032, 1152]
-    assert truth.spans[-1][1] == 53 * 24
-    assert truth.dissolves == [(312, 336)]
+    assert [start for start, _ in truth.spans] == [0, 96, 144, 240, 360, 444, 528, 792, 876]
+    assert truth.spans[-1][1] == 40 * 24
+    assert truth.dissolves == [(240, 264)]
 
 
 def test_truth_at_a_fractional_frame_rate():
     truth = get_truth(SHOTS[:3], Fraction(30000, 1001))
-    assert truth.spans == [(0, 150), (150, 210), (210, 390)]  # 5 s, 7 s and 13 s at 29.97 frames a second, rounded
+    assert truth.spans == [(0, 120), (120, 180), (180, 300)]  # 4 s, 6 s and 10 s at 29.97 frames a second, rounded
 
 
 def test_every_outcome_is_shown():
@@ -44,7 +44,7 @@ def test_every_outcome_is_shown():
 def test_file_is_as_promised(sample):
     path, frames, _ = sample
     assert [file.name for file in path.parent.iterdir()] == ["sample.mp4"]  # no part file stays
-    assert frames.shape == (53 * 24, 180, 320, 3)
+    assert frames.shape == (40 * 24, 180, 320, 3)
     with av.open(str(path)) as container:
         video = container.streams.video[0]
         assert (video.codec_context.name, video.codec_context.pix_fmt, video.average_rate) == ("h264", "yuv420p", 24)
@@ -76,7 +76,7 @@ def test_still_shot_is_still(sample):
 def test_pitch_changes_with_the_shot(sample):
     sound = sample[2]
     truth = get_truth()
-    assert len(sound) == pytest.approx(53 * SAMPLE_RATE, abs=2048)
+    assert len(sound) == pytest.approx(40 * SAMPLE_RATE, abs=2048)
     for index, (start, stop) in enumerate(truth.spans):
         # One second from both ends of the shot, a twentieth of a second away from the cut.
         for begin in (start / 24 + 0.05, stop / 24 - 1.05):

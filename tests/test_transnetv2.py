@@ -58,6 +58,14 @@ def test_fast_scores_are_near(network, film):
     assert np.abs(TransNetV2(fast=True).scores(film) - network.scores(film)).max() < 0.05
 
 
+@pytest.mark.parametrize("fast", [False, True])
+def test_scores_do_not_depend_on_the_threads(film, fast):
+    from utils.cutting.transnetv2 import TransNetV2
+
+    one, three = (TransNetV2(fast, threads).scores(film) for threads in (1, 3))
+    assert (one == three).all()
+
+
 @pytest.mark.parametrize("length", [27, 200])
 def test_a_window_of_another_length(network, film, length):
     """More than the network compares a frame with, and less."""

@@ -18,7 +18,7 @@ from conftest import ROOT
 from utils.errors import Failure, OutputError, RunError, VideoError
 from utils.pipeline.process import UnexpectedErrors
 from utils.video.opening import writing
-from utils.workers.processes import work
+from utils.workers.processes import threads_of_worker, work
 
 
 def behave(task: str) -> str:
@@ -47,6 +47,14 @@ def behave(task: str) -> str:
 
 def outcomes(tasks: list[str], n_jobs: int = 2) -> dict[str, object]:
     return dict(work(behave, tasks, n_jobs, lambda task: 2 if task == "endless" else 60, stall_seconds=3))
+
+
+def threads_in(task: str) -> int:
+    return threads_of_worker()
+
+
+def test_each_worker_knows_how_many_threads_its_task_may_have():
+    assert dict(work(threads_in, "ab", 2, lambda task: 60, threads=3)) == {"a": 3, "b": 3}
 
 
 def test_a_hang_or_a_crash_costs_one_row():

@@ -18,6 +18,7 @@ from utils.cutting.joined_detector import JoinedDetector
 from utils.cutting.network_input import weights_path
 from utils.cutting.transition_detector import TransitionDetector
 from utils.errors import UsageError
+from utils.workers.processes import threads_of_worker
 
 if TYPE_CHECKING:
     from utils.cutting.transnetv2 import TransNetV2
@@ -87,7 +88,7 @@ def network() -> "TransNetV2":
     """TransNetV2, once per process."""
     from utils.cutting.transnetv2 import TransNetV2
 
-    return TransNetV2(fast=True)
+    return TransNetV2(fast=True, threads=threads_of_worker())
 
 
 def fitted(threshold: float | None) -> ShotDetector:

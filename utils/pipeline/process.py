@@ -221,9 +221,9 @@ def _do(step: Step, tasks: Iterator[dict], due: int, results: ResultFile, option
         read = scored = rows_by_ray(step.read, step.score, step.gpus, list(tasks), limit)
     else:
         reading = partial(read_stamped, read=step.read, video_folder=folder) if step.opens_video else step.read
-        read = work(
-            reading, tasks, min(options.n_jobs, due), limit, step.patience, step.shared_import, options.stall_seconds
-        )
+        n_jobs = min(options.n_jobs, due)
+        threads = options.n_jobs // n_jobs
+        read = work(reading, tasks, n_jobs, limit, step.patience, step.shared_import, options.stall_seconds, threads)
         unstamped = _unstamped(read, stamps) if step.opens_video else read
         scored = step.score(unstamped) if step.score else unstamped
     with progress, closing(read):

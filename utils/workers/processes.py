@@ -49,6 +49,7 @@ def work(
     patience: float | None = None,
     shared_import: str | None = None,
     stall_seconds: float = STALL_SECONDS,
+    threads: int = 1,
 ) -> Generator[tuple[Any, Any | Failure] | None, None, None]:
     """Call `function(task)` in `n_jobs` processes and yield (task, result or `Failure`) as they come, in any order;
     None, so that the caller can go on with other work, where nothing came for `patience` seconds.
@@ -57,16 +58,16 @@ def work(
     machine is nobody's fault), a process that died, or an exception that nobody foresaw. What
     concerns the whole run (`UsageError`, `RunError`, a full disk) comes through. At most four tasks a process are in
     flight or waiting to be taken, which bounds the memory. Several processes share one import of `shared_import`, a
-    module that takes long to import; one alone imports it when it needs it.
+    module that takes long to import; one alone imports it when it needs it. `threads`: what `threads_of_worker` gives in each.
     """
     tasks = iter(tasks)
     context = _worker_context(shared_import if n_jobs > 1 else None)
     waiting: queue.SimpleQueue = queue.SimpleQueue()
     done: queue.SimpleQueue = queue.SimpleQueue()
     failed_starts: list[int] = []
-    workers = [Worker(function, context, failed_starts, stall_seconds) for _ in range(n_jobs)]
-    threads = [threading.Thread(target=worker.serve, args=(waiting, done), daemon=True) for worker in workers]
-    for thread in threads:
+    workers = [Worker(function, context, failed_starts, stall_seconds, threads) for _ in range(n_jobs)]
+    serving = [threading.Thread(target=worker.serve, args=(waiting, done), daemon=True) for worker in workers]
+    for thread in serving:
         thread.start()
     in_flight = 0
     try:
@@ -88,9 +89,9 @@ def work(
     finally:
         for worker in workers:
             worker.stop()
-        for _ in threads:
+        for _ in serving:
             waiting.put(None)
-        for thread in threads:
+        for thread in serving:
             thread.join()
 
 
@@ -103,8 +104,9 @@ class Worker:
         context: Any,
         failed_starts: list[int],
         stall_seconds: float = STALL_SECONDS,
+        threads: int = 1,
     ):
-        self.function, self.context, self.failed_starts = function, context, failed_starts
+        self.function, self.context, self.failed_starts, self.threads = function, context, failed_starts, threads
         self.stall_seconds, self.count = stall_seconds, 0
         self.process: Any = None
         self.is_stopped = False
@@ -152,7 +154,7 @@ class Worker:
         """Raises: `RunError` where processes end, or hang, before they take a task, `OSError` where there can be none."""
         while len(self.failed_starts) < FAILED_STARTS and not self.is_stopped:
             self.connection, its_end = self.context.Pipe()
-            self.process = self.context.Process(target=_serve, args=(its_end, self.function), daemon=True)
+            self.process = self.context.Process(target=_serve, args=(its_end, self.function, self.threads), daemon=True)
             with its_end, START:
                 self.process.start()
             if self.is_stopped:
@@ -205,8 +207,18 @@ def _worker_context(shared_import: str | None) -> Any:
     return context
 
 
-def _serve(connection: multiprocessing.connection.Connection, function: Callable[[Any], Any]) -> None:
+_threads = 1
+
+
+def threads_of_worker() -> int:
+    """In a worker: the threads that one task may compute in. More than 1 where there are fewer tasks than cores: a few long films."""
+    return _threads
+
+
+def _serve(connection: multiprocessing.connection.Connection, function: Callable[[Any], Any], threads: int) -> None:
     """In a worker: (number, task) comes in; (number, None, result) goes out, and (number, CPU-seconds, None) meanwhile."""
+    global _threads
+    _threads = threads
     _start_worker()
     connection.send("ready")
     sending, at_work = threading.Lock(), threading.Event()
