@@ -19,8 +19,8 @@ failed=0
 "$PYTHON" -m ruff check . || failed=1
 "$PYTHON" -m ruff format --check . || failed=1
 [ "$failed" = 0 ] || exit 1
-# The type checker is mypy because it comes from PyPI like everything else; pyright needs node. It reads torch and transformers for a minute,
-# beside the first tests; what it says is printed after them.
+# The type checker is mypy because it comes from PyPI like everything else; pyright needs node. It runs beside the first tests, and what it says is
+# printed after them.
 types=$(mktemp)
 trap 'rm -f "$types"' EXIT
 "$PYTHON" -m mypy >"$types" 2>&1 &
