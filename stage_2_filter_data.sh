@@ -15,6 +15,7 @@ set -eu
 stage=2 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 . "$here/presets/settings.sh"
 . "$here/presets/commands.sh"
+. "$here/presets/bounds.sh"
 
 # The clips of stage 1, or of another folder whatever is in it.
 if [ -z "${VIDEO_FOLDER:-}" ] && [ -z "${VIDEO_METADATA_PATH:-}" ]; then VIDEO_METADATA_PATH=$DATASET_FOLDER/clips.jsonl; fi
@@ -27,23 +28,6 @@ TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-none}
 model_ranks=${NUM_PROCESSES:-$GPUS} # of scripts whose model runs on a GPU
 if [ -n "${BASE_URL:-}${ENGINE_SERVER:-}" ]; then vlm_engine=openai; elif [ "$CAPTIONER" = attributes ]; then vlm_engine=transformers; else vlm_engine=$CAPTIONER; fi
 if [ "$TEXT_DETECTOR" = easyocr ]; then text_ranks=$model_ranks; else text_ranks=$cpu_ranks; fi
-
-newline='
-'
-bounds= # of the scores so far, as flags of the filter: --filter, FILE, COLUMN, LOW, HIGH, one a line
-
-bound() { # a score file, its column, the lowest and the highest value that passes (none: no bound)
-    bounds=$bounds--filter$newline$DATASET_FOLDER/$1$newline$2$newline$3$newline$4$newline
-}
-
-with_bounds() { # a command, which gets the bounds of the scores so far as its last arguments
-    IFS=$newline
-    set -f # a * in a path stays one
-    set -- "$@" $bounds
-    set +f
-    unset IFS
-    "$@"
-}
 
 on_clips() { # how to run it, a script, its flags
     how=$1 script=$2

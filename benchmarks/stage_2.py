@@ -23,6 +23,7 @@ import numpy as np
 
 from benchmarks.cases import Case, Side, folder_parser, past_start_up, prepare, script, tiny
 from benchmarks.measure import compare, ratio, table
+from compute_crop_box import crop_columns, read_clip
 from compute_motion_score import motion_columns, sampled
 from compute_text_score import read_frames, text_columns
 from utils.scoring.easyocr_detector import EasyTextDetector
@@ -115,6 +116,12 @@ def scorers(weights: Path, canvas_size: int) -> dict[str, Scorer]:
     def bare_easyocr(got: tuple) -> None:
         easyocr.detection.get_textbox(own_craft, got[1][0], canvas_size, 1.0, 0.7, 0.4, 0.4, False, "cpu")
 
+    def read_for_crop(path: str) -> dict:
+        return read_clip({"video_path": path}, None, FrameSampling("uniform", 12))
+
+    def crop(path: str, got: dict) -> list[dict]:
+        return crop_columns([got], lambda: rapid, 0.5)
+
     def middle(path: str, **side: int) -> tuple:
         return read_frames({"video_path": path}, None, FrameSampling("mid"), **side)
 
@@ -124,6 +131,7 @@ def scorers(weights: Path, canvas_size: int) -> dict[str, Scorer]:
     text, flow, native = "compute_text_score.py", "compute_motion_score.py", partial(read_grays, short_side=0)
     easy_flags = ["--text_detector", "easyocr", "--model_path", str(weights), "--canvas_size", str(canvas_size)]
     return {
+        "crop box, with text": Scorer("compute_crop_box.py", [], read_for_crop, crop),
         "technical quality": Scorer(
             "compute_video_frame_quality.py", [], read_quality, lambda path, got: technical_columns(got)
         ),

@@ -3,7 +3,7 @@ one ffmpeg call a clip and Farneback flow at native size.
 
     python -m benchmarks.stages FOLDER --runs 3
 
-Every script works on what the one before it found: shots, clips, clips. Start-up (interpreter, imports, models, worker processes) is measured by
+Every script works on what the one before it found: shots, clips, clips. Stage 2 is its default: text is found with the crop boxes. Start-up (interpreter, imports, models, worker processes) is measured by
 itself, on a second of 64 x 64 pixels, and taken off in the columns right of "past start-up".
 """
 
@@ -45,7 +45,7 @@ for path in sys.argv[1:]:
 """
 DECODING, DETECTION, SPLITTING = "plain decoding, one thread", "cutscene_detect.py", "video_splitting.py"
 SCENEDETECT, FFMPEG, FLOW = "scenedetect detect-adaptive", "ffmpeg, one call a clip", "Farneback, native, 2 a second"
-SCORES = ("compute_video_frame_quality.py", "compute_text_score.py", "compute_motion_score.py")
+SCORES = ("compute_crop_box.py", "compute_video_frame_quality.py", "compute_motion_score.py")
 
 
 def farneback(case: Case, out: Path) -> list[list[str]]:

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, without_provenance, write_video
 from skimage import data
 
-from tools.stage_settings import BY_NAME
+from tools.stage_settings import BY_NAME, PRESETS
 from utils.cli import add_filter_arguments
 from utils.pipeline.score import Column, Score
 from utils.rows import read_rows
@@ -75,14 +75,7 @@ def test_a_run_writes_the_columns_that_are_declared(run_script, tmp_path, script
         assert KNOWN[script] | {"file": "score.jsonl"} == without_provenance(settings)
 
 
-@pytest.mark.parametrize(
-    "preset",
-    [
-        path.stem
-        for path in (ROOT / "presets").glob("*.sh")
-        if path.stem not in ("commands", "foreground", "settings", "thresholds")
-    ],
-)
+@pytest.mark.parametrize("preset", PRESETS)
 def test_the_presets_thresholds(preset):
     """Each preset's, and the column that QUALITY_SCORE names is one of its METRICS."""
     names = ("QUALITY_SCORE", "QUALITY_THRESHOLD", "METRICS", "OVERLAY_TEXT_THRESHOLD", "MIN_CROP_SHARE", "MIN_SHORT_SIDE", "LOW_MOTION_SCORE_THRESHOLD",

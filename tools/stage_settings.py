@@ -18,11 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PRESETS = sorted(
-    path.stem
-    for path in (ROOT / "presets").glob("*.sh")
-    if path.stem not in ("commands", "foreground", "settings", "thresholds")
-)
+FOR_ALL_PRESETS = ("bounds", "commands", "foreground", "settings", "thresholds")  # of that folder
+PRESETS = sorted({path.stem for path in (ROOT / "presets").glob("*.sh")} - {*FOR_ALL_PRESETS})
 
 
 @dataclass(frozen=True)
