@@ -46,7 +46,7 @@ def test_a_caption_that_looks_like_none_is_kept(text):
 
 
 def test_captions_of_other_origin_are_kept():
-    """Of 20,000 and more captions not two in 10,000 are refused: here, where no model is, those of measured values and their like."""
+    """Of captions not two in 10,000 are refused: here, where no model is, a quarter of some 35,000 of measured values."""
     cameras = ["static", "handheld", "pan left", "tilt up", "zoom in", "pan right and zoom out", "roll clockwise", None]
     colours = ["green", "brown", "white", "black", "red", "blue"]
     values = itertools.product(
@@ -54,10 +54,10 @@ def test_captions_of_other_origin_are_kept():
         (0.0, 0.01, 0.2), (None, 3.0, 10.0),
     )  # fmt: skip
     names = ("camera_motion", "motion_score", "brightness", "main_colours", "text_score", "camera_pan")
-    texts = {describe(dict(zip(names, one))) for one in values}
+    texts = sorted({describe(dict(zip(names, one))) for one in values})[::4]
     checks = checks_for(list(CHECKS), PROMPT)
     refused = [text for text in texts if any(check(Answer(text)) for check in checks)]
-    assert len(texts) > 20_000 and len(refused) <= 2 * len(texts) / 10_000, refused[:9]
+    assert len(texts) > 8_000 and len(refused) <= 2 * len(texts) / 10_000, refused[:9]
 
 
 @pytest.mark.parametrize(
