@@ -1,20 +1,20 @@
-"""Find what each clip should be cropped to: no bars, no text laid over the picture, no logo, no inset; and how much text is left.
+"""Find a crop box for each clip that excludes bars, overlaid text, logos and insets, and measure how much text remains.
 
 Columns added: crop_box [x, y, width, height], the largest rectangle without them, in pixels of the upright frame as stored, null
-where it is smaller than --min_crop_share of the picture within the bars; crop_share, its share of that picture (0–1), also where crop_box is null;
-crop_short_side, pixels; overlay_text_share, the share of the crop box, or of the picture where there is none, that text laid over it covers, and
-scene_text_share, the same of text that belongs to the scene (signs, shirts), the frame with most of it (0–1);
-and the causes: crop_bars [left, top, right, bottom], pixels of black or blurred bars; crop_text, crop_logos and crop_insets (a picture set
-into the picture), lists of [x, y, width, height]; crop_logos is null where the clip stands still, so that marks cannot be told from the scene.
+if it is smaller than --min_crop_share of the frame without its bars; crop_share, its share of that frame (0–1), also when crop_box is null;
+crop_short_side, pixels; overlay_text_share, the share of the crop box (of the frame if there is none) covered by overlaid text, and
+scene_text_share, the same for text that belongs to the scene (signs, shirts), each in the frame with the most (0–1);
+and the causes: crop_bars [left, top, right, bottom], pixels of black or blurred bars; crop_text, crop_logos and crop_insets (picture-in-
+picture), lists of [x, y, width, height]; crop_logos is null if nothing in the clip moves, because marks then cannot be told from the scene.
 
     python compute_crop_box.py --video_folder datasets/panda_70m/train --saved_path crop_box.jsonl
     python compute_motion_score.py --video_folder datasets/panda_70m/train --crop_boxes crop_box.jsonl
     python crop_clips.py --video_folder datasets/panda_70m/train --video_metadata_path train.jsonl --saved_path cropped.jsonl
     python export_dataset.py --video_metadata_path summary_caption.jsonl --columns_from crop_box.jsonl --model wan2.1 --export_folder SET
 
-Nothing is cropped here: other scores measure within the box by --crop_boxes, crop_clips.py writes cropped clips, and an export
-crops in its one encode. A file that version 0.3 began goes on by its rule, in which crop_share is of the whole frame, and without
-the shares of text and insets.
+This script crops nothing itself: other scores measure within the box (--crop_boxes), crop_clips.py writes cropped clips, and an export
+crops while it encodes. A result file started by version 0.3 is resumed by its rule: crop_share refers to the whole frame, and there are no
+text shares or insets.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument(
         "--min_crop_share",
         type=between(0, 1, float),
-        help="share of the picture that a crop must leave (default: that of the existing --saved_path, else 0.5)",
+        help="minimum share of the frame, bars excluded, that a crop must keep (default: that of the existing --saved_path, else 0.5)",
     )
     args = parser.parse_args()
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)

@@ -1,11 +1,12 @@
 """Find the shots of each video, in one decode: one row per video.
 
-Columns added: timecode_list [[start, end), ...], one per shot, as "HH:MM:SS.mmm" from the first frame's PTS (two shots
-share a dissolve half and half); transitions [[kind, start, end), ...], the dissolves, wipes and fades, whose frames
-belong to no clean shot, also fades from and to black or white at the ends of shots, of any detector, whose frames have less than 95 % of their contrast; frame_rate, frames per second as a fraction (the mean where it varies); frame_size [width,
-height] in pixels as a player shows it; duration in seconds; num_frames; codec; source_digest, of the file's content;
-and where the decoder concealed damage, damaged [[start, end), ...] and damaged_share, 0-1 of the frames; and of a file with several video tracks, video_track,
-which was taken ("2 of 3"): the default one, else the largest.
+Columns added: timecode_list [[start, end), ...], one per shot, as "HH:MM:SS.mmm" from the first frame's PTS (a dissolve is
+split in the middle between its two shots); transitions [[kind, start, end), ...], dissolves, wipes and fades, whose frames
+belong to no clean shot; with any detector also fades from and to black or white at the ends of shots (frames with less than 95 % of their contrast);
+frame_rate, frames per second as a fraction (the mean if it varies); frame_size [width,
+height] in pixels as a player shows it; duration in seconds; num_frames; codec; source_digest, a hash of the file's content;
+if the decoder concealed damage, damaged [[start, end), ...] and damaged_share, 0-1 of the frames; for a file with several video tracks, video_track,
+the one that was read ("2 of 3"): the default track, else the largest.
 
     python cutscene_detect.py --video_folder datasets/panda_70m/before_vcut --saved_path datasets/panda_70m/scenes.jsonl
     python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector adaptive
@@ -147,7 +148,7 @@ def main() -> None:
     parser.add_argument(
         "--cutscene_threshold",
         type=at_least(0, float),
-        help=f"threshold of the detector, in its own unit; without it {', '.join(thresholds)}",
+        help=f"threshold of the detector, in its own unit; default: {', '.join(thresholds)}",
     )
     needs = {flag: text for detector in DETECTORS.values() for flag, text in detector.needs.items()}
     for flag, text in needs.items():

@@ -190,4 +190,4 @@ def test_a_server_that_takes_no_sound_ends_the_run(server, flags, ended):
 def test_an_engine_that_takes_no_sound_says_so(flags, ended, more):
     flags = flags[: flags.index("--base_url")] + flags[flags.index("--base_url") + 2 :]
     code, said = ended("caption_video_frame.py", *flags, *more, "--with_audio")
-    assert code == 2 and "--with_audio goes with --caption_unit clip and --captioner openai" in said
+    assert code == 2 and "--with_audio needs --caption_unit clip and --captioner openai" in said

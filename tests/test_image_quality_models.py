@@ -179,7 +179,7 @@ def test_one_keyframe_of_a_clip_says_nothing_of_its_consistency(clips):
     row = {"video_path": "cut.mp4"}
     flags = {"video_folder": clips, "sampling": FrameSampling("keyframe", 4), "transforms": {}, "caption": ""}
     assert read_clip(row, metrics=["AestheticScore"], **flags)["sample_frame_idx"] == [0]
-    with pytest.raises(VideoError, match="has one keyframe"):
+    with pytest.raises(VideoError, match="has only one keyframe"):
         read_clip(row, metrics=["SemanticConsistency"], **flags)
 
 
@@ -402,4 +402,4 @@ def test_embeddings_are_kept_beside_the_scores(clips, clip_folder, predictor_fil
     order = [again.index(path) for path in paths]
     assert np.abs(same[order] - vectors).max() < 1e-3
     code, error = ended(SCRIPT, "--video_folder", clips, "--save_embeddings", "e.parquet")
-    assert code == 2 and "choose a metric of CLIP" in error
+    assert code == 2 and "choose a CLIP metric" in error

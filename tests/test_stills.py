@@ -138,7 +138,7 @@ def test_stages_2_and_3_take_stills(tmp_path, scripts, with_clips):
     dropped = {row["video_path"]: row["reason"] for row in read_rows(tmp_path / "set/dropped.jsonl")}
     assert dropped["dark.webp"].startswith("technical_score") and dropped["small.png"].startswith("crop_short_side")
     assert "filtered (4 of them stills, which have none)" in said
-    (spared,) = re.findall("4 of the rows are stills, not held against what they have none of: (.*)", said)
+    (spared,) = re.findall("4 of the rows are stills, exempt from scores that stills do not have: (.*)", said)
     assert {"duration"} < set(spared.split(", "))
     assert "is missing" not in said
     assert kept["a.jpg"]["media_type"] == "image" and kept["a.jpg"]["frame_size"] == [640, 480]

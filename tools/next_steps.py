@@ -53,8 +53,8 @@ def steps(folder: str, videos: str | None) -> Iterator[str]:
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("--dataset_folder", default="datasets/panda_70m", help="folder (or URL) of the stages' files")
-    parser.add_argument("--videos", help="folder of videos that quickstart.sh was given")
+    parser.add_argument("--dataset_folder", default="datasets/panda_70m", help="dataset root (a folder or URL)")
+    parser.add_argument("--videos", help="folder of videos passed to quickstart.sh")
     args = parser.parse_args()
     folder, videos = (
         path if is_url(path) else path and os.path.abspath(path) for path in (args.dataset_folder, args.videos)

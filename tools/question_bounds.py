@@ -9,7 +9,7 @@ from utils.cli import about, run, script_parser
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("questions", help="a file of questions, or a set of prompts/questions")
+    parser.add_argument("questions", help="a file of questions, or the name of a set in prompts/questions")
     args = parser.parse_args()
     with about("questions"):
         questions = read_questions(args.questions)

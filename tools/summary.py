@@ -54,7 +54,7 @@ def summarize(folder: str) -> str:
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("--dataset_folder", default="datasets/panda_70m", help="folder (or URL) of the stages' files")
+    parser.add_argument("--dataset_folder", default="datasets/panda_70m", help="dataset root (a folder or URL)")
     parser.add_argument("--json", action="store_true", help="print the steps as one JSON object")
     args = parser.parse_args()
     if not exists(args.dataset_folder):

@@ -23,11 +23,11 @@ WITHOUT_MODEL = ("attributes", "none")  # captioners and summarizers that are no
 dtype_flag = partial(
     flag,
     "auto",
-    "number format of the weights (transformers, vllm); auto: as stored on a GPU, float32 on a CPU",
+    "dtype of the weights (transformers, vllm); auto: as stored on a GPU, float32 on a CPU",
     choices=("auto", "bfloat16", "float16", "float32"),
     setting=True,
 )
-trust_remote_code_flag = partial(flag, False, "run Python code that comes with the model (transformers, vllm)")
+trust_remote_code_flag = partial(flag, False, "run Python code shipped with the model (transformers, vllm)")
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,13 @@ class AnswerOptions:
     seed: int = flag(0, "base sampling seed; each request derives its own from it", int)
     answer_checks: Sequence[str] = flag(
         list(CHECKS),
-        "a rejected answer is asked for once more with other sampling, then it is an error row",
+        "checks of each answer; a rejected answer is retried once with other sampling, then becomes an error row",
         str,
         CHECKS,
     )
-    chat_template: str | None = flag(None, "Jinja file, for a model without a chat template or in place of its own")
+    chat_template: str | None = flag(
+        None, "Jinja file, for a model without a chat template, or to replace the model's own"
+    )
 
 
 def as_begun(options: AnswerOptions, saved_path: str, overwrite: bool) -> AnswerOptions:
