@@ -233,7 +233,7 @@ def main() -> None:
             else "stay in the folder and are in no list; --remove_orphans removes them"
         )
         print(
-            f"video_splitting: {len(left):,} clips of sources that are gone, or of shots that are cut otherwise now, {what}"
+            f"video_splitting: {len(left):,} clips of sources that are gone, or of shots that are now cut differently, {what}"
         )
     shots = [shot for row in rows for shot in shots_of(row)]
     short = sum(not long_enough(start, stop, args.min_seconds) for start, stop in shots)

@@ -181,7 +181,7 @@ def test_the_sound_of_a_clip_is_sent_and_asked_about(server, flags, tmp_path, ru
 def test_a_server_that_takes_no_sound_ends_the_run(server, flags, ended):
     server.faults[-1] = [refuse(400, "audio input is not supported")]
     code, said = ended("caption_video_frame.py", *flags, "--with_audio")
-    assert code == 2 and "--with_audio: the model takes no sound" in said and "audio input is not supported" in said
+    assert code == 2 and "--with_audio: the model takes no audio" in said and "audio input is not supported" in said
 
 
 @pytest.mark.parametrize(

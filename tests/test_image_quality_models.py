@@ -225,7 +225,7 @@ def test_a_bare_file_is_fetched_once_and_its_sha256_checked(tmp_path, monkeypatc
     (folder / "a+b.pth").write_bytes(b"weights")
     address += "/a%2Bb.pth"
     right = hashlib.sha256(b"weights").hexdigest()
-    with pytest.raises(UsageError, match=f"gave another file .*{'0' * 64}.*{right}.* give the path"):
+    with pytest.raises(UsageError, match=f"returned a different file .*{'0' * 64}.*{right}.* give the path"):
         from_address(address, "0" * 64, "the predictor")
     assert list((tmp_path / "cache" / "reelset").iterdir()) == []
     path = from_address(address, right, "the predictor")
@@ -251,9 +251,9 @@ def test_what_is_no_weights_is_said_in_a_sentence(clip_folder, predictor_file, t
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pt")  # a whole module: loading it could run anything
     for name, told in {
-        "weights.safetensors": "no weights that can be read safely",
-        "weights.pt": "no weights that can be read safely",
-        "pickled.pt": "no weights that can be read safely",
+        "weights.safetensors": "no weights that can be loaded safely",
+        "weights.pt": "no weights that can be loaded safely",
+        "pickled.pt": "no weights that can be loaded safely",
         "list.pt": "holds no named tensors",
     }.items():
         with pytest.raises(UsageError, match=f"{name}: .*{told}"):
@@ -271,10 +271,10 @@ def test_the_flag_of_what_is_wrong_heads_the_sentence(ended, clips, clip_folder,
     (tmp_path / "x.pth").write_text("not weights")
     code, error = ended(SCRIPT, *flags, "--predictor_path", tmp_path / "x.pth")
     assert code == 2
-    assert f"{SCRIPT}: error: --predictor_path: {tmp_path}/x.pth: no weights that can be read safely" in error
+    assert f"{SCRIPT}: error: --predictor_path: {tmp_path}/x.pth: no weights that can be loaded safely" in error
     code, error = ended(SCRIPT, *flags, "--predictor_path", tmp_path / "nowhere")
     assert code == 2 and error.endswith(
-        f"--predictor_path: {tmp_path}/nowhere: a file is expected here, and this does not exist\n"
+        f"--predictor_path: {tmp_path}/nowhere: expected a file, but this does not exist\n"
     )
     code, error = ended(SCRIPT, "--video_folder", clips, "--metrics", "AestheticScoreSigLIP")
     assert code == 2 and "error: --siglip_predictor_path: AestheticScoreSigLIP needs its predictor" in error
@@ -344,7 +344,7 @@ def test_siglip_and_its_predictor(tmp_path):
     with pytest.raises(UsageError, match=r"AGPL-3\.0.*give its path"):
         siglip_predictor_weights(None)
     (tmp_path / "siglip" / "model.safetensors").write_text("not weights")
-    with pytest.raises(UsageError, match=r"siglip: no SigLIP that transformers can load"):
+    with pytest.raises(UsageError, match=r"siglip: not a SigLIP model that transformers can load"):
         OurSiglip(weights, torch.device(CPU))
 
 

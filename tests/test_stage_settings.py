@@ -69,7 +69,7 @@ def test_help_is_no_work(stage, tmp_path):
             "LOW_MOTION_SCORE_THRESHOLD is 30, above HIGH_MOTION_SCORE_THRESHOLD, 25",
         ),
         ([], {"METRICS": "TechnicalScore Asthetic"}, "METRICS is 'TechnicalScore Asthetic', not some of"),
-        ([], {"VLM_QUESTIONS": "content overlay"}, "VLM_QUESTIONS: overlay: no such file, and no set of"),
+        ([], {"VLM_QUESTIONS": "content overlay"}, "VLM_QUESTIONS: overlay: no such file, and no set in"),
         ([], {"DEDUP": "yes"}, "DEDUP is 'yes', not one of 0, 1"),
         ([], {"EXCLUDE": "no such file"}, "not an existing file"),
         ([], {"FORMAT": "mushubi"}, "FORMAT is 'mushubi', not one of"),
@@ -122,7 +122,7 @@ def test_a_python_without_packages_starts_again_under_the_environment(tmp_path):
     if (ROOT / ".venv" / "bin" / "python").exists():
         assert ran.returncode == 0 and ran.stdout.startswith("Reelset")
     else:
-        assert ran.returncode == 2 and "lacks the packages of Reelset" in ran.stderr
+        assert ran.returncode == 2 and "lacks Reelset's packages" in ran.stderr
 
 
 def test_a_switch_of_0_is_off(tmp_path):

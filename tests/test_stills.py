@@ -74,7 +74,7 @@ def test_what_is_no_still_is_an_error_in_a_sentence(tmp_path):
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff nothing")
     frames = [Image.fromarray(photo(64, 64)), Image.fromarray(photo(64, 64)[::-1])]
     frames[0].save(tmp_path / "c.webp", save_all=True, append_images=frames[1:])
-    for name, why in (("a.png", "no JPEG, PNG or WebP"), ("b.jpg", "no picture that can"), ("c.webp", "c.webp")):
+    for name, why in (("a.png", "not the JPEG, PNG or WebP"), ("b.jpg", "no image that can"), ("c.webp", "c.webp")):
         with pytest.raises(VideoError, match=why):
             frame_of(tmp_path / name)
 

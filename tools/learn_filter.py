@@ -205,7 +205,7 @@ def judge(ranks: ClipRanks, folder: str, marks: Mapping[int, bool]) -> bool:
         print(row_of_table(name, each[judged] >= EVEN, is_star[judged], each[judged]))
     by_thresholds = kept_by_thresholds(folder, ranks.clips)
     if by_thresholds is None:
-        print("  no train.jsonl that thresholds alone have chosen: nothing to compare with")
+        print("  no train.jsonl made by thresholds alone: nothing to compare with")
     else:
         kept = np.array([number in by_thresholds for number in numbers])
         print(row_of_table("train.jsonl, by its thresholds", kept[judged], is_star[judged]))
@@ -215,7 +215,7 @@ def judge(ranks: ClipRanks, folder: str, marks: Mapping[int, bool]) -> bool:
 
 def print_weights(weights: np.ndarray, columns: list[str]) -> None:
     """The columns with the largest weights of the logistic regression, and what a clip to keep has of them."""
-    print("columns that decide, with their weights in the logistic regression")
+    print("most important columns, with their weights in the logistic regression")
     for i in np.argsort(-np.abs(weights))[:SHOWN_COLUMNS]:
         print(f"  {columns[i]:<32}{weights[i]:>6.2f}  {'higher' if weights[i] > 0 else 'lower'} is better")
 
@@ -253,7 +253,7 @@ def main() -> None:
     local_path(saved_path).parent.mkdir(parents=True, exist_ok=True)
     if chosen := [rows[number] for number in worth_marking(found, ranks.sources, marks, args.next)]:
         write_rows(local_path(next_path), chosen)
-        print(f"worth marking next, the least certain -> {next_path}")
+        print(f"worth marking next (the least certain) -> {next_path}")
         print(*(f"  {row[COLUMN]:.4f}  {row['video_path']}" for row in chosen), sep="\n")
     if wanted:
         raise too_few

@@ -83,7 +83,7 @@ def _exit_code(main: Callable[[], None]) -> int:
         try:
             os.getcwd()
         except FileNotFoundError:
-            raise UsageError("the working directory is no longer there; change to another one") from None
+            raise UsageError("the working directory no longer exists; change to another one") from None
         main()
     except UsageError as error:
         _report(f"{name}: error: {error}")

@@ -44,7 +44,7 @@ def local_path(path: str | os.PathLike) -> Path:
     scheme, _, key = url.partition("://")
     parts = key.strip("/").split("/")
     if not all(parts) or {".", ".."} & set(parts):
-        raise UsageError(f"{url}: a URL must name a bucket and have no empty part, no . and no ..")
+        raise UsageError(f"{url}: a URL must name a bucket and have no empty part, no '.' and no '..'")
     chosen = [os.environ[name] for name in ENDPOINTS if os.environ.get(name)]
     place = f"{scheme}-{sha256(repr(chosen).encode()).hexdigest()[:8]}" if chosen else scheme
     return Path(cache_folder(), place, *parts)
@@ -210,7 +210,7 @@ def upload(path: str | os.PathLike, growing: bool = False, only_if_due: bool = F
         found = info(url)
         if (stamp_of(found) if found else None) != _read_record(path):
             raise StorageError(
-                errno.EBUSY, "another run has written it meanwhile; end that one, and run this command again", url
+                errno.EBUSY, "another run has written it in the meantime; end that run, and run this command again", url
             )
     put(path, url)
     found = info(url)

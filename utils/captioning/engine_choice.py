@@ -65,7 +65,7 @@ def replaces_placeholders(saved_path: str, setting: str, engine: str) -> bool:
     before = settings_of(saved_path).get(setting)
     if engine in WITHOUT_MODEL or before not in WITHOUT_MODEL:
         return False
-    print(f"{saved_path} was made without a model ({setting} {before}): {engine} makes it anew")
+    print(f"{saved_path} was made without a model ({setting} {before}): recomputing it with {engine}")
     return True
 
 

@@ -44,7 +44,7 @@ def clip_prefixes(paths: Iterable[str]) -> Callable[[str], str]:
             owner = owners.setdefault(prefix(path), path)
             if owner != path:
                 raise UsageError(
-                    f"{owner} and {path} would give clips of the same name, {prefix(path)}001.mp4; rename one of them, or cut them into two "
+                    f"{owner} and {path} would give clips of the same name, {prefix(path)}001.mp4; rename one of them, or split them into two "
                     "datasets"
                 )
     return prefix

@@ -212,14 +212,14 @@ def _check(path: Path, may_be_unfinished: bool, seen: set[Path]) -> None:
     inputs, again = settings.get("inputs", {}), _command(settings.get("script"))
     seen.add(path)
     if inputs is None and not may_be_unfinished:
-        raise UsageError(f"{shown(path)} is not finished; run {again} again, which goes on with it")
+        raise UsageError(f"{shown(path)} is not finished; run {again} again to resume it")
     for name, before in inputs.items() if isinstance(inputs, dict) else ():
         file = Path(os.path.abspath(path)).parent / str(name)
         if url := url_of(file):
             working_copy(url)
         now = fingerprint(file)
         if now not in (None, before) or part_files(file):
-            raise UsageError(f"{shown(path)} was made from {shown(file)} as it was before; run {again} again")
+            raise UsageError(f"{shown(path)} was made from an older version of {shown(file)}; run {again} again")
         if file not in seen:
             _check(file, may_be_unfinished=False, seen=seen)
 

@@ -327,7 +327,7 @@ class ResultFile:
         has_rows = any(file.stat().st_size for file in self._row_files())
         if has_rows and not before:
             raise UsageError(
-                f"{self.path}: {self.settings_path.name}, which says what it was made with, is gone or cannot be read; put it back, "
+                f"{self.path}: {self.settings_path.name}, which records its settings, is missing or unreadable; restore it, "
                 "pass --overwrite to recompute everything, or choose another --saved_path"
             )
         now, old = self.settings, {"file": self.path.name, **before}

@@ -220,7 +220,7 @@ def open_rows(
             )
             more_kinds = [f"{len(others) - MOST_ENDINGS:,} more"] if len(others) > MOST_ENDINGS else []
             print(
-                f"{video_folder}: {others.total():,} files in it are not looked at, their endings are no video's{still}: {', '.join(kinds + more_kinds)}"
+                f"{video_folder}: {others.total():,} files are ignored, having no video extension{still}: {', '.join(kinds + more_kinds)}"
             )
         if skip_clips and video_folder and is_folder(video_folder) and not video_metadata_path:
             sources = [path for path in paths if not is_clip(locate(path, video_folder))]
@@ -230,7 +230,7 @@ def open_rows(
         where = video_metadata_path or video_folder
         if not paths:
             print(
-                f"{where}: no videos in it; a folder's are files with the ending of one, such as .mp4, .mov, .mkv or .webm"
+                f"{where}: contains no videos, that is, files with a video extension such as .mp4, .mov, .mkv or .webm"
             )
         return Rows.of(({video_path_column: path} for path in paths), str(where), **more)
     check_inputs(video_metadata_path)

@@ -72,7 +72,7 @@ def funnel(folder: str, clips: Clips | None = None, count_scores: bool = True) -
     }
     scores = score_files(folder)
     if not there and not scores and not any(errors.values()):
-        raise UsageError(f"{folder}: no file of the stages is in it; is it the DATASET_FOLDER?")
+        raise UsageError(f"{folder}: contains no files of the stages; is it the DATASET_FOLDER?")
     sources = {row["video_path"]: (row.get("duration"), _shots(row)) for row in _rows(files["scenes"])}
     shots = {path: spans for path, (_, spans) in sources.items()}
     clips = clips or Clips(there.get("clips"))

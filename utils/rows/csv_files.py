@@ -34,7 +34,7 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict]]:
         try:
             columns = next(reader, [])
             if twice := [column for column in columns if column and columns.count(column) > 1]:
-                raise UsageError(f"{path}: line 1 has two columns {twice[0]!r}")
+                raise UsageError(f"{path}: line 1 has two columns named {twice[0]!r}")
             readers = [(column, _is_text(column)) for column in columns]
             row_begins = reader.line_num + 1
             for cells in reader:

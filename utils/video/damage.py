@@ -64,5 +64,5 @@ class Damage:
             first = self.flagged.find(1, stop)
         damaged = sum(stop - first for first, stop in found)
         if damaged == count > 0 or sum(self.flagged) > MOST_REPORTED * count:
-            raise VideoError(f"{path!r} is damaged: {damaged:,} of its {count:,} frames cannot be decoded right")
+            raise VideoError(f"{path!r} is damaged: {damaged:,} of its {count:,} frames cannot be decoded correctly")
         return found

@@ -126,7 +126,7 @@ class Worker:
             return self._ask(task, seconds)
         except (EOFError, OSError):  # it has ended
             self.process.join(SECONDS_TO_END)
-            return Failure("ProcessDied", f"the process that read it ended with {_end_of(self.process.exitcode)}")
+            return Failure("ProcessDied", f"its reader process ended with {_end_of(self.process.exitcode)}")
 
     def _ask(self, task: Any, seconds: float) -> Any:
         """Give the task to the process, and wait for its result as long as it makes progress."""
@@ -145,8 +145,8 @@ class Worker:
         self.process.kill()
         self.process.join(SECONDS_TO_END)  # lest the next task goes to it
         if used > seconds:
-            return Failure("TimeLimit", f"took more than {seconds:g} seconds of CPU; --timeout_seconds allows more")
-        return Failure("Stalled", f"made no progress for {self.stall_seconds:g} seconds; --stall_seconds waits longer")
+            return Failure("TimeLimit", f"took more than {seconds:g} CPU seconds; raise --timeout_seconds")
+        return Failure("Stalled", f"made no progress for {self.stall_seconds:g} seconds; raise --stall_seconds")
 
     def _start(self) -> None:
         """Raises: `RunError` where processes end, or hang, before they take a task, `OSError` where there can be none."""
@@ -166,7 +166,7 @@ class Worker:
             self.process.kill()
             self.connection.close()
             self.failed_starts.append(self.process.pid)
-        raise RunError("the worker processes end as soon as they start; is there enough memory?")
+        raise RunError("the worker processes die as soon as they start; is there enough memory?")
 
     def stop(self) -> None:
         self.is_stopped = True

@@ -71,8 +71,8 @@ class Ranks:
             self.store.set("input", sha.hexdigest())
         elif self._value_of("input") != sha.hexdigest().encode():
             raise RunError(
-                f"rank {self.rank} on this machine finds another input than rank 0: is the folder of the dataset the same on "
-                "all machines, and does nobody write to it? Wait a minute (network file systems cache), then start again"
+                f"rank {self.rank} on this machine sees a different input than rank 0: is the dataset folder the same on "
+                "all machines, and is nobody writing to it? Wait a minute (network file systems cache), then start again"
             )
 
     def after_rank_0(self, name: str, action: Callable[[], Any]) -> Any:
