@@ -212,7 +212,7 @@ def test_without_a_network_one_sentence_says_what_is_wanted(run_script, clips, t
     ran = run_script(SCRIPT, "--video_folder", clips, "--metrics", "AestheticScore", code=2, **nowhere)
     assert (
         len(ran.stderr.strip().splitlines()) == 1
-        and all("not looked at" in line for line in ran.stdout.splitlines())
+        and all("files ignored" in line for line in ran.stdout.splitlines())
         and not (tmp_path / "aesthetic_score.jsonl").exists()
     )
     for word in ("open_clip_model.safetensors", "http://127.0.0.1:9/timm/", "--model_path", "HF_ENDPOINT"):
@@ -235,7 +235,7 @@ def test_a_bare_file_is_fetched_once_and_its_sha256_checked(tmp_path, monkeypatc
     path.unlink()
     for url, reason in ((address, "404"), ("http://127.0.0.1:9/x.pth", "refused")):
         with pytest.raises(
-            UsageError, match=f"the predictor is needed, and .* cannot be reached .*{reason}.* give the path"
+            UsageError, match=f"the predictor is needed, but .* cannot be reached .*{reason}.* give the path"
         ):
             from_address(url, right, "the predictor")
 
@@ -341,7 +341,7 @@ def test_siglip_and_its_predictor(tmp_path):
         theirs = float(head(embedding))
     assert ours.transform == ImageTransform(56, "squash") and ours.width == predictor.width == 32
     assert predictor.scores(ours.embed_frames(ours.transform(frame)[None])) == pytest.approx(theirs, abs=2e-3)
-    with pytest.raises(UsageError, match=r"AGPL-3\.0.*give its path"):
+    with pytest.raises(UsageError, match=r"AGPL-3\.0.*pass its path"):
         siglip_predictor_weights(None)
     (tmp_path / "siglip" / "model.safetensors").write_text("not weights")
     with pytest.raises(UsageError, match=r"siglip: not a SigLIP model that transformers can load"):

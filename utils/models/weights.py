@@ -174,7 +174,7 @@ def _probe(address: str) -> None:
 
 
 def _by_hand(what: str, place: str = "") -> str:
-    return f"fetch {what} where there is a network, put it on this machine {f'{place}, or ' if place else ''}anywhere and give the path"
+    return f"download {what} on a machine with network access, put it on this machine {f'{place}, or ' if place else ''}anywhere and give the path"
 
 
 def read_tensors(path: str | os.PathLike, trusted_script_sha256: str = "") -> "dict[str, torch.Tensor]":
