@@ -28,7 +28,7 @@ from utils.captioning.answer_text import training_text
 from utils.captioning.attributes import camera_speed, describe
 from utils.captioning.caption_styles import LENGTHS, PREFIX
 from utils.captioning.chat import Answer, Check, Engine, Request, Sampling, ask, parse_json
-from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun, replaces_placeholders
+from utils.captioning.engine_choice import AnswerOptions, EngineChoice, replaces_placeholders, with_existing_checks
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.given_captions import GIVEN, GivenCaptions, checked_caption
@@ -36,7 +36,7 @@ from utils.captioning.measured_facts import contradiction
 from utils.captioning.prompts import DESCRIPTIONS, STYLES, prompt_text, schema_of
 from utils.cli import about, add_flags, at_least, from_flags, row_parser, run, true_or_false
 from utils.errors import Failure, UsageError
-from utils.pipeline.ancestry import CLIP_COLUMNS, begun_with, settings_of
+from utils.pipeline.ancestry import CLIP_COLUMNS, setting_of_existing, settings_of
 from utils.pipeline.process import RunOptions, Step, Stream, prefetch, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import OnDemand
@@ -298,14 +298,18 @@ def main() -> None:
             prompt = prompt_text(style.prompt if args.summary_prompt is None else args.summary_prompt)
             if args.summary_prompt is None and style.former:
                 former = prompt_text(style.former)
-                prompt = former if begun_with(args.saved_path, args.overwrite, "prompt", prompt) == former else prompt
+                prompt = (
+                    former
+                    if setting_of_existing(args.saved_path, args.overwrite, "prompt", prompt) == former
+                    else prompt
+                )
         # The style's limit was written for the style's own prompt.
         max_words = args.max_words or (None if args.summary_prompt else style.max_words)
         choice = EngineChoice(
             args.summarizer,
             args.summary_model_name,
             from_flags(ENGINES[args.summarizer], args),
-            as_begun(from_flags(AnswerOptions, args), args.saved_path, args.overwrite),
+            with_existing_checks(from_flags(AnswerOptions, args), args.saved_path, args.overwrite),
             args.saved_path,
         )
         with about("--summary_model_name"):

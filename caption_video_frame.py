@@ -32,7 +32,7 @@ from utils.captioning.caption_styles import (
     styles_schema,
 )
 from utils.captioning.chat import Answer, Engine, Request, Sampling, ask
-from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun, replaces_placeholders
+from utils.captioning.engine_choice import AnswerOptions, EngineChoice, replaces_placeholders, with_existing_checks
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.frames import read_images, with_times
@@ -214,7 +214,7 @@ def main() -> None:
             args.captioner,
             DEFAULT_MODEL if name is None else name,
             from_flags(ENGINES[args.captioner], args),
-            as_begun(from_flags(AnswerOptions, args, **more_tokens), args.saved_path, args.overwrite),
+            with_existing_checks(from_flags(AnswerOptions, args, **more_tokens), args.saved_path, args.overwrite),
             args.saved_path,
             images=args.num_sampled_frames if args.caption_unit == "clip" else 1,
         )

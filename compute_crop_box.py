@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from utils.cli import add_sampling_arguments, between, from_flags, row_parser, run
-from utils.pipeline.ancestry import begun_with
+from utils.pipeline.ancestry import setting_of_existing
 from utils.pipeline.process import RunOptions, in_batches, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
@@ -213,9 +213,11 @@ def main() -> None:
     load = OnDemand(partial(RapidTextDetector, threads=args.n_jobs))
     detector = load()
     # The first "overlays" was never released: a file with it is told that its settings were others.
-    rule = "bands" if begun_with(args.saved_path, args.overwrite, "rule", RULE, old="bands") == "bands" else RULE
-    begun_share = begun_with(args.saved_path, args.overwrite, "min_crop_share", 0.5)
-    least = begun_share if args.min_crop_share is None else args.min_crop_share
+    rule = (
+        "bands" if setting_of_existing(args.saved_path, args.overwrite, "rule", RULE, old="bands") == "bands" else RULE
+    )
+    existing_share = setting_of_existing(args.saved_path, args.overwrite, "min_crop_share", 0.5)
+    least = existing_share if args.min_crop_share is None else args.min_crop_share
     settings = {**sampling.settings, "min_crop_share": least, "text": detector.settings}
     if rule != "bands":  # which files of 0.3 do not name
         settings["rule"] = rule

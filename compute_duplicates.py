@@ -30,7 +30,7 @@ import numpy as np
 from utils.cli import add_filter_arguments, between, filters_of, from_flags, row_parser, run
 from utils.errors import UsageError
 from utils.models.embeddings import embedded_paths, read_embeddings
-from utils.pipeline.ancestry import begun_with
+from utils.pipeline.ancestry import setting_of_existing
 from utils.pipeline.filters import passing_rows
 from utils.pipeline.process import RunOptions, process_rows
 from utils.pipeline.result_file import errors_of, write_whole
@@ -222,7 +222,7 @@ def main() -> None:
         )
     ranks = Ranks()
     hashes_path = os.path.splitext(str(args.saved_path))[0] + ".hashes.jsonl"
-    rule = {"copies": True} if begun_with(hashes_path, args.overwrite, "copies", True, old=False) else {}
+    rule = {"copies": True} if setting_of_existing(hashes_path, args.overwrite, "copies", True, old=False) else {}
     read = partial(clip_hashes, video_folder=args.video_folder, with_thumbnails=bool(rule))
     step = SCORE.step(read, rule, passing=passing, inputs=further, done_word="hashed")
     process_rows(step, rows, from_flags(RunOptions, args, saved_path=hashes_path), ranks)

@@ -47,7 +47,7 @@ from utils.cli import (
 from utils.cutting.block_matching import picture_replaced
 from utils.cutting.detectors import NETWORK
 from utils.errors import VideoError
-from utils.pipeline.ancestry import begun_with
+from utils.pipeline.ancestry import setting_of_existing
 from utils.pipeline.crops import CropBoxes, measured_in
 from utils.pipeline.filters import passing_rows
 from utils.pipeline.process import RunOptions, process_rows
@@ -341,18 +341,20 @@ def main() -> None:
             parser.error("--motion_estimator farneback gives no cut_inside; drop --cut_inside network")
         args.cut_inside = "flow"
     elif args.cut_inside is None:
-        args.cut_inside = begun_with(args.saved_path, args.overwrite, "cut_inside", "ask", old="flow")
+        args.cut_inside = setting_of_existing(args.saved_path, args.overwrite, "cut_inside", "ask", old="flow")
     filters = filters_of(args)
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     boxes = CropBoxes.given_to(rows, args.crop_boxes, args.video_folder)
     choices = {"estimator": args.motion_estimator, "short_side": args.short_side, "sampling_fps": args.sampling_fps}
     if args.cut_inside != "flow":  # which files made before there was a choice do not name
         choices["cut_inside"] = args.cut_inside
-    if args.motion_estimator == "dis" and begun_with(args.saved_path, args.overwrite, "activity", True, old=False):
+    if args.motion_estimator == "dis" and setting_of_existing(
+        args.saved_path, args.overwrite, "activity", True, old=False
+    ):
         choices["activity"] = True
     if (
         args.motion_estimator == "dis"
-        and begun_with(args.saved_path, args.overwrite, "camera", "background", old="frame") != "frame"
+        and setting_of_existing(args.saved_path, args.overwrite, "camera", "background", old="frame") != "frame"
     ):
         choices["camera"] = "background"
     read = partial(motion_columns, video_folder=args.video_folder, **choices)

@@ -24,7 +24,7 @@ import numpy as np
 
 from utils.cli import about, add_crop_argument, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError
-from utils.pipeline.ancestry import begun_with
+from utils.pipeline.ancestry import setting_of_existing
 from utils.pipeline.crops import CropBoxes, measured_in
 from utils.pipeline.process import RunOptions, in_batches, process_rows
 from utils.pipeline.row_list import open_rows
@@ -101,7 +101,7 @@ def boxes_by(detector: OnDemand, frame: np.ndarray) -> np.ndarray:
 
 
 def rapidocr(args: argparse.Namespace) -> RapidTextDetector:
-    look = getattr(args, "look", begun_with(args.saved_path, args.overwrite, "look", "parts", old="whole"))
+    look = getattr(args, "look", setting_of_existing(args.saved_path, args.overwrite, "look", "parts", old="whole"))
     return RapidTextDetector(getattr(args, "box_threshold", BOX_THRESHOLD), threads=args.n_jobs, look=look)
 
 

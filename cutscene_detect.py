@@ -30,7 +30,7 @@ from utils.cli import about, at_least, from_flags, row_parser, run
 from utils.cutting.detectors import DEFAULT, DETECTORS, FRAME_SIDE, ShotDetector, make_detector
 from utils.cutting.end_fades import EndFades
 from utils.cutting.spans import shot_borders, timecode
-from utils.pipeline.ancestry import begun_with
+from utils.pipeline.ancestry import setting_of_existing
 from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.video.damage import Damage
@@ -155,14 +155,14 @@ def main() -> None:
         parser.add_argument(f"--{flag}", help=text)
     args = parser.parse_args()
     if args.detector is None:
-        args.detector = begun_with(args.saved_path, args.overwrite, "detector", DEFAULT)
+        args.detector = setting_of_existing(args.saved_path, args.overwrite, "detector", DEFAULT)
         args.detector = args.detector if args.detector in DETECTORS else DEFAULT
 
     detector, given = DETECTORS[args.detector], {flag: getattr(args, flag) for flag in needs}
     new_detector = partial(make_detector, args.detector, args.cutscene_threshold, given)
     with about(" ".join([f"--detector {args.detector}", *(f"--{flag} {given[flag]}" for flag in detector.needs)])):
         new_detector()  # wrong choices end the run here, before any work
-    end_fades = begun_with(args.saved_path, args.overwrite, "end_fades", True, old=False)
+    end_fades = setting_of_existing(args.saved_path, args.overwrite, "end_fades", True, old=False)
     step = Step(
         "cutscene_detect",
         partial(

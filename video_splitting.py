@@ -40,7 +40,7 @@ from utils.cutting.split import split_video
 from utils.cutting.unfinished import sweep_unfinished
 from utils.errors import UsageError
 from utils.models.voice import weights
-from utils.pipeline.ancestry import begun_with, last_checked, unchanged_sizes
+from utils.pipeline.ancestry import last_checked, setting_of_existing, unchanged_sizes
 from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.pipeline.row_list import open_rows, rows_in
 from utils.storage import is_url
@@ -171,7 +171,7 @@ def main() -> None:
     with about(args.video_metadata_path):
         prefix_of = clip_prefixes(row["video_path"] for row in rows)
     if args.long_shots is None:
-        args.long_shots = begun_with(args.saved_path, args.overwrite, "long_shots", ClipLimits.long_shots)
+        args.long_shots = setting_of_existing(args.saved_path, args.overwrite, "long_shots", ClipLimits.long_shots)
     if args.prefer_pauses:
         with about("--prefer_pauses"):
             weights()

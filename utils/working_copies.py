@@ -202,9 +202,9 @@ def upload(path: str | os.PathLike, growing: bool = False, only_if_due: bool = F
     url, path = url_of(path), Path(path)
     if url is None:
         return
-    begun = time.monotonic()
-    ended, took = _uploads.setdefault(path, (begun, 0.0))
-    if only_if_due and begun - ended < max(UPLOAD_SECONDS, 9 * took):
+    started = time.monotonic()
+    ended, took = _uploads.setdefault(path, (started, 0.0))
+    if only_if_due and started - ended < max(UPLOAD_SECONDS, 9 * took):
         return
     if growing:
         found = info(url)
@@ -216,7 +216,7 @@ def upload(path: str | os.PathLike, growing: bool = False, only_if_due: bool = F
     found = info(url)
     if found:
         _write_record(path, stamp_of(found))
-    _uploads[path] = (time.monotonic(), time.monotonic() - begun)
+    _uploads[path] = (time.monotonic(), time.monotonic() - started)
 
 
 def remove(path: str | os.PathLike) -> None:

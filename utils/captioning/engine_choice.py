@@ -14,7 +14,7 @@ from utils.captioning.prompts import FOLDER as PROMPTS
 from utils.captioning.prompts import checked_utf8, text_of
 from utils.cli import about, at_least, flag, option_settings
 from utils.models.weights import snapshot
-from utils.pipeline.ancestry import begun_with, settings_of
+from utils.pipeline.ancestry import setting_of_existing, settings_of
 from utils.workers.ranks import Ranks
 
 WITHOUT_MODEL = ("attributes", "none")  # captioners and summarizers that are no engine
@@ -48,11 +48,9 @@ class AnswerOptions:
     )
 
 
-def as_begun(options: AnswerOptions, saved_path: str, overwrite: bool) -> AnswerOptions:
-    """`options`, with the checks of the existing result file in place of the default ones: one that was begun when there were fewer goes on
-    with its own.
-    """
-    checks = begun_with(saved_path, overwrite, "answer_checks", None)
+def with_existing_checks(options: AnswerOptions, saved_path: str, overwrite: bool) -> AnswerOptions:
+    """`options`, with the default checks replaced by those of the existing result file: a file made with fewer checks keeps them."""
+    checks = setting_of_existing(saved_path, overwrite, "answer_checks", None)
     if not isinstance(checks, str) or list(options.answer_checks) != list(CHECKS):
         return options
     return replace(options, answer_checks=[name for name in checks.split() if name in CHECKS])

@@ -183,9 +183,9 @@ def is_made_of(path: str, inputs: Mapping[str, str]) -> bool:
     return is_alone and inputs in (settings.get("inputs"), settings.get("at_work_on"))
 
 
-def begun_with(saved_path: str, overwrite: bool, setting: str, new: Any, old: Any = None) -> Any:
-    """A choice that no flag makes: that of the existing result file, so that a dataset goes on as it was begun; `old` where that file is
-    from before there was a choice, `new` where there is no file, or it is overwritten.
+def setting_of_existing(saved_path: str, overwrite: bool, setting: str, new: Any, old: Any = None) -> Any:
+    """A setting that the user left open: the value in the existing result file, so that it can be resumed; `old` if that file predates
+    the setting; `new` if there is no file, or it is overwritten.
     """
     before = {} if overwrite else settings_of(saved_path)
     return before.get(setting, old if before and old is not None else new)

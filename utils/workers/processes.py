@@ -210,7 +210,7 @@ def _serve(connection: multiprocessing.connection.Connection, function: Callable
     _start_worker()
     connection.send("ready")
     sending, at_work = threading.Lock(), threading.Event()
-    number, begun = 0, 0.0
+    number, started = 0, 0.0
 
     def report() -> None:
         while True:
@@ -218,7 +218,7 @@ def _serve(connection: multiprocessing.connection.Connection, function: Callable
             time.sleep(BEAT_SECONDS)
             with sending:
                 if at_work.is_set():
-                    connection.send((number, time.process_time() - begun, None))
+                    connection.send((number, time.process_time() - started, None))
 
     threading.Thread(target=report, daemon=True).start()
     while True:
@@ -226,7 +226,7 @@ def _serve(connection: multiprocessing.connection.Connection, function: Callable
             number, task = connection.recv()
         except EOFError:
             return
-        begun = time.process_time()
+        started = time.process_time()
         at_work.set()
         result = call(function, task)
         with sending:
