@@ -51,20 +51,20 @@ SCORE = Score(
         "crop_box": Column("[x, y, width, height] in pixels, null where too little would be left", 0),
         "crop_share": Column("its share of the picture within the bars", 0, 1, passes=(0.88, None)),
         "crop_short_side": Column("the short side of the crop box, pixels", 0, passes=(256, None)),
-        "overlay_text_share": Column("share of the crop box that text laid over it covers", 0, 1, passes=(None, 0.002)),
+        "overlay_text_share": Column("share of the crop box covered by overlaid text", 0, 1, passes=(None, 0.002)),
         "scene_text_share": Column("the same of other text", 0, 1),
         "crop_bars": Column("bars at the left, top, right, bottom, pixels", 0),
-        "crop_text": Column("text laid over the picture, a list of [x, y, width, height]", 0),
+        "crop_text": Column("overlaid text, a list of [x, y, width, height]", 0),
         "crop_insets": Column("pictures set into the picture, likewise", 0),
         "crop_logos": Column("marks that stand still, likewise; null where the clip does", 0),
         "sample_frame_idx": Column("indices of the sampled frames, a list", 0),
     },
 )
 MARK_SIDE = 360  # pixels of the short side at which bars and marks are looked for: fine enough for a logo
-FIRST_LOOK = 3  # text is looked for in every third frame, and in the others where there is some that may be laid over
+FIRST_LOOK = 3  # text is searched for in every third frame, and in the others if there may be overlaid text
 GLIMPSE = 1  # frames after each of these there is a glimpse for lines that come between them
 COVERED = 0.3  # of such a line may lie where text was found already
-RULE = "overlays 2"  # in the settings: counted up with each change of what is laid over
+RULE = "overlays 2"  # in the settings: incremented with each change of what counts as overlaid text
 
 
 def read_clip(row: dict, video_folder: str | None, sampling: FrameSampling) -> dict[str, Any]:

@@ -117,7 +117,7 @@ def motion_columns(
 ) -> dict:
     """The columns of one clip, from the sampled frames and those that they need, or from all where packets do not tell
     which those are or the network sees them. Without `activity`, those that files had before 0.4. `camera`: what tells its motion, the
-    "background", or what most of the "frame" does, as in files begun before there was a choice."""
+    "background", or what most of the "frame" does, as in files made before there was a choice."""
     path, box = locate(row["video_path"], video_folder), row.get("crop_box")
     with_network = asks_network(row, cut_inside)
     columns = _all_columns(path, box, with_network, estimator, short_side, sampling_fps, camera == "background")

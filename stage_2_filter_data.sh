@@ -22,7 +22,7 @@ VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 needs "${VIDEO_METADATA_PATH:-$VIDEO_FOLDER}" "run stage_1_video_cut.sh first, or set VIDEO_FOLDER to a folder of clips"
 rules=$(PYTHONPATH=$here "$PYTHON" -m utils.pipeline.existing "$DATASET_FOLDER") || fail "$DATASET_FOLDER cannot be read"
 case $rules in whole) CROP=${CROP:-0} ;; *) CROP=${CROP:-1} ;; esac
-if [ "$CROP" = 0 ] || [ "$rules" = 0.3 ]; then TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-0.02}; fi # else text laid over the picture decides
+if [ "$CROP" = 0 ] || [ "$rules" = 0.3 ]; then TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-0.02}; fi # by default overlaid text decides
 TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-none}
 model_ranks=${NUM_PROCESSES:-$GPUS} # of scripts whose model runs on a GPU
 if [ -n "${BASE_URL:-}${ENGINE_SERVER:-}" ]; then vlm_engine=openai; elif [ "$CAPTIONER" = attributes ]; then vlm_engine=transformers; else vlm_engine=$CAPTIONER; fi

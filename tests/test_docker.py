@@ -174,7 +174,7 @@ def test_a_stage_that_is_stopped_ends_its_script_and_waits_for_it(command, whom,
     begun = time.monotonic()
     assert stage.wait(30) == code and time.monotonic() - begun < 10
     printed = (tmp_path / "printed").read_text()
-    assert "what is done is saved" in printed and "Traceback" not in printed, printed
+    assert "finished work is saved" in printed and "Traceback" not in printed, printed
     assert "video_splitting.py" not in printed and not (tmp_path / "clips.jsonl").exists(), printed
     until = time.monotonic() + 3  # workers see that their parent has ended
     while (left := marked(str(tmp_path))) and time.monotonic() < until:

@@ -731,7 +731,7 @@ def test_a_server_that_dies_half_way_costs_no_row(server, clips, tmp_path):
     rows_when(tmp_path / "rows.jsonl", 8)
     server.die()
     output = ended(process, 1)
-    assert re.search(r"stopped: http://127\S+ no longer answers: .*\nwhat is done is saved", output)
+    assert re.search(r"stopped: http://127\S+ no longer answers: .*\nfinished work is saved", output)
     assert not (tmp_path / "rows.errors.jsonl").exists()
     saved = read_rows(tmp_path / "rows.jsonl")
     assert 8 <= len(saved) < CLIPS
@@ -754,7 +754,7 @@ def test_an_interrupt_ends_at_once_though_the_server_hangs(server, clips, tmp_pa
         time.sleep(0.05)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    assert "interrupted; what is done is saved" in ended(process, 130)
+    assert "interrupted; finished work is saved" in ended(process, 130)
     assert time.monotonic() - began < 5 and len(read_rows(tmp_path / "rows.jsonl")) == 2
 
 

@@ -1,4 +1,4 @@
-"""What to do after the stages: the page to open, the files to try again, the line that exports for a trainer. Each line can be pasted into a
+"""Next steps after the stages: the report to open, failed rows to retry, the command that exports for a trainer. Each line can be pasted into a
 shell in any folder.
 
     python -m tools.next_steps --dataset_folder datasets/panda_70m --videos ~/films

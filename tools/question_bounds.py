@@ -1,4 +1,4 @@
-"""Print the bounds that a file of questions gives its columns, as stage_2_filter_data.sh takes them: column, minimum, maximum (none: no bound).
+"""Print the bounds that a file of questions sets for its columns, in the format of stage_2_filter_data.sh: column, minimum, maximum (none: no bound).
 
 python -m tools.question_bounds overlays
 """

@@ -1,5 +1,5 @@
-"""What became of a dataset, from its files, also while a stage is at work: sources, shots, clips, scores, kept, captioned,
-and why each of the others was dropped.
+"""Print the funnel of a dataset from its files, even while a stage is running: sources, shots, clips, scores, kept, captioned,
+and why the other clips were dropped.
 
     python -m tools.summary --dataset_folder datasets/panda_70m
     python -m tools.summary --dataset_folder s3://bucket/panda_70m --json

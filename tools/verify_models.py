@@ -1,5 +1,5 @@
-"""Whether the models that the presets use are the right ones and work: each is loaded as the scripts load it, is shown
-photographs of known content, and what it says is compared with what it must say.
+"""Check that the presets' models are genuine and work: each is loaded the way the scripts load it and is shown
+photographs of known content, and its output is compared with the expected one.
 
     bash verify_models.sh                                  what the presets of this machine use; weights are downloaded once
     bash verify_models.sh --presets embedded               what needs no download

@@ -1,4 +1,4 @@
-"""Checks of a model's answer: each gives None, or what is `Rejection` with it."""
+"""Checks of a model's answer: each returns None, or a `Rejection` with the reason."""
 
 import re
 from collections import Counter

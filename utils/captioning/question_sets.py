@@ -1,4 +1,4 @@
-"""Questions about a clip whose answers are columns: read from a file, put to a model, and read out of its answer.
+"""Questions about a clip whose answers become columns: reading them from a file, asking a model, parsing its answer.
 
 A file is JSON Lines, {"column": "logo", "question": "Is there a logo?"}, or a .txt with one question a line, whose column is the words before
 a colon, or the question's own. `choices`, a list of words, makes a column of one of them; `passes`, [minimum, maximum], are the bounds that

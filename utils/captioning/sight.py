@@ -1,4 +1,4 @@
-"""Whether a model sees: it is shown a picture of known content before the first clip of a run.
+"""Whether a model can see: it is shown a test image of known content before the first clip of a run.
 
 A text model behind a server, or a server that drops images, answers without complaint and makes up a caption for every clip.
 """

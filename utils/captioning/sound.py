@@ -1,4 +1,4 @@
-"""A clip's sound as a captioning model takes it, and whether a model takes any."""
+"""A clip's audio in the format of a captioning model, and whether a model accepts audio."""
 
 import io
 import time

@@ -1,4 +1,4 @@
-"""The audio of a clip: the samples of its span, in step with its frames, as AAC."""
+"""The audio of a clip: the samples of its span, in sync with its frames, as AAC."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

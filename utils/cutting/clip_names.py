@@ -1,4 +1,4 @@
-"""What the clips of each source are called, and which files of the output folder are clips of a source."""
+"""Names of the clips of each source, and which files of the output folder are clips of a source."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The card of an export, README.md: what is in it, how it came about, and how a trainer is started with it."""
+"""The card of an export, README.md: its contents, how it was made, and how to start training with it."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What the workers do with each clip of an export: plan it, then place or encode it."""
+"""The work done for each clip of an export by the workers: plan it, then place or encode it."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""The media of an export: measuring a clip, and placing it as a link, a copy or encoded anew."""
+"""The media of an export: measuring a clip, and placing it as a link, a copy or an encode."""
 
 import os
 import shutil

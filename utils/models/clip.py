@@ -1,4 +1,4 @@
-"""Embeddings of frames and texts by CLIP of open_clip; ViT-L/14 with OpenAI's weights where nothing else is given."""
+"""Embeddings of frames and texts by CLIP of open_clip; ViT-L/14 with OpenAI's weights by default."""
 
 import logging
 from collections.abc import Sequence

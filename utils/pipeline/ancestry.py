@@ -1,4 +1,4 @@
-"""What rows are made from, so that everything downstream of something that changed is due again, by itself.
+"""Provenance of rows: everything downstream of a change becomes due again automatically.
 
 Each result row says it in `made_from`: eight hex digits over the columns that it depends on ("-" where there are none), and for
 a result that is read from a video the stamp of that file: sixteen hex digits over its content (size, head, middle, tail), and its

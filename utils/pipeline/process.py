@@ -1,4 +1,4 @@
-"""What every script does with its rows: find those that are due, read them in worker processes, score them, append the
+"""The main loop of every script: find due rows, read them in worker processes, score them, append the
 results, merge, count.
 
 A script brings a `Step`: `read(row)`, which opens the video in a worker process and returns what the score needs, and,

@@ -1,4 +1,4 @@
-"""A result file: which of its rows are of today's input, appending what comes, and what is kept aside.
+"""A result file: which of its rows match the current input, appending new rows, and rows kept aside.
 
 The file holds the results of rows that are in the input now, no others. A result whose row is not there now, or is another one, moves to
 `<name>.aside.jsonl`, which is looked at before anything is due: captions of clips that a tighter threshold dropped are there when

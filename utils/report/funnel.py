@@ -1,4 +1,4 @@
-"""What became of a dataset, from its files, at any time: sources, shots, clips, scores, kept and dropped, captioned."""
+"""The funnel of a dataset, from its files, at any time: sources, shots, clips, scores, kept and dropped, captioned."""
 
 import math
 import os
@@ -59,7 +59,7 @@ def score_files(folder: str) -> list[str]:
 
 
 def funnel(folder: str, clips: Clips | None = None, count_scores: bool = True) -> list[FunnelStep]:
-    """The steps that have begun, in order: sources, shots, clips, each score under its file's name, kept, captioned. `clips`: unless they are
+    """The steps that have started, in order: sources, shots, clips, each score under its file's name, kept, captioned. `clips`: unless they are
     those of clips.jsonl. `count_scores`: false leaves it at what failed of them, for who reads the scores anyway.
 
     Raises: `UsageError` where the folder holds no file of the stages, or one that cannot be read.

@@ -1,4 +1,4 @@
-"""Rows and their files: one JSON object a line (or csv or parquet, by the file's ending), never torn, resumed by key.
+"""Rows and their files: one JSON object per line (or csv or parquet, by extension), never truncated, resumed by key.
 
 A result file `scores.jsonl` has companions: `scores.errors.jsonl` (`video_path`, `error`, `message` of what failed),
 `scores.settings.json` (what the scores depend on, and which files they were made from), `scores.aside.jsonl` (results of rows that are

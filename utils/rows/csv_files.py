@@ -1,4 +1,4 @@
-"""Rows in csv files. A cell that holds JSON (a number, a list, true, null) is what it says, but for paths and other text."""
+"""Rows in csv files. A cell that holds JSON (a number, a list, true, null) is parsed, except for paths and other text."""
 
 import csv
 import json

@@ -1,5 +1,5 @@
-"""Sampled frames by decord (`--video_reader decord`), which brings its own FFmpeg 4: the frames that PyAV gives, or a
-sentence why not.
+"""Sampled frames by decord (`--video_reader decord`), which brings its own FFmpeg 4: the same frames as PyAV, or an
+error message.
 
 decord seeks exactly only by the index of MP4 and Matroska and to the keyframes of closed GOPs, has no AV1, rotates frames
 itself (but does not mirror them), and counts frames that an edit list hides. PyAV reads the header and the packets' times first, so that a video is

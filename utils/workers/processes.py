@@ -1,5 +1,5 @@
-"""Worker processes that read videos. They can be killed, because codecs hang and crash: such a video costs its own row,
-nothing more.
+"""Worker processes that read videos. They can be killed, because codecs hang and crash: such a video costs only its own
+row.
 
 Each worker has a pipe and a thread of its own in this process and shares nothing with the others, so that one that is killed, at
 whatever moment, can leave no lock held and no message half read that the others wait for.
@@ -95,7 +95,7 @@ def work(
 
 
 class Worker:
-    """A process that calls `function` for one task after the other, and is started anew where it ended. `failed_starts` is shared by all."""
+    """A process that calls `function` for one task after another and is restarted if it has ended. `failed_starts` is shared by all."""
 
     def __init__(
         self,
