@@ -230,7 +230,7 @@ def main() -> None:
         what = (
             "are removed"
             if args.remove_orphans
-            else "stay in the folder and are in no list; --remove_orphans removes them"
+            else "stay in the folder unlisted; --remove_orphans removes them"
         )
         print(
             f"video_splitting: {len(left):,} clips of sources that are gone, or of shots that are now cut differently, {what}"

@@ -107,7 +107,7 @@ def test_a_step_that_takes_no_stills_counts_them(tmp_path, capsys):
     step = Step("motion", scored, {}, opens_video=False, stills=False)
     process_rows(step, rows, RunOptions(str(tmp_path / "motion.jsonl")))
     said = capsys.readouterr().out
-    assert "3 rows in = 1 scored + 0 errors + 2 filtered (2 of them stills, which have none)" in said
+    assert "3 rows in = 1 scored + 0 errors + 2 filtered (2 of them stills, to which it does not apply)" in said
     assert [row["video_path"] for row in read_rows(tmp_path / "motion.jsonl")] == ["a.mp4"]
 
 
@@ -137,7 +137,7 @@ def test_stages_2_and_3_take_stills(tmp_path, scripts, with_clips):
     assert {"a.jpg", "bars.png"} <= kept.keys() <= {"a.jpg", "bars.png", "still.mp4"}
     dropped = {row["video_path"]: row["reason"] for row in read_rows(tmp_path / "set/dropped.jsonl")}
     assert dropped["dark.webp"].startswith("technical_score") and dropped["small.png"].startswith("crop_short_side")
-    assert "filtered (4 of them stills, which have none)" in said
+    assert "filtered (4 of them stills, to which it does not apply)" in said
     (spared,) = re.findall("4 of the rows are stills, exempt from scores that stills do not have: (.*)", said)
     assert {"duration"} < set(spared.split(", "))
     assert "is missing" not in said

@@ -288,7 +288,7 @@ def _closing_line(step: Step, rows: Rows, is_filtered: np.ndarray, state: Resume
     count, finished, failed = int(rows.is_first.sum()), int(state.finished.sum()), len(state.errors)
     filtered = int((is_filtered & rows.is_first).sum())
     stills = 0 if step.stills else int((rows.is_still & rows.is_first).sum())
-    left_out = f" ({stills:,} of them stills, which have none)" if stills else ""
+    left_out = f" ({stills:,} of them stills, to which it does not apply)" if stills else ""
     lost = count - finished - failed - filtered
     assert not lost, f"{step.name}: {lost} rows were lost"
     clips = "" if step.key == "video_path" else f" into {state.results:,} clips"

@@ -62,7 +62,7 @@ def funnel(folder: str, clips: Clips | None = None, count_scores: bool = True) -
     """The steps that have started, in order: sources, shots, clips, each score under its file's name, kept, captioned. `clips`: unless they are
     those of clips.jsonl. `count_scores`: false leaves it at what failed of them, for who reads the scores anyway.
 
-    Raises: `UsageError` where the folder holds no file of the stages, or one that cannot be read.
+    Raises: `UsageError` if the folder contains no files of the stages, or one that cannot be read.
     """
     files = {name: f"{folder}/{name}.jsonl" for name in ("scenes", "clips", "train", "dropped", "summary_caption")}
     there = {name: path for name, path in files.items() if is_there(path)}
