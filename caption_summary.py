@@ -1,11 +1,11 @@
 """Merge the frame captions of each clip into one caption with a large language model (LLM).
 
---summarizer transformers, vllm and openai ask a model, with its own chat template; attributes puts the measured values
-into one sentence, without a model; none keeps a clip's only frame caption as it is. Columns added: summary_model;
-summary_caption; summary_answer, what was answered, where --remove_quotes, --append_attributes, --trigger_word, --caption_prefix or
---caption_suffix change it: they are applied anew at each run, to all captions, and nothing is asked again for them; summary_cut_from, the
-words of an answer that was too long and was cut at the end of a sentence; captions_from, a caption that was made elsewhere; camera_contradiction, where the caption says of the camera what
-its measured motion contradicts; caption_short, caption_long, caption_tags where the list has them, finished likewise.
+--summarizer transformers, vllm and openai run a model with its own chat template; attributes turns the measured values
+into one sentence, without a model; none keeps a clip's only frame caption unchanged. Columns added: summary_model;
+summary_caption; summary_answer, the model's answer before --remove_quotes, --append_attributes, --trigger_word, --caption_prefix or
+--caption_suffix, if they change it: these are applied to all captions on every run, without asking the model again; summary_cut_from, the
+word count of an answer that was too long and was cut at the end of a sentence; captions_from, the imported caption as given; camera_contradiction, set
+if the caption contradicts the measured camera motion; caption_short, caption_long, caption_tags if the list has them, post-processed the same way.
 
     python caption_summary.py --video_metadata_path frame_caption.jsonl --summarizer vllm
     python caption_summary.py --video_metadata_path frame_caption.jsonl --summarizer openai --rewrite dense
@@ -28,7 +28,7 @@ from utils.captioning.answer_text import training_text
 from utils.captioning.attributes import camera_speed, describe
 from utils.captioning.caption_styles import LENGTHS, PREFIX
 from utils.captioning.chat import Answer, Check, Engine, Request, Sampling, ask, parse_json
-from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun, replaces_placeholders
+from utils.captioning.engine_choice import AnswerOptions, EngineChoice, replaces_placeholders, with_existing_checks
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.given_captions import GIVEN, GivenCaptions, checked_caption
@@ -36,7 +36,7 @@ from utils.captioning.measured_facts import contradiction
 from utils.captioning.prompts import DESCRIPTIONS, STYLES, prompt_text, schema_of
 from utils.cli import about, add_flags, at_least, from_flags, row_parser, run, true_or_false
 from utils.errors import Failure, UsageError
-from utils.pipeline.ancestry import CLIP_COLUMNS, begun_with, settings_of
+from utils.pipeline.ancestry import CLIP_COLUMNS, setting_of_existing, settings_of
 from utils.pipeline.process import RunOptions, Step, Stream, prefetch, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import OnDemand
@@ -165,7 +165,7 @@ def checked(row: dict, list_path: str, column: str, summarizer: str, given: Call
             f"{at}: {column} is {found!r}, not a text or a list of texts; run caption_video_frame.py first"
         )
     if summarizer == "none" and len(texts) != 1:
-        raise UsageError(f"{at}: {column} holds {len(texts)} texts, and --summarizer none keeps a single one")
+        raise UsageError(f"{at}: {column} holds {len(texts)} texts, but --summarizer none needs exactly one")
     if summarizer == "attributes" and not isinstance(row.get("attributes"), dict):
         raise UsageError(f"{at} has no attributes; run caption_video_frame.py first")
     return row
@@ -206,26 +206,28 @@ def main() -> None:
     parser.add_argument("--caption_column", default="sampled_frame_caption", help="column with one text or a list")
     parser.add_argument(
         "--summary_prompt",
-        help="text, or a .txt file; the frame captions stand where it says {descriptions}, else below it (default: the style's, in prompts/)",
+        help="text, or a .txt file; {descriptions} is replaced by the frame captions, which are otherwise appended (default: the style's, in prompts/)",
     )
     parser.add_argument(
         "--captions_from",
         metavar="PATH",
-        help="captions made elsewhere, which are taken in place of asking: a list (jsonl, csv, parquet) with video_path and caption or text, "
-        "or a folder with a .txt of each clip's name",
+        help="captions made elsewhere, used instead of asking a model: a list (jsonl, csv, parquet) with video_path and caption or text, "
+        "or a folder with one .txt per clip, named after it",
     )
     styles = [name for name in STYLES if name != "summary"]
     parser.add_argument(
-        "--rewrite", choices=styles, default="summary", metavar="STYLE", help=f"another style: {', '.join(styles)}"
+        "--rewrite", choices=styles, default="summary", metavar="STYLE", help=f"caption style: {', '.join(styles)}"
     )
     parser.add_argument(
-        "--max_words", type=at_least(1), help="a longer answer is asked for once more (default: the style's)"
+        "--max_words",
+        type=at_least(1),
+        help="maximum words per caption; a longer answer is retried once (default: the style's)",
     )
     parser.add_argument(
         "--over_length",
         choices=["cut", "error"],
         default="cut",
-        help="an answer that is too long again is cut at the end of a sentence, or is an error row",
+        help="if the retry is too long as well: cut it at the end of a sentence, or make it an error row",
     )
     parser.add_argument(
         "--remove_quotes",
@@ -239,12 +241,15 @@ def main() -> None:
         "--append_attributes", action="store_true", help="append the measured camera motion and motion score"
     )
     parser.add_argument(
-        "--trigger_word", default="", metavar="TEXT", help="word that stands first in every caption, once"
+        "--trigger_word",
+        default="",
+        metavar="TEXT",
+        help="word prepended to every caption, unless the caption has it already",
     )
     parser.add_argument(
-        "--caption_prefix", default="", metavar="TEXT", help="text before every caption, after the trigger word"
+        "--caption_prefix", default="", metavar="TEXT", help="text added before every caption, after the trigger word"
     )
-    parser.add_argument("--caption_suffix", default="", metavar="TEXT", help="text after every caption")
+    parser.add_argument("--caption_suffix", default="", metavar="TEXT", help="text added after every caption")
     add_flags(parser, {"answers": AnswerOptions, **ENGINES})
     parser.set_defaults(max_new_tokens=512)
     args = parser.parse_args()
@@ -252,11 +257,11 @@ def main() -> None:
     if not args.video_metadata_path:
         parser.error("--video_metadata_path is required: the result file of caption_video_frame.py")
     if args.append_attributes and args.rewrite == "json":
-        parser.error("--append_attributes appends sentences, which --rewrite json has no place for")
+        parser.error("--append_attributes appends sentences, which cannot go into the JSON of --rewrite json")
     for name in ("trigger_word", "caption_prefix", "caption_suffix"):
         setattr(args, name, " ".join(getattr(args, name).split()))
         if getattr(args, name) and args.rewrite == "json":
-            parser.error(f"--{name} puts text around captions, which --rewrite json has no place for")
+            parser.error(f"--{name} adds text around captions, which cannot go into the JSON of --rewrite json")
     args.overwrite |= replaces_placeholders(args.saved_path, "summarizer", args.summarizer)
     finish, before = from_flags(Finish, args), {} if args.overwrite else settings_of(args.saved_path)
     begun = finish.settings(before)
@@ -293,14 +298,18 @@ def main() -> None:
             prompt = prompt_text(style.prompt if args.summary_prompt is None else args.summary_prompt)
             if args.summary_prompt is None and style.former:
                 former = prompt_text(style.former)
-                prompt = former if begun_with(args.saved_path, args.overwrite, "prompt", prompt) == former else prompt
+                prompt = (
+                    former
+                    if setting_of_existing(args.saved_path, args.overwrite, "prompt", prompt) == former
+                    else prompt
+                )
         # The style's limit was written for the style's own prompt.
         max_words = args.max_words or (None if args.summary_prompt else style.max_words)
         choice = EngineChoice(
             args.summarizer,
             args.summary_model_name,
             from_flags(ENGINES[args.summarizer], args),
-            as_begun(from_flags(AnswerOptions, args), args.saved_path, args.overwrite),
+            with_existing_checks(from_flags(AnswerOptions, args), args.saved_path, args.overwrite),
             args.saved_path,
         )
         with about("--summary_model_name"):

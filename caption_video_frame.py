@@ -1,7 +1,7 @@
 """Caption sampled frames of each clip with a vision-language model (VLM), in this process or behind a server.
 
---captioner transformers and vllm run the model here, openai asks a server with OpenAI's chat protocol, and attributes
-needs no model: it puts measured values (brightness, colours, text) into words. Columns added: image_caption_model;
+--captioner transformers and vllm run the model in this process, openai queries a server that speaks OpenAI's chat protocol, and attributes
+needs no model: it describes measured values (brightness, colours, text) in words. Columns added: image_caption_model;
 prompt; sampled_frame_idx; sampled_frame_caption, a list with one text per frame (--caption_unit clip: one text about all
 frames); attributes, the measured values, for caption_summary.py; with --styles, caption_short, caption_long and caption_tags.
 
@@ -32,7 +32,7 @@ from utils.captioning.caption_styles import (
     styles_schema,
 )
 from utils.captioning.chat import Answer, Engine, Request, Sampling, ask
-from utils.captioning.engine_choice import AnswerOptions, EngineChoice, as_begun, replaces_placeholders
+from utils.captioning.engine_choice import AnswerOptions, EngineChoice, replaces_placeholders, with_existing_checks
 from utils.captioning.engines import ENGINES
 from utils.captioning.engines.openai_engine import refuse_server
 from utils.captioning.frames import read_images, with_times
@@ -154,7 +154,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--image_caption_prompt",
-        help="text, or a .txt file; {camera_motion} and {duration} are put in as measured (default: frame.txt, clip.txt or styles.txt in prompts/)",
+        help="text, or a .txt file; {camera_motion} and {duration} are replaced by the measured values (default: frame.txt, clip.txt or styles.txt in prompts/)",
     )
     parser.add_argument(
         "--caption_unit", choices=["frame", "clip"], default="frame", help="one caption per frame, or one per clip"
@@ -169,14 +169,14 @@ def main() -> None:
     parser.add_argument(
         "--with_audio",
         action="store_true",
-        help="send the clip's sound as well, and ask what is heard; for a model that hears, behind a server",
+        help="also send the clip's audio and ask what is heard; needs a model with audio input, behind a server",
     )
     add_sampling_arguments(parser, ["uniform", "mid", "first", "last", "keyframe"], "mid", 1)
     parser.add_argument(
         "--max_pixels",
         type=at_least(28 * 28),
         default=1280 * 28 * 28,
-        help="maximum per image; larger ones are downscaled",
+        help="maximum pixels per image; larger ones are downscaled",
     )
     parser.add_argument("--output_dir", help="ignored; accepted for EasyAnimate's command lines")
     add_flags(parser, {"answers": AnswerOptions, "sight": SightCheck, **ENGINES})
@@ -186,11 +186,11 @@ def main() -> None:
         print("--output_dir is ignored: --saved_path records which clips are done")
     name = args.image_caption_model_name
     if args.styles and (args.caption_unit != "clip" or args.captioner == "attributes"):
-        parser.error("--styles goes with --caption_unit clip and a --captioner that is a model")
+        parser.error("--styles needs --caption_unit clip and a --captioner that runs a model")
     if args.with_audio and (args.caption_unit != "clip" or not getattr(ENGINES.get(args.captioner), "hears", False)):
         hearing = " or ".join(name for name, options in ENGINES.items() if getattr(options, "hears", False))
         parser.error(
-            f"--with_audio goes with --caption_unit clip and --captioner {hearing}, and a model that hears, such as "
+            f"--with_audio needs --caption_unit clip and --captioner {hearing}, and a model with audio input, such as "
             "Qwen3-Omni behind vLLM's server"
         )
     args.overwrite |= replaces_placeholders(args.saved_path, "captioner", args.captioner)
@@ -214,7 +214,7 @@ def main() -> None:
             args.captioner,
             DEFAULT_MODEL if name is None else name,
             from_flags(ENGINES[args.captioner], args),
-            as_begun(from_flags(AnswerOptions, args, **more_tokens), args.saved_path, args.overwrite),
+            with_existing_checks(from_flags(AnswerOptions, args, **more_tokens), args.saved_path, args.overwrite),
             args.saved_path,
             images=args.num_sampled_frames if args.caption_unit == "clip" else 1,
         )

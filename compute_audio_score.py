@@ -1,15 +1,15 @@
-"""Measure each clip's audio: how loud it is, what is silent or clipped, and whether the clip begins or ends within speech.
+"""Measure each clip's audio: loudness, silence, clipping, and whether the clip begins or ends mid-speech.
 
-Columns added: has_audio; loudness, LUFS by ITU-R BS.1770-4, -70 where there is none; silent_share of the time, below -60 dBFS in all
-channels; clipping_share of the samples, at full scale; speech_share of the time, by Silero VAD; speech_at_start and speech_at_end, 1 where
-there is speech within 0.15 s of that edge, so that a word may be cut; channels and sample_rate in Hz of the audio track, 0 without one.
+Columns added: has_audio; loudness, LUFS (ITU-R BS.1770-4), -70 without audio; silent_share, share of the time below -60 dBFS in all
+channels; clipping_share, share of the samples at full scale; speech_share, share of the time with speech (Silero VAD); speech_at_start and
+speech_at_end, 1 if there is speech within 0.15 s of that edge, so that a word may be cut off; channels and sample_rate (Hz) of the audio track, 0 without one.
 
     python compute_audio_score.py --video_folder datasets/panda_70m/train --saved_path audio.jsonl
     python compute_audio_score.py --video_metadata_path clips.jsonl --video_folder CLIPS --n_jobs 8
     python filter_videos_by_motion_score.py --video_metadata_path clips.jsonl --filter audio.jsonl loudness -40 none --filter audio.jsonl speech_at_end none 0
 
-What is measured is the span of the clip's frames: audio that ends before them counts as silence. More than two channels are mixed down to two
-first. The voice detector comes with the package silero-vad and runs on the CPU.
+The measured span is that of the clip's frames: if the audio ends earlier, the rest counts as silence. More than two channels are mixed down to two
+first. The voice activity detector comes with the package silero-vad and runs on the CPU.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)

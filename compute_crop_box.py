@@ -1,20 +1,20 @@
-"""Find what each clip should be cropped to: no bars, no text laid over the picture, no logo, no inset; and how much text is left.
+"""Find a crop box for each clip that excludes bars, overlaid text, logos and insets, and measure how much text remains.
 
 Columns added: crop_box [x, y, width, height], the largest rectangle without them, in pixels of the upright frame as stored, null
-where it is smaller than --min_crop_share of the picture within the bars; crop_share, its share of that picture (0–1), also where crop_box is null;
-crop_short_side, pixels; overlay_text_share, the share of the crop box, or of the picture where there is none, that text laid over it covers, and
-scene_text_share, the same of text that belongs to the scene (signs, shirts), the frame with most of it (0–1);
-and the causes: crop_bars [left, top, right, bottom], pixels of black or blurred bars; crop_text, crop_logos and crop_insets (a picture set
-into the picture), lists of [x, y, width, height]; crop_logos is null where the clip stands still, so that marks cannot be told from the scene.
+if it is smaller than --min_crop_share of the frame without its bars; crop_share, its share of that frame (0–1), also when crop_box is null;
+crop_short_side, pixels; overlay_text_share, the share of the crop box (of the frame if there is none) covered by overlaid text, and
+scene_text_share, the same for text that belongs to the scene (signs, shirts), each in the frame with the most (0–1);
+and the causes: crop_bars [left, top, right, bottom], pixels of black or blurred bars; crop_text, crop_logos and crop_insets (picture-in-
+picture), lists of [x, y, width, height]; crop_logos is null if nothing in the clip moves, because marks then cannot be told from the scene.
 
     python compute_crop_box.py --video_folder datasets/panda_70m/train --saved_path crop_box.jsonl
     python compute_motion_score.py --video_folder datasets/panda_70m/train --crop_boxes crop_box.jsonl
     python crop_clips.py --video_folder datasets/panda_70m/train --video_metadata_path train.jsonl --saved_path cropped.jsonl
     python export_dataset.py --video_metadata_path summary_caption.jsonl --columns_from crop_box.jsonl --model wan2.1 --export_folder SET
 
-Nothing is cropped here: other scores measure within the box by --crop_boxes, crop_clips.py writes cropped clips, and an export
-crops in its one encode. A file that version 0.3 began goes on by its rule, in which crop_share is of the whole frame, and without
-the shares of text and insets.
+This script crops nothing itself: other scores measure within the box (--crop_boxes), crop_clips.py writes cropped clips, and an export
+crops while it encodes. A result file started by version 0.3 is resumed by its rule: crop_share refers to the whole frame, and there are no
+text shares or insets.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from utils.cli import add_sampling_arguments, between, from_flags, row_parser, run
-from utils.pipeline.ancestry import begun_with
+from utils.pipeline.ancestry import setting_of_existing
 from utils.pipeline.process import RunOptions, in_batches, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.pipeline.score import Column, OnDemand, Score
@@ -51,20 +51,20 @@ SCORE = Score(
         "crop_box": Column("[x, y, width, height] in pixels, null where too little would be left", 0),
         "crop_share": Column("its share of the picture within the bars", 0, 1, passes=(0.88, None)),
         "crop_short_side": Column("the short side of the crop box, pixels", 0, passes=(256, None)),
-        "overlay_text_share": Column("share of the crop box that text laid over it covers", 0, 1, passes=(None, 0.002)),
+        "overlay_text_share": Column("share of the crop box covered by overlaid text", 0, 1, passes=(None, 0.002)),
         "scene_text_share": Column("the same of other text", 0, 1),
         "crop_bars": Column("bars at the left, top, right, bottom, pixels", 0),
-        "crop_text": Column("text laid over the picture, a list of [x, y, width, height]", 0),
+        "crop_text": Column("overlaid text, a list of [x, y, width, height]", 0),
         "crop_insets": Column("pictures set into the picture, likewise", 0),
         "crop_logos": Column("marks that stand still, likewise; null where the clip does", 0),
         "sample_frame_idx": Column("indices of the sampled frames, a list", 0),
     },
 )
 MARK_SIDE = 360  # pixels of the short side at which bars and marks are looked for: fine enough for a logo
-FIRST_LOOK = 3  # text is looked for in every third frame, and in the others where there is some that may be laid over
+FIRST_LOOK = 3  # text is searched for in every third frame, and in the others if there may be overlaid text
 GLIMPSE = 1  # frames after each of these there is a glimpse for lines that come between them
 COVERED = 0.3  # of such a line may lie where text was found already
-RULE = "overlays 2"  # in the settings: counted up with each change of what is laid over
+RULE = "overlays 2"  # in the settings: incremented with each change of what counts as overlaid text
 
 
 def read_clip(row: dict, video_folder: str | None, sampling: FrameSampling) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def main() -> None:
     parser.add_argument(
         "--min_crop_share",
         type=between(0, 1, float),
-        help="share of the picture that a crop must leave (default: that of the existing --saved_path, else 0.5)",
+        help="minimum share of the frame, bars excluded, that a crop must keep (default: that of the existing --saved_path, else 0.5)",
     )
     args = parser.parse_args()
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
@@ -213,9 +213,11 @@ def main() -> None:
     load = OnDemand(partial(RapidTextDetector, threads=args.n_jobs))
     detector = load()
     # The first "overlays" was never released: a file with it is told that its settings were others.
-    rule = "bands" if begun_with(args.saved_path, args.overwrite, "rule", RULE, old="bands") == "bands" else RULE
-    begun_share = begun_with(args.saved_path, args.overwrite, "min_crop_share", 0.5)
-    least = begun_share if args.min_crop_share is None else args.min_crop_share
+    rule = (
+        "bands" if setting_of_existing(args.saved_path, args.overwrite, "rule", RULE, old="bands") == "bands" else RULE
+    )
+    existing_share = setting_of_existing(args.saved_path, args.overwrite, "min_crop_share", 0.5)
+    least = existing_share if args.min_crop_share is None else args.min_crop_share
     settings = {**sampling.settings, "min_crop_share": least, "text": detector.settings}
     if rule != "bands":  # which files of 0.3 do not name
         settings["rule"] = rule

@@ -1,20 +1,20 @@
-"""Find copies among clips: other encodings, sizes, frame rates, colours, small logos, bars, shortened ones.
+"""Find copies among clips: re-encoded, resized, retimed, recoloured, with a small logo or bars, or shortened.
 
-Two clips are copies if their frames agree in order and in time for most of the shorter one. Other moments of one view (a talk, a fixed
-camera, the next piece of a shot) are none: they are named, and stay.
+Two clips are copies if their frames match in order and in time for most of the shorter one. Other moments of the same view (a talk, a fixed
+camera, the next piece of a shot) are not copies: they are reported and kept.
 
-Columns added: duplicate_group, the path of the clip that stays, which is the best of its copies; duplicate_of, the same for
-those that do not stay, "" for one that does; duplicate_similarity, the share (0–1) of the shorter one's frames found
-in the other; duplicate_rank, 0 for the clip that stays, 1, 2, ... for its copies, best first; same_view, the path of the best clip that
-shows the same view, "" for that one itself, so that --where "same_view = ''" keeps one clip of each view.
+Columns added: duplicate_group, the path of the best copy, which is kept; duplicate_of, the same path for the other copies, "" for the
+kept one; duplicate_similarity, the share (0–1) of the shorter one's frames found in the other; duplicate_rank, 0 for the kept clip,
+1, 2, ... for its copies, best first; same_view, the path of the best clip that shows the same view, "" for that clip itself, so that
+--where "same_view = ''" keeps one clip of each view.
 
     python compute_duplicates.py --video_folder datasets/panda_70m/train --saved_path duplicates.jsonl
     python compute_duplicates.py --video_metadata_path clips.jsonl --video_folder CLIPS --columns_from technical_score.jsonl
     python filter_videos_by_motion_score.py --video_metadata_path clips.jsonl --filter duplicates.jsonl duplicate_rank none 0
 
-The hashes and thumbnails of each clip are kept beside the result, in <name>.hashes.jsonl, which a rerun resumes; the groups are made anew
-at every run. A file of hashes alone, which versions before 0.4 began, goes on with their rule: clips of one view are duplicates, and there is no
-same_view. With --filter and the like, duplicates are looked for among the clips that pass.
+Hashes and thumbnails of each clip are stored beside the result, in <name>.hashes.jsonl, which a rerun resumes; the groups are recomputed
+on every run. A hash file started before 0.4 has no thumbnails and keeps its old rule: clips of the same view are duplicates, and there is no
+same_view. With --filter and the like, only clips that pass are searched for duplicates.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
@@ -30,7 +30,7 @@ import numpy as np
 from utils.cli import add_filter_arguments, between, filters_of, from_flags, row_parser, run
 from utils.errors import UsageError
 from utils.models.embeddings import embedded_paths, read_embeddings
-from utils.pipeline.ancestry import begun_with
+from utils.pipeline.ancestry import setting_of_existing
 from utils.pipeline.filters import passing_rows
 from utils.pipeline.process import RunOptions, process_rows
 from utils.pipeline.result_file import errors_of, write_whole
@@ -168,7 +168,7 @@ def grouped(
 
 def best_column(rows: Sequence[dict], asked: str | None) -> str | None:
     if asked and rows and not any(asked in row for row in rows):
-        raise UsageError(f"--best_by {asked}: no row has this column; --columns_from names a file that has it")
+        raise UsageError(f"--best_by {asked}: no row has this column; pass a file that has it as --columns_from")
     return asked or next((name for name in BEST_BY if any(name in row for row in rows)), None)
 
 
@@ -178,27 +178,30 @@ def main() -> None:
         "--min_share",
         type=between(0.01, 1, float),
         default=MIN_SHARE,
-        help="share of the shorter clip's frames that the other must have to show the same view",
+        help="two clips show the same view if the other one has at least this share of the shorter one's frames",
     )
     parser.add_argument(
         "--best_by",
         metavar="COLUMN",
-        help="the clip with the largest value stays (default: aesthetic_score or technical_score, where there is one; then size and duration)",
+        help="column that ranks duplicates; the clip with the largest value is kept (default: aesthetic_score or technical_score, if present; then size and duration)",
     )
     parser.add_argument(
         "--columns_from",
         action="append",
         default=[],
         metavar="FILE",
-        help="a file with further columns of the clips; repeatable",
+        help="file with extra columns of the clips; repeatable",
     )
     parser.add_argument(
         "--embeddings",
         metavar="FILE.parquet",
-        help="of compute_video_frame_quality.py --save_embeddings: clips whose embeddings are alike are duplicates, too",
+        help="written by compute_video_frame_quality.py --save_embeddings; clips with similar embeddings count as duplicates, too",
     )
     parser.add_argument(
-        "--min_cosine", type=between(0, 1, float), default=0.97, help="from which on embeddings are alike"
+        "--min_cosine",
+        type=between(0, 1, float),
+        default=0.97,
+        help="minimum cosine similarity of duplicate embeddings",
     )
     add_filter_arguments(parser, motion=True)
     args = parser.parse_args()
@@ -219,7 +222,7 @@ def main() -> None:
         )
     ranks = Ranks()
     hashes_path = os.path.splitext(str(args.saved_path))[0] + ".hashes.jsonl"
-    rule = {"copies": True} if begun_with(hashes_path, args.overwrite, "copies", True, old=False) else {}
+    rule = {"copies": True} if setting_of_existing(hashes_path, args.overwrite, "copies", True, old=False) else {}
     read = partial(clip_hashes, video_folder=args.video_folder, with_thumbnails=bool(rule))
     step = SCORE.step(read, rule, passing=passing, inputs=further, done_word="hashed")
     process_rows(step, rows, from_flags(RunOptions, args, saved_path=hashes_path), ranks)
@@ -259,7 +262,7 @@ def main() -> None:
     )
     if not rule:
         print(
-            "duplicates: begun before 0.4, when other moments of one view were duplicates, too; --overwrite takes copies alone"
+            "duplicates: file made before 0.4, when other moments of one view counted as duplicates, too; --overwrite switches to copies only"
         )
 
 

@@ -1,24 +1,24 @@
 """Measure how much each clip moves, and what its camera does, from optical flow between frames at 2 fps.
 
-Columns added: motion_score, mean length of the flow in percent of the frame's short side per second (a clip scores the
+Columns added: motion_score, mean flow magnitude in percent of the frame's short side per second (a clip scores the
 same at 480p and 4K, at 24 and 60 fps); activity, in the same unit, the larger of camera_speed and subject_speed (the speed
-of the fastest hundredth of the frame against the camera), in the middle of the clip's pairs of frames; camera_pan, camera_tilt, camera_zoom, camera_roll, camera_shake,
+of the fastest 1 % of the frame relative to the camera), medians over the clip's pairs of frames; camera_pan, camera_tilt, camera_zoom, camera_roll, camera_shake,
 camera_jerk, camera_pan_path, camera_tilt_path, camera_known, residual_motion, moving_share, subject_share, static_share, jump, flicker (units: `measure_motion` in
-utils/scoring/optical_flow.py); camera_motion, those in words; cut_inside, 0–1, how sure it is that the clip holds a cut
-or a dissolve (above 0.5); duration in seconds; frame_size.
+utils/scoring/optical_flow.py); camera_motion, a description of the camera in words; cut_inside, 0–1, the confidence that the clip holds a missed cut
+or dissolve (above 0.5: yes); duration in seconds; frame_size.
 
     python compute_motion_score.py --video_folder datasets/panda_70m/train --saved_path motion_score.jsonl
     python compute_motion_score.py --video_folder datasets/panda_70m/train --video_metadata_path clips.jsonl \\
         --text_score_metadata_path text_score.jsonl --text_score_threshold 0.02 --saved_path motion_score.jsonl
 
-The camera does what the background does, at the edges of the frame; one that drives forward zooms in. Where fewer than half of the pairs tell, frames
-1/8 second apart are looked at; where those do not either, camera_known is below 0.5 and the camera goes unnamed ("static").
+Camera motion is estimated from the background at the edges of the frame; a camera that moves forward counts as a zoom in. If fewer than half of the
+pairs give an estimate, frames 1/8 second apart are tried; if these fail too, camera_known is below 0.5 and camera_motion is "static".
 
-cut_inside is the largest change of structure and colours within half a second. Where that leaves a doubt, it is what the network
-TransNetV2 says of all frames; for clips whose row does not say that stage 1 cut them, the larger of the two (--cut_inside).
+cut_inside is the largest change of structure and colours within half a second. If that is inconclusive, TransNetV2's score over all frames is used
+instead; for clips not cut by stage 1 (according to their row), the larger of the two (--cut_inside).
 
-Without the network, only the sampled frames and those that they are predicted from are decoded, so damage elsewhere is
-not noticed here: clips hold none, because stage 1 leaves it out when it detects shots.
+Without the network, only the sampled frames and their reference frames are decoded, so damage elsewhere is not noticed here.
+Clips of stage 1 contain none, because shot detection excludes damaged frames.
 
 With --motion_estimator farneback --short_side 0 the score is EasyAnimate's: pixels at native size, over frames int(fps
 / 2) apart.
@@ -47,7 +47,7 @@ from utils.cli import (
 from utils.cutting.block_matching import picture_replaced
 from utils.cutting.detectors import NETWORK
 from utils.errors import VideoError
-from utils.pipeline.ancestry import begun_with
+from utils.pipeline.ancestry import setting_of_existing
 from utils.pipeline.crops import CropBoxes, measured_in
 from utils.pipeline.filters import passing_rows
 from utils.pipeline.process import RunOptions, process_rows
@@ -117,7 +117,7 @@ def motion_columns(
 ) -> dict:
     """The columns of one clip, from the sampled frames and those that they need, or from all where packets do not tell
     which those are or the network sees them. Without `activity`, those that files had before 0.4. `camera`: what tells its motion, the
-    "background", or what most of the "frame" does, as in files begun before there was a choice."""
+    "background", or what most of the "frame" does, as in files made before there was a choice."""
     path, box = locate(row["video_path"], video_folder), row.get("crop_box")
     with_network = asks_network(row, cut_inside)
     columns = _all_columns(path, box, with_network, estimator, short_side, sampling_fps, camera == "background")
@@ -257,8 +257,8 @@ def at_least_two(frames: Iterator, path: str, known: dict) -> Iterator:
         yield frame
     if count < 2:
         raise VideoError(
-            f"{path!r} is over after {known['duration']:.3g} seconds, before a second frame is sampled, and motion needs two; "
-            "take longer clips, or a higher --sampling_fps"
+            f"{path!r} is only {known['duration']:.3g} seconds long: motion needs two sampled frames; "
+            "use longer clips, or a higher --sampling_fps"
         )
 
 
@@ -318,41 +318,43 @@ def main() -> None:
         "--short_side",
         type=between(16, 8192, zero=True),
         default=SHORT_SIDE,
-        help="pixels of the short side that the flow sees; 0 keeps the size",
+        help="short side to which frames are scaled for optical flow, pixels; 0 keeps the size",
     )
     parser.add_argument(
         "--sampling_fps",
         type=between(0.01, 1000, float),
         default=SAMPLING_FPS,
-        help="frames a second that the flow sees",
+        help="frames per second for optical flow",
     )
     add_crop_argument(parser)
     add_filter_arguments(parser, motion=False)
     parser.add_argument(
         "--cut_inside",
         choices=["ask", "auto", "network", "flow"],
-        help="what looks for cuts and dissolves: flow, the sampled frames; network, TransNetV2 on all frames as well; auto, "
-        "the network for clips that stage 1 has not cut; ask, also where flow leaves a doubt, and then the network alone decides "
+        help="how missed cuts and dissolves are found. flow: on the sampled frames; network: also by TransNetV2 on all frames; auto: "
+        "TransNetV2 for clips not cut by stage 1; ask: also where flow is unsure, and there TransNetV2 alone decides "
         "(default: that of the existing --saved_path, else ask)",
     )
     args = parser.parse_args()
     if args.motion_estimator == "farneback":
         if args.cut_inside == "network":
-            parser.error("--motion_estimator farneback gives no cut_inside; leave --cut_inside network out")
+            parser.error("--motion_estimator farneback gives no cut_inside; drop --cut_inside network")
         args.cut_inside = "flow"
     elif args.cut_inside is None:
-        args.cut_inside = begun_with(args.saved_path, args.overwrite, "cut_inside", "ask", old="flow")
+        args.cut_inside = setting_of_existing(args.saved_path, args.overwrite, "cut_inside", "ask", old="flow")
     filters = filters_of(args)
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)
     boxes = CropBoxes.given_to(rows, args.crop_boxes, args.video_folder)
     choices = {"estimator": args.motion_estimator, "short_side": args.short_side, "sampling_fps": args.sampling_fps}
     if args.cut_inside != "flow":  # which files made before there was a choice do not name
         choices["cut_inside"] = args.cut_inside
-    if args.motion_estimator == "dis" and begun_with(args.saved_path, args.overwrite, "activity", True, old=False):
+    if args.motion_estimator == "dis" and setting_of_existing(
+        args.saved_path, args.overwrite, "activity", True, old=False
+    ):
         choices["activity"] = True
     if (
         args.motion_estimator == "dis"
-        and begun_with(args.saved_path, args.overwrite, "camera", "background", old="frame") != "frame"
+        and setting_of_existing(args.saved_path, args.overwrite, "camera", "background", old="frame") != "frame"
     ):
         choices["camera"] = "background"
     read = partial(motion_columns, video_folder=args.video_folder, **choices)

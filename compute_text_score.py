@@ -1,8 +1,8 @@
 """Measure how much of each clip's frame is text: subtitles, titles, watermarks, slides.
 
-Columns added: text_score, the area of the union of the text boxes over the frame's area (0–1; boxes clipped to the
-frame, overlaps counted once, rotated ones included), the mean over the sampled frames; text_score_max, the largest;
-text_boxes, how many; sample_frame_idx; with --crop_boxes, measured_in, the part of the frame that was looked at.
+Columns added: text_score, the area of the union of the text boxes divided by the frame's area (0–1; boxes clipped to the
+frame, overlaps counted once, rotated boxes included), averaged over the sampled frames; text_score_max, the maximum;
+text_boxes, the number of boxes; sample_frame_idx; with --crop_boxes, measured_in, the region that was measured.
 
     python compute_text_score.py --video_folder datasets/panda_70m/train --saved_path text_score.jsonl
     python compute_text_score.py --video_metadata_path clips.jsonl --video_folder CLIPS --frame_sample_method uniform --num_sampled_frames 3
@@ -24,7 +24,7 @@ import numpy as np
 
 from utils.cli import about, add_crop_argument, add_sampling_arguments, between, from_flags, row_parser, run
 from utils.errors import UsageError
-from utils.pipeline.ancestry import begun_with
+from utils.pipeline.ancestry import setting_of_existing
 from utils.pipeline.crops import CropBoxes, measured_in
 from utils.pipeline.process import RunOptions, in_batches, process_rows
 from utils.pipeline.row_list import open_rows
@@ -101,7 +101,7 @@ def boxes_by(detector: OnDemand, frame: np.ndarray) -> np.ndarray:
 
 
 def rapidocr(args: argparse.Namespace) -> RapidTextDetector:
-    look = getattr(args, "look", begun_with(args.saved_path, args.overwrite, "look", "parts", old="whole"))
+    look = getattr(args, "look", setting_of_existing(args.saved_path, args.overwrite, "look", "parts", old="whole"))
     return RapidTextDetector(getattr(args, "box_threshold", BOX_THRESHOLD), threads=args.n_jobs, look=look)
 
 
@@ -124,26 +124,26 @@ def main() -> None:
         "--text_detector",
         choices=list(DETECTORS),
         default="rapidocr",
-        help="EasyOCR's (CRAFT) or PP-OCR's, which comes with rapidocr",
+        help="text detector: EasyOCR's (CRAFT), or PP-OCR's, bundled with rapidocr",
     )
     parser.add_argument(
         "--box_threshold",
         "--text_threshold",
         type=between(0, 1, float),
         default=argparse.SUPPRESS,
-        help="minimum score of a box, 0 to 1: of rapidocr the mean probability inside it "
-        f"(default: {BOX_THRESHOLD}), of easyocr the peak of its character map (default: {TEXT_THRESHOLD})",
+        help="minimum score of a box, 0 to 1: for rapidocr the mean probability inside the box "
+        f"(default: {BOX_THRESHOLD}), for easyocr the peak of the character map (default: {TEXT_THRESHOLD})",
     )
     add_sampling_arguments(parser, ["uniform", "mid", "first", "last"], "mid", 1)
     add_crop_argument(parser)
-    parser.add_argument_group("rapidocr", "a flag of --text_detector rapidocr alone").add_argument(
+    parser.add_argument_group("rapidocr", "only for --text_detector rapidocr").add_argument(
         "--look",
         choices=["parts", "whole"],
         default=argparse.SUPPRESS,
-        help="parts: the network sees only where a first look at 320 pixels shows that text may be; whole: all of a frame, at "
+        help="parts: run the network only on regions where a first pass at 320 pixels suspects text; whole: on the whole frame, at "
         "twice the cost (default: that of the existing --saved_path, else parts)",
     )
-    group = parser.add_argument_group("easyocr", "flags of --text_detector easyocr alone")
+    group = parser.add_argument_group("easyocr", "only for --text_detector easyocr")
     for flag, kind, text in (
         ("--model_path", str, "craft_mlt_25k.pth or its folder (default: EasyOCR's own, downloaded once)"),
         ("--low_text", between(0, 1, float), f"from which a pixel belongs to a box, 0 to 1 (default: {LOW_TEXT})"),

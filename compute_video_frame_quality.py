@@ -1,19 +1,19 @@
-"""Score the quality of each clip's frames, by one or several metrics; sample_frame_idx names the frames.
+"""Score the quality of each clip's frames with one or several metrics; sample_frame_idx lists the sampled frames.
 
-- TechnicalScore, without a model: technical_score (0–10), the mean over the sampled frames, and its parts: sharpness,
+- TechnicalScore, without a model: technical_score (0–10), averaged over the sampled frames, and its parts: sharpness,
   exposure, contrast, colourfulness (0–10 each), brightness, noise, blockiness (formulas in utils/scoring/technical.py).
-- NSFWScore: nsfw_score (0–1), the highest of the frames: Yahoo's open_nsfw, whose weights come with its package.
-- AestheticScore: aesthetic_score, a list, one number (about 1–10) a frame: LAION's predictor v2 on CLIP ViT-L/14.
+- NSFWScore: nsfw_score (0–1), the maximum over the frames: Yahoo's open_nsfw, whose weights come with its package.
+- AestheticScore: aesthetic_score, a list with one number (about 1–10) per frame: LAION's predictor v2 on CLIP ViT-L/14.
 - AestheticScoreSigLIP: aesthetic_score_siglip, a list likewise: predictor v2.5 on SigLIP so400m patch14-384.
-- CLIPScore: clip_score, the cosine (-1 to 1) between the CLIP embeddings of frame and --caption_column, the mean.
-- SemanticConsistency: semantic_consistency, the lowest cosine between the CLIP embeddings of neighbouring sampled
-  frames: low where there is a cut.
+- CLIPScore: clip_score, the cosine similarity (-1 to 1) of the CLIP embeddings of frame and --caption_column, averaged over the frames.
+- SemanticConsistency: semantic_consistency, the minimum cosine similarity of the CLIP embeddings of neighbouring sampled
+  frames: low if there is a cut.
 
 Always added: bits_per_pixel of the encoded video, frame_rate, and frame_rate_class (low, film, video, high, variable). A still (.jpg, .png,
-.webp) is a clip of one frame: in place of the rate it has media_type, image, and frame_size.
+.webp) is a clip of one frame: instead of the frame rate it has media_type ("image") and frame_size.
 
-CLIP and its predictor are downloaded once, or taken from --model_path and --predictor_path. Each rank uses a GPU of its
-own where there is one.
+CLIP and its predictor are downloaded once, or loaded from --model_path and --predictor_path. Each rank uses its own GPU
+if there is one.
 
     python compute_video_frame_quality.py --video_folder CLIPS --metrics TechnicalScore --saved_path technical_score.jsonl
     python compute_video_frame_quality.py --video_metadata_path clips.jsonl --video_folder CLIPS --num_sampled_frames 8
@@ -188,14 +188,16 @@ def read_clip(
     for name in metrics:
         captions |= METRICS[name].captions
         if METRICS[name].captions and not (isinstance(text, str) and text.strip()):
-            raise VideoError(f"{path!r} has no text in the column {caption!r}, which {name} compares it with")
+            raise VideoError(f"{path!r} has no text in the column {caption!r}, which {name} needs")
     look, crop = partial(look_at, path=path, metrics=metrics, transforms=transforms), cropped(row.get("crop_box"))
     indices, _, frames = sampling.each(path, lambda frame: look(crop(frame)))
     columns: dict[str, Any] = {"sample_frame_idx": indices, **measured_in(row)}
     for name in metrics:
         metric = METRICS[name]
         if sampling.frame_sample_method == "keyframe" and len(frames) < metric.min_frames:
-            raise VideoError(f"{path!r} has one keyframe, and {name} compares two frames or more: sample uniform")
+            raise VideoError(
+                f"{path!r} has only one keyframe, but {name} compares frames: use --frame_sample_method uniform"
+            )
         if metric.combine:
             found = metric.combine([seen[name] for seen in frames])
             columns |= {column: round(value, 4) for column, value in found.items()}
@@ -219,7 +221,7 @@ def look_at(
         if min(height, width) < metric.min_side:
             raise VideoError(
                 f"{path!r}: a frame of {width}x{height} pixels is too small for {name}, "
-                f"which needs {metric.min_side} each way"
+                f"which needs at least {metric.min_side} per side"
             )
         if metric.look:
             seen[name] = metric.look(pixels)
@@ -308,37 +310,44 @@ def main() -> None:
         nargs="+",
         choices=list(METRICS),
         default=["TechnicalScore"],
-        help="what is measured; the first names {column}",
+        help="metrics to compute; the first names {column}",
     )
     add_sampling_arguments(parser, ["uniform", "mid", "first", "last", "keyframe"], "uniform", 4)
     add_crop_argument(parser)
     parser.add_argument("--caption_column", default="summary_caption", help="column of the text, for CLIPScore")
     group = parser.add_argument_group("models")
     group.add_argument(
-        "--model_path", help="CLIP's weights: a file, or a folder as open_clip saves it; without it, the hub's"
+        "--model_path", help="CLIP weights: a file, or a folder saved by open_clip (default: from the hub)"
     )
     group.add_argument(
         "--clip_architecture",
-        help="open_clip's name of the model in --model_path, where there is no open_clip_config.json",
+        help="open_clip's name of the architecture, if --model_path has no open_clip_config.json",
     )
-    group.add_argument("--predictor_path", help="sac+logos+ava1-l14-linearMSE.pth; without it, its public address")
-    group.add_argument("--siglip_model_path", help="folder of SigLIP so400m patch14-384; without it, the hub's")
-    group.add_argument("--siglip_predictor_path", help="aesthetic_predictor_v2_5.pth, which you download yourself")
-    group.add_argument("--batch_size", type=between(1, 65_536), default=64, help="frames that a model sees at a time")
-    group.add_argument("--precision", choices=["fp16", "bf16", "fp32"], default="fp16", help="on a GPU; a CPU has fp32")
+    group.add_argument(
+        "--predictor_path", help="sac+logos+ava1-l14-linearMSE.pth (default: downloaded from its public URL)"
+    )
+    group.add_argument("--siglip_model_path", help="folder of SigLIP so400m patch14-384 (default: from the hub)")
+    group.add_argument("--siglip_predictor_path", help="aesthetic_predictor_v2_5.pth; has to be downloaded by hand")
+    group.add_argument("--batch_size", type=between(1, 65_536), default=64, help="frames per batch")
+    group.add_argument(
+        "--precision",
+        choices=["fp16", "bf16", "fp32"],
+        default="fp16",
+        help="precision on a GPU; a CPU always uses fp32",
+    )
     group.add_argument(
         "--save_embeddings",
         metavar="FILE.parquet",
-        help="also keep CLIP's embedding of each clip, for compute_duplicates.py --embeddings",
+        help="also save the CLIP embedding of each clip, for compute_duplicates.py --embeddings",
     )
     args = parser.parse_args()
     args.saved_path = args.saved_path.replace("{column}", METRICS[args.metrics[0]].column)
     metrics = [name for name in METRICS if name in args.metrics]
     embeddings = local_path(args.save_embeddings) if args.save_embeddings else None
     if embeddings and (embeddings.suffix.lower() != ".parquet" or not args.saved_path.endswith(".jsonl")):
-        parser.error(f"--save_embeddings {args.save_embeddings}: a .parquet file, beside a --saved_path that is .jsonl")
+        parser.error(f"--save_embeddings {args.save_embeddings}: must be a .parquet file, with a .jsonl --saved_path")
     if embeddings and not any(METRICS[name].model == "clip" for name in metrics):
-        parser.error("--save_embeddings keeps what CLIP gives: choose a metric of CLIP, AestheticScore for one")
+        parser.error("--save_embeddings saves CLIP embeddings: choose a CLIP metric, such as AestheticScore")
     sampling = from_flags(FrameSampling, args)
     settings = {"metrics": " ".join(metrics), **sampling.settings}
     rows, ranks = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column), Ranks()
@@ -347,11 +356,13 @@ def main() -> None:
         if METRICS[name].captions:
             settings["caption_column"] = args.caption_column
             if rows and not any(args.caption_column in row for row in rows):
-                raise UsageError(f"--caption_column {args.caption_column}: {name} needs it, and no row has this column")
+                raise UsageError(f"--caption_column {args.caption_column}: {name} needs this column, but no row has it")
             captions = {row["video_path"]: digest(row, [args.caption_column]) for row in rows}
         one_frame = sampling.frame_sample_method in ("mid", "first", "last") or sampling.num_sampled_frames == 1
         if METRICS[name].min_frames > 1 and one_frame:
-            raise UsageError(f"{name} compares frames: --frame_sample_method uniform or keyframe, of 2 or more")
+            raise UsageError(
+                f"{name} compares frames: use --frame_sample_method uniform or keyframe with 2 or more frames"
+            )
 
     if "NSFWScore" in metrics:
         nsfw_weights()  # raises before any work

@@ -1,16 +1,16 @@
 """Ask a vision-language model (VLM) questions about each clip; each answer is a column, to filter by like any other score.
 
-Columns added: one for each question of --questions, 0–1, the probability that the model says yes, where the engine gives those of tokens
-(transformers, vllm, servers with logprobs), else 0 or 1; of a question with choices, one of these words; sample_frame_idx; with
---crop_boxes, measured_in, the part of the frame that the model was shown.
+Columns added: one for each question of --questions, 0–1, the probability that the model answers yes, if the engine returns token
+probabilities (transformers, vllm, servers with logprobs), else 0 or 1; for a question with choices, the chosen one; sample_frame_idx; with
+--crop_boxes, measured_in, the region that the model was shown.
 
     python compute_vlm_score.py --video_folder CLIPS --questions overlays --captioner transformers --image_caption_model_name Qwen2.5-VL-7B
     python compute_vlm_score.py --video_metadata_path clips.jsonl --video_folder CLIPS --questions my_questions.txt --together \\
         --captioner openai --base_url http://localhost:8000/v1 --image_caption_model_name Qwen3-VL-8B
     torchrun --nproc_per_node 8 compute_vlm_score.py --video_folder CLIPS --questions content --captioner vllm
 
---questions is a set of prompts/questions (overlays, defects, content, unsafe, caption_match) or a file: JSON Lines, {"column": "logo", "question": "Is there a
-logo?", "passes": [null, 0.5]}, or a .txt, one question a line. --together asks all of them in one request, as JSON by guided decoding.
+--questions is a set in prompts/questions (overlays, defects, content, unsafe, caption_match) or a file: JSON Lines, {"column": "logo", "question": "Is there a
+logo?", "passes": [null, 0.5]}, or a .txt with one question per line. --together asks all of them in one request, as JSON by guided decoding.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
@@ -114,24 +114,27 @@ def answers(items: Stream, asking: Asking, engine: OnDemand[Engine], sight_check
 def main() -> None:
     parser = row_parser(__doc__, SCORE.saved_path)
     parser.add_argument(
-        "--questions", required=True, metavar="FILE", help="a file of questions, or a set of prompts/questions"
+        "--questions",
+        required=True,
+        metavar="FILE",
+        help="a file of questions, or the name of a set in prompts/questions",
     )
-    parser.add_argument("--together", action="store_true", help="all questions in one request, answered as JSON")
-    parser.add_argument("--captioner", choices=list(ENGINES), default="transformers", help="engine of the model")
+    parser.add_argument("--together", action="store_true", help="ask all questions in one request, answered as JSON")
+    parser.add_argument("--captioner", choices=list(ENGINES), default="transformers", help="inference engine")
     parser.add_argument(
         "--image_caption_model_name",
         default="Qwen2.5-VL-7B",
         help="short name from docs/captions.md, hub id, local folder, or the server's name for it",
     )
     parser.add_argument(
-        "--caption_column", default="summary_caption", help="column that {caption} in a question stands for"
+        "--caption_column", default="summary_caption", help="column whose text replaces {caption} in a question"
     )
     add_sampling_arguments(parser, ["uniform", "mid", "first", "last", "keyframe"], "uniform", 4)
     parser.add_argument(
         "--max_pixels",
         type=at_least(28 * 28),
         default=1280 * 28 * 28,
-        help="maximum per image; larger ones are downscaled",
+        help="maximum pixels per image; larger ones are downscaled",
     )
     add_crop_argument(parser)
     add_filter_arguments(parser, motion=True)

@@ -1,16 +1,16 @@
-"""Write the cropped clips: each clip of a list that has a crop_box is encoded once to it, beside the clip, as NAME.cropped.mp4; a still as
-NAME.cropped.png.
+"""Write cropped clips: each clip with a crop_box is encoded once to that box and stored beside the clip as NAME.cropped.mp4 (a still as
+NAME.cropped.png).
 
-Columns added: media_path, what a training set lists for the clip: the cropped file, or the clip itself where nothing is cropped;
-media_size [width, height] in pixels; media_stamp, by which a rerun knows the file. All frames keep their times, and the sound stays.
-Folders that are scanned for videos skip these files.
+Columns added: media_path, the file that a training set lists for the clip: the cropped file, or the clip itself if nothing is cropped;
+media_size [width, height] in pixels; media_stamp, by which a rerun recognizes the file. All frames keep their timestamps, and the audio is kept.
+Folder scans for videos skip these files.
 
     python crop_clips.py --video_folder datasets/panda_70m/train --video_metadata_path train.jsonl --saved_path cropped.jsonl
     python export_dataset.py --video_folder datasets/panda_70m/train --video_metadata_path summary_caption.jsonl \\
         --columns_from cropped.jsonl --saved_path datasets/panda_70m/train/train_panda_70m.json
 
-crop_box comes from the list, which stage 2 has given it, or from --crop_boxes. Exports to a folder need none of this: they crop
-in their one encode.
+crop_box is read from the list (stage 2 adds it) or from --crop_boxes. Exports to a folder do not need this script: they crop
+while they encode.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
@@ -76,7 +76,7 @@ def is_there(results: list[dict], video_folder: str | None) -> bool:
 def main() -> None:
     parser = row_parser(__doc__, SCORE.saved_path)
     add_crop_argument(parser)
-    parser.add_argument("--crf", type=between(0, 51), default=16, help="x264's quality, 0 for lossless")
+    parser.add_argument("--crf", type=between(0, 51), default=16, help="x264 CRF; 0 is lossless")
     parser.add_argument("--x264_preset", default="veryfast", choices=X264_PRESETS, help="x264's speed")
     args = parser.parse_args()
     rows = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column)

@@ -1,8 +1,8 @@
-"""Write the training set as a trainer reads it, and say beforehand what becomes of each clip.
+"""Write the training set in a trainer's layout, and report beforehand how each clip will be used.
 
 Without --export_folder: one JSON list at --saved_path, [{"file_path": ..., "text": ..., "type": "video"}, ...], `file_path`
-relative to the video folder, the clips untouched. With it: a folder with lists, settings for the trainer, a card, and the
-clips as links, as copies, or encoded once to the rate, the number of frames and the size that --model trains on.
+relative to the video folder; the clips are untouched. With it: a folder with lists, trainer settings, a dataset card, and the
+clips as links, as copies, or encoded once to the frame rate, frame count and size that --model trains on.
 
     python export_dataset.py --video_metadata_path summary_caption.jsonl --video_folder datasets/panda_70m/train \\
         --saved_path datasets/panda_70m/train_panda_70m.json
@@ -11,9 +11,9 @@ clips as links, as copies, or encoded once to the rate, the number of frames and
     python export_dataset.py --video_metadata_path summary_caption.jsonl --video_folder CLIPS --columns_from train.jsonl \\
         --format diffusion_pipe --model ltx2 --val_share 0.02 --export_folder ltx_set
 
-Columns of the list or of --columns_from that are used: crop_box (from compute_crop_box.py) is what is encoded of a frame;
-source_path and duplicate_group keep a video and its copies on one side of --val_share; control_path, reference_path, mask_path
-and first_frame are videos and images that go beside a clip.
+Columns used, from the list or --columns_from: crop_box (from compute_crop_box.py) is the region of the frame to encode;
+source_path and duplicate_group keep a video and its copies on one side of the --val_share split; control_path, reference_path, mask_path
+and first_frame are videos and images that are exported with a clip.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
@@ -94,8 +94,8 @@ def check_crops(rows: Sequence[dict]) -> None:
     uncropped = [row["video_path"] for row in rows if medium_of(row) is None]
     if uncropped and not any("media_path" in row for row in rows):
         raise UsageError(
-            f"{uncropped[0]}: has a crop_box, and there is no column media_path, which would name its cropped file: run crop_clips.py and give "
-            "its result as --columns_from, or take whole frames by --ignore_crop_boxes"
+            f"{uncropped[0]}: has a crop_box, but there is no column media_path with its cropped file: run crop_clips.py and pass "
+            "its result as --columns_from, or use whole frames with --ignore_crop_boxes"
         )
 
 
@@ -126,7 +126,7 @@ def size(text: str) -> Size:
     """An argparse type: WIDTHxHEIGHT."""
     width, _, height = text.lower().partition("x")
     if not (width.isdigit() and height.isdigit() and 16 <= int(width) <= 8192 and 16 <= int(height) <= 8192):
-        raise argparse.ArgumentTypeError(f"{text} is no WIDTHxHEIGHT of 16 to 8192 pixels")
+        raise argparse.ArgumentTypeError(f"{text} is not WIDTHxHEIGHT, each 16 to 8192 pixels")
     return int(width), int(height)
 
 
@@ -137,7 +137,7 @@ def rate(text: str) -> Fraction:
     except (ValueError, ZeroDivisionError):
         fps = Fraction(0)
     if not 1 <= fps <= 240:
-        raise argparse.ArgumentTypeError(f"{text} is no rate of 1 to 240 frames a second")
+        raise argparse.ArgumentTypeError(f"{text} is not a frame rate from 1 to 240")
     return fps
 
 
@@ -168,7 +168,7 @@ def target_of(args: argparse.Namespace, media: str) -> Target:
     if wrong := [f"{w}x{h}" for w, h in buckets if w % multiple or h % multiple]:
         raise UsageError(f"--buckets {wrong[0]}: both sides must be multiples of {multiple} (--size_multiple)")
     if args.max_pixels and args.buckets:
-        raise UsageError("--max_pixels and --buckets do not go together: buckets are sizes already")
+        raise UsageError("--max_pixels and --buckets cannot be combined: buckets already set the sizes")
     if args.frames and target.step and (odd := [count for count in args.frames if not _follows(count, target)]):
         raise UsageError(f"--frames {odd[0]}: {args.model} takes {target.rule}")
     counts = target.lengths() if not args.frames else () if 0 in args.frames else tuple(sorted(args.frames))
@@ -200,7 +200,9 @@ def with_more_columns(listed: Rows, args: argparse.Namespace) -> Sequence[dict]:
 def check_audio(choice: str, name: str, model: str | None, media: str) -> None:
     """Raises: `UsageError` for a choice of --audio that these media, this format or this model do not have."""
     if choice == "drop" and media != "encode":
-        raise UsageError(f"--audio drop: --media {media} leaves files as they are; encode writes them without audio")
+        raise UsageError(
+            f"--audio drop: --media {media} leaves the files as they are; use encode to write them without audio"
+        )
     if choice in ("require", "split") and not audio_of(name, model):
         hearing = ", ".join(other for other in FORMATS if audio_of(other, None))
         with_model = f" for {model}" if model else ""
@@ -232,108 +234,113 @@ def main() -> None:
     parser.add_argument(
         "--caption_column", default="summary_caption", help="column of the list that holds the text, or a list of texts"
     )
-    parser.add_argument("--caption", choices=CHOICES, help="which of a list of texts, random by the clip's name (default: the first; all of them where a trainer takes several: diffusion_pipe, simpletuner)")  # fmt: skip
+    parser.add_argument("--caption", choices=CHOICES, help="which caption to use of a list; random depends on the clip's name only (default: the first, or all if the trainer takes several: diffusion_pipe, simpletuner)")  # fmt: skip
     parser.add_argument(
         "--columns_from",
         action="append",
         default=[],
         metavar="FILE",
-        help="a file with further columns of the clips; repeatable",
+        help="file with extra columns of the clips; repeatable",
     )
     group = parser.add_argument_group("output")
     group.add_argument(
         "--saved_path",
         type=file_to_write,
         default="train_panda_70m.json",
-        help="the list (JSON), written whole, where there is no --export_folder",
+        help="the JSON list to write, without --export_folder",
     )
+    group.add_argument("--export_folder", help="folder of the export: lists, settings, card, media; a rerun resumes it")
     group.add_argument(
-        "--export_folder", help="folder of the export: lists, settings, card, media; a rerun goes on with it"
-    )
-    group.add_argument(
-        "--format", choices=list(FORMATS), default="easyanimate", help="the trainer, or library, that shall read it"
+        "--format", choices=list(FORMATS), default="easyanimate", help="trainer or library to export for"
     )
     group.add_argument(
         "--dry_run",
         nargs="?",
         const="clips",
         choices=["clips", "table"],
-        help="print what would become of each clip and a table, or the table alone, and write nothing",
+        help="print the plan of each clip and a table, or only the table, and write nothing",
     )
-    group.add_argument("--license", help="licence of the clips, for the card")
+    group.add_argument("--license", help="license of the clips, for the card")
     group.add_argument(
         "--saved_freq",
         type=at_least(1),
         default=100,
-        help="clips between two writes of what is done (or five seconds, whichever is first)",
+        help="save progress every N clips, or every five seconds",
     )
-    group.add_argument("--overwrite", action="store_true", help="make all media again")
+    group.add_argument("--overwrite", action="store_true", help="rewrite all media")
     group.add_argument("--retry_errors", action="store_true", help="retry failed clips")
-    group = parser.add_argument_group("what is encoded, once")
+    group = parser.add_argument_group("encoding (each clip is encoded once)")
     group.add_argument(
-        "--model", choices=list(MODELS), help="sets rate, frames and sizes: docs/export.md has the table"
+        "--model",
+        choices=list(MODELS),
+        help="video model; sets frame rate, frame counts and sizes (table in docs/export.md)",
     )
-    group.add_argument("--media", choices=["none", "link", "copy", "encode"], help="how clips come into the folder: left where they are, as hard links, copied, or encoded (default: encode with --model or a flag of this group, else link)")  # fmt: skip
-    group.add_argument("--fps", type=rate, help="frames a second (default: the model's, else the clip's)")
+    group.add_argument("--media", choices=["none", "link", "copy", "encode"], help="how clips get into the folder: not at all (listed where they are), as hard links, copied, or encoded (default: encode with --model or a flag of this group, else link)")  # fmt: skip
+    group.add_argument("--fps", type=rate, help="frame rate (default: the model's, else the clip's)")
     group.add_argument(
         "--frames",
         type=frame_count,
         nargs="+",
         metavar="N",
-        help="allowed numbers of frames; a clip gets the largest that it fills; any: all that the model allows (default: the model's longest, four fifths of it, 3 s and 1.5 s)",
+        help="allowed frame counts; a clip gets the largest one it can fill; any: all that the model allows (default: the model's maximum, four fifths of it, 3 s and 1.5 s)",
     )
-    group.add_argument("--size_multiple", type=between(2, 256), help="sides are multiples of it, pixels")
+    group.add_argument("--size_multiple", type=between(2, 256), help="width and height are multiples of this, pixels")
     group.add_argument(
         "--buckets",
         type=size,
         nargs="+",
         metavar="WIDTHxHEIGHT",
-        help="allowed sizes; a clip gets that of the nearest aspect ratio",
+        help="allowed sizes; a clip gets the one with the nearest aspect ratio",
     )
     group.add_argument(
         "--max_pixels",
         type=between(256, 2**26),
-        help="of a frame, in place of buckets: larger ones are scaled down in their own aspect ratio",
+        help="maximum pixels per frame, instead of buckets: larger frames are downscaled, keeping their aspect ratio",
     )
-    group.add_argument("--max_upscale", type=at_least(1, float), help="leave out clips that would be scaled up by more")
+    group.add_argument(
+        "--max_upscale", type=at_least(1, float), help="leave out clips that would be upscaled by more than this factor"
+    )
     group.add_argument(
         "--fps_mode",
         choices=FPS_MODES,
         default="nearest",
-        help="which frame is taken for a time: the nearest, or the one that a player shows then; keep: the rate stays",
+        help="how the frame rate is changed: nearest frame in time, previous (the frame a player would show), or keep the rate",
     )
     group.add_argument("--crf", type=between(0, 51), default=16, help="x264's quality, 0 for lossless")
     group.add_argument("--x264_preset", default="medium", choices=X264_PRESETS, help="x264's speed")
     group.add_argument(
-        "--ignore_crop_boxes", action="store_true", help="encode whole frames though there is a column crop_box"
+        "--ignore_crop_boxes", action="store_true", help="encode whole frames even if there is a column crop_box"
     )
-    group.add_argument("--first_frames", action="store_true", help="also write each clip's first frame, PNG")
+    group.add_argument("--first_frames", action="store_true", help="also write each clip's first frame as PNG")
     group = parser.add_argument_group("which clips")
     group.add_argument(
-        "--val_share", type=share, default=0.0, help="share that is held back for validation, by source and duplicates"
+        "--val_share",
+        type=share,
+        default=0.0,
+        help="share held out for validation; a source and its duplicates stay on one side",
     )
     group.add_argument(
         "--balance",
         metavar="COLUMN",
-        help="no value of this column gets more clips than the rarest; numbers by quartile",
+        help="balance by this column: no value gets more clips than the rarest; numbers are binned by quartile",
     )
     group.add_argument(
         "--batch_size",
         type=at_least(1),
-        help="give up buckets (size and length) that have fewer clips; these go to another one, or are left out",
+        help="give up buckets (size and length) with fewer clips; their clips go to another bucket, or are left out",
     )
     group.add_argument(
         "--audio",
         choices=["keep", "drop", "require", "split"],
         default="keep",
-        help="keep: clips with audio have it where the trainer uses it; drop: encode none; require: leave out clips without audio; split: two "
+        help="keep: audio is kept if the trainer uses it; drop: encode without audio; require: leave out clips without audio; split: two "
         "exports, with_audio and without_audio in --export_folder",
     )
-    group.add_argument("--max_per_source", type=at_least(1), help="clips of one source video, at most")
+    group.add_argument("--max_per_source", type=at_least(1), help="maximum clips per source video")
     add_worker_arguments(parser)
     args = parser.parse_args()
     if not args.video_metadata_path:
-        parser.error("--video_metadata_path is missing: the rows with the captions")
+        parser.error("--video_metadata_path is required: the rows with the captions")
     chosen = [
         name for name in ("model", "fps", "frames", "size_multiple", "buckets", "max_pixels") if getattr(args, name)
     ]
@@ -350,19 +357,19 @@ def main() -> None:
         or args.batch_size
         or args.audio != "keep"
     ):
-        parser.error("--export_folder is missing: these flags write a folder")
+        parser.error("--export_folder is required: these flags write a folder")
     if media != "encode" and (needs := [name for name in chosen if name != "model"]):
         parser.error(f"--{needs[0]} needs --media encode")
     target = target_of(args, media)
     if args.batch_size and not (target.buckets and target.counts):
         parser.error(
-            "--batch_size chooses among sizes and lengths: give --model, or --buckets and --frames, and --media encode"
+            "--batch_size needs buckets to choose from: pass --model, or --buckets and --frames, with --media encode"
         )
     check_audio(args.audio, args.format, args.model, media)
     if media == "none" and FORMATS[args.format].has_files:
-        parser.error(f"--media none: {args.format} looks for the clips in its folder; link puts them there at no cost")
+        parser.error(f"--media none: {args.format} expects the clips in its folder; link puts them there at no cost")
     if is_url(args.export_folder or ""):
-        parser.error(f"--export_folder {args.export_folder}: give a local folder, and copy it")
+        parser.error(f"--export_folder {args.export_folder}: must be a local folder; copy it afterwards")
     refuse_overwriting({"--saved_path": args.saved_path}, {"--video_metadata_path": args.video_metadata_path})
     needed = {args.caption_column: TEXTS}
     listed = open_rows(args.video_folder, args.video_metadata_path, args.video_path_column, needed).scan()
@@ -371,11 +378,11 @@ def main() -> None:
         write_list(rows, args)
         return
     if media == "none" and (is_url(args.video_folder) or any(is_url(row["video_path"]) for row in rows)):
-        raise UsageError("--media none: clips behind a URL are no files that a trainer could read; copy or encode them")
+        raise UsageError("--media none: trainers cannot read clips behind a URL; copy or encode them")
     if media in ("link", "copy"):
         rows = of_media(rows)
     if args.balance and rows and not any(args.balance in row for row in rows):
-        raise UsageError(f"--balance {args.balance}: no row has this column; --columns_from names a file that has it")
+        raise UsageError(f"--balance {args.balance}: no row has this column; pass a file that has it as --columns_from")
     export = partial(
         Export, format=args.format, model=args.model, target=target, media=media, fps_mode=args.fps_mode, crf=args.crf, preset=args.x264_preset,
         first_frames=args.first_frames, max_upscale=args.max_upscale, val_share=args.val_share, balance=args.balance,

@@ -1,7 +1,7 @@
-"""Keep the clips that pass every filter: train.jsonl holds them with all their scores, dropped.jsonl the others with the
+"""Keep the clips that pass every filter: train.jsonl lists them with all their scores, dropped.jsonl lists the others with the
 reason.
 
-Thresholds are applied to stored scores, so trying another one takes no time; both files are written whole at each run.
+Thresholds are applied to stored scores, so trying another one takes no time; both files are rewritten on every run.
 
     python filter_videos_by_motion_score.py --video_metadata_path clips.jsonl --saved_path train.jsonl \\
         --aesthetic_score_metadata_path aesthetic_score.jsonl --aesthetic_score_threshold 4 \\
@@ -10,7 +10,7 @@ Thresholds are applied to stored scores, so trying another one takes no time; bo
 
 --exclude and --include take the marks of a report (make_report.py), or any list of clips.
 
---plot draws the histogram of every score over all clips, with its thresholds: look at it before you choose them.
+--plot draws the histogram of every score over all clips with its thresholds: look at it before you choose them.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
@@ -107,7 +107,7 @@ def report_missing(result: FilterResult) -> None:
             errors = local_path(f.file).with_suffix(".errors.jsonl")
             why = f"; {errors.name} says why" if errors.exists() else ""
             print(
-                f"{f.column} is missing: {f.file} has no row of any of the {without:,} clips{why}; run the script that makes it"
+                f"{f.column} is missing: {f.file} has no row for any of the {without:,} clips{why}; run the script that makes it"
             )
 
 
@@ -118,22 +118,22 @@ def main() -> None:
         "--saved_path",
         type=file_to_write,
         default="train.jsonl",
-        help="the clips that pass (jsonl, csv or parquet), written whole",
+        help="the clips that pass (jsonl, csv or parquet), rewritten on every run",
     )
     parser.add_argument(
         "--dropped_path",
         type=file_to_write,
-        help="the others, with reason and value (default: dropped.jsonl beside --saved_path)",
+        help="the other clips, with the reason and the value (default: dropped.jsonl beside --saved_path)",
     )
     for flag in ("--overwrite", "--retry_errors"):
-        parser.add_argument(flag, action="store_true", help="no effect: both files are written whole at each run")
+        parser.add_argument(flag, action="store_true", help="no effect: both files are rewritten on every run")
     add_filter_arguments(parser, motion=True)
     parser.add_argument("--min_seconds", type=bound, default=os.environ.get("MIN_SECONDS", "3"), help="shortest clip")
     parser.add_argument("--max_seconds", type=bound, default=os.environ.get("MAX_SECONDS", "10"), help="longest clip")
     parser.add_argument(
-        "--resolution_threshold", type=pixels, default=0, help="minimum pixels of a frame (or WIDTHxHEIGHT)"
+        "--resolution_threshold", type=pixels, default=0, help="minimum pixels per frame (or WIDTHxHEIGHT)"
     )
-    parser.add_argument("--min_short_side", type=at_least(0), default=0, help="pixels of the frame's short side")
+    parser.add_argument("--min_short_side", type=at_least(0), default=0, help="minimum short side of the frame, pixels")
     parser.add_argument(
         "--where",
         metavar="CONDITION",
@@ -144,17 +144,17 @@ def main() -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a score file whose columns --where may name; repeatable",
+        help="score file whose columns --where can use; repeatable",
     )
     parser.add_argument(
-        "--exclude", metavar="FILE", help="rows of clips to drop, or the marks of a report: those marked drop"
+        "--exclude", metavar="FILE", help="clips to drop: a list, or the marks of a report (those marked drop)"
     )
     parser.add_argument(
         "--include",
         metavar="FILE",
-        help="rows of clips to keep whatever the filters say, or the marks of a report: those marked star",
+        help="clips to keep whatever the filters say: a list, or the marks of a report (those marked star)",
     )
-    parser.add_argument("--plot", type=png, metavar="FILE.png", help="the histograms, with the thresholds")
+    parser.add_argument("--plot", type=png, metavar="FILE.png", help="plot the score histograms with the thresholds")
     args = parser.parse_args()
     saved_path = local_path(args.saved_path)
     dropped_path = local_path(args.dropped_path or saved_path.with_name(f"dropped{saved_path.suffix}"))
@@ -192,7 +192,7 @@ def main() -> None:
     print(funnel(drops, result.count))
     if stills := int((result.is_still & result.is_clip).sum()):
         spared = list(dict.fromkeys(f.column for f in result.filters if has_no_stills(f)))
-        print(f"{stills:,} of the rows are stills, not held against what they have none of: {', '.join(spared)}")
+        print(f"{stills:,} of the rows are stills, exempt from scores that stills do not have: {', '.join(spared)}")
     report_missing(result)
     print(
         f"filter: {result.count:,} rows in = {result.count - dropped:,} kept + 0 errors + {dropped:,} filtered -> {args.saved_path}"

@@ -1,10 +1,10 @@
-"""Make one page of a dataset: what was kept and why, thresholds as sliders, a gallery of its clips, marks.
+"""Write a one-page report of a dataset: what was kept and why, thresholds as sliders, a gallery of the clips, marks.
 
     python make_report.py datasets/panda_70m                      # datasets/panda_70m/report.html
     python make_report.py datasets/a datasets/b --saved_path compare.html
 
-The page opens from disk in any browser and needs no network. A slider on a score's histogram shows what another threshold
-keeps; the page prints the command that makes it so. With two datasets it shows what only one of them keeps.
+The page opens from disk in any browser, offline. A slider on each score's histogram shows what another threshold
+would keep, and the page prints the command that applies it. With two datasets it shows the clips that only one of them keeps.
 """
 
 import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the others are imported)
@@ -58,23 +58,25 @@ def list_of(folder: str) -> str | None:
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("dataset_folder", nargs="+", help="folder (or URL) of the stages' files; two are compared")
-    parser.add_argument("--saved_path", type=file_to_write, help="the page (default: report.html in the first folder)")
-    parser.add_argument("--video_folder", help="folder of the clips (default: train in the dataset's folder)")
+    parser.add_argument("dataset_folder", nargs="+", help="dataset root (a folder or URL); two are compared")
+    parser.add_argument(
+        "--saved_path", type=file_to_write, help="page to write (default: report.html in the first folder)"
+    )
+    parser.add_argument("--video_folder", help="folder of the clips (default: train/ in the dataset root)")
     parser.add_argument(
         "--video_metadata_path",
-        help="list of the clips (default: the one that train.jsonl was chosen from, else clips.jsonl in the dataset's folder, else the videos in --video_folder)",
+        help="list of the clips (default: the one that train.jsonl was filtered from, else clips.jsonl in the dataset root, else the videos in --video_folder)",
     )
-    parser.add_argument("--no_thumbnails", action="store_true", help="leave the pictures out")
-    parser.add_argument("--overwrite", action="store_true", help="make the thumbnails anew")
-    parser.add_argument("--retry_errors", action="store_true", help="try failed thumbnails again")
+    parser.add_argument("--no_thumbnails", action="store_true", help="skip the thumbnails")
+    parser.add_argument("--overwrite", action="store_true", help="recompute the thumbnails")
+    parser.add_argument("--retry_errors", action="store_true", help="retry failed thumbnails")
     add_worker_arguments(parser)
     args = parser.parse_args()
     folders = [folder.rstrip("/") or folder for folder in args.dataset_folder]
     if len(folders) > 2:
-        raise UsageError(f"{len(folders)} folders are given; one is shown, two are compared")
+        raise UsageError(f"{len(folders)} folders given; pass one to show or two to compare")
     if len(folders) == 2 and (args.video_folder or args.video_metadata_path):
-        raise UsageError("--video_folder and --video_metadata_path go with one dataset, not with two")
+        raise UsageError("--video_folder and --video_metadata_path work with one dataset only")
     saved_path = args.saved_path or f"{folders[0]}/report.html"
     declared, quality = declared_columns()
     datasets = []

@@ -2,8 +2,8 @@
 # Stage 1: find the shots of the videos in VIDEO_FOLDER and cut them into clips of 3 to 10 seconds in OUTPUT_FOLDER.
 #   sh stage_1_video_cut.sh
 #   VIDEO_FOLDER=~/films MAX_SECONDS=5 N_JOBS=8 sh stage_1_video_cut.sh
-# PREFER_PAUSES=1 splits long shots in pauses of speech, for models that learn sound.
-# REMOVE_ORPHANS=1 also removes the clips of earlier runs whose source is gone, renamed or cut otherwise now.
+# PREFER_PAUSES=1 splits long shots at pauses in speech, for models that learn audio.
+# REMOVE_ORPHANS=1 also removes clips of earlier runs whose source was deleted, renamed or is now cut differently.
 set -eu
 stage=1 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 . "$here/presets/settings.sh"

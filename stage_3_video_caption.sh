@@ -4,8 +4,8 @@
 #   CAPTIONER=vllm IMAGE_CAPTION_MODEL=Qwen2.5-VL-7B SUMMARIZER=none CAPTION_UNIT=clip FRAME_SAMPLE_METHOD=uniform NUM_SAMPLED_FRAMES=6 sh stage_3_video_caption.sh
 #   ENGINE_SERVER=vllm IMAGE_CAPTION_MODEL=llava-v1.6-vicuna-7b SUMMARY_MODEL=Qwen2.5-7B-Instruct sh stage_3_video_caption.sh
 #   FORMAT=musubi MODEL=wan2.1 sh stage_3_video_caption.sh
-# FORMAT and MODEL also write the set as that trainer reads it, the clips encoded for that model, into EXPORT_FOLDER (docs/export.md).
-# ENGINE_SERVER (vllm, sglang, lmdeploy, transformers) starts that server for one model after the other, and stops it.
+# FORMAT and MODEL also export the set in that trainer's layout, with clips encoded for that model, to EXPORT_FOLDER (docs/export.md).
+# ENGINE_SERVER (vllm, sglang, lmdeploy, transformers) starts that server for each model in turn, and stops it.
 set -eu
 stage=3 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 if [ -n "${ENGINE_SERVER:-}" ]; then CAPTIONER=${CAPTIONER:-openai} SUMMARIZER=${SUMMARIZER:-openai}; fi
@@ -27,7 +27,7 @@ export_set() { # list, further flags
         ${MAX_PER_SOURCE:+--max_per_source="$MAX_PER_SOURCE"} ${BALANCE:+--balance="$BALANCE"} ${N_JOBS:+--n_jobs="$N_JOBS"} "$@"
 }
 
-# The plan comes first: hours of captions would be lost on a wrong FORMAT, or on clips that the model cannot use.
+# Check the export plan first: a wrong FORMAT, or clips that the model cannot use, would waste hours of captioning.
 if [ -n "${FORMAT:-}${MODEL:-}" ]; then export_set "${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" --caption_column=video_path --dry_run=table; fi
 
 ask "$CAPTIONER" caption_video_frame.py --video_folder="$VIDEO_FOLDER" --video_metadata_path="${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" \

@@ -1,10 +1,10 @@
 """Cut each video's shots into clips of 3 to 10 seconds that hold exactly the frames of their span.
 
 Reads the rows of cutscene_detect.py (`video_path`, `timecode_list`, `transitions`) and writes one row per clip:
-video_path, relative to --output_folder; source_path; source_digest, of its content; start_seconds, end_seconds in the source, from its first frame;
+video_path, relative to --output_folder; source_path; source_digest, a hash of its content; start_seconds, end_seconds in the source, from its first frame;
 num_frames; frame_rate; frame_size [width, height] in pixels; duration in seconds; codec; has_audio; copied_frames, the
-frames copied without re-encoding; bytes, the file's size; clip_count, the number of clips of the same source; stamp, the file as it was
-written.
+number of frames copied without re-encoding; bytes, the file's size; clip_count, the number of clips of the same source; stamp, which identifies
+the file as written.
 
     python video_splitting.py --video_metadata_path scenes.jsonl --video_folder IN --output_folder OUT --saved_path clips.jsonl
     MAX_SECONDS=5 python video_splitting.py --video_metadata_path scenes.jsonl --video_folder IN --output_folder OUT
@@ -40,7 +40,7 @@ from utils.cutting.split import split_video
 from utils.cutting.unfinished import sweep_unfinished
 from utils.errors import UsageError
 from utils.models.voice import weights
-from utils.pipeline.ancestry import begun_with, last_checked, unchanged_sizes
+from utils.pipeline.ancestry import last_checked, setting_of_existing, unchanged_sizes
 from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.pipeline.row_list import open_rows, rows_in
 from utils.storage import is_url
@@ -60,12 +60,12 @@ def parse_flags() -> argparse.Namespace:
     add_worker_arguments(parser)
     group = parser.add_argument_group("clips")
     group.add_argument(
-        "--output_folder", required=True, help="folder for the clips; the folders of the sources are mirrored in it"
+        "--output_folder", required=True, help="folder for the clips; mirrors the subfolders of the sources"
     )
     group.add_argument(
         "--remove_orphans",
         action="store_true",
-        help="remove clips from --output_folder that an earlier run wrote and that are in the list no longer: of sources that are gone, renamed or cut otherwise",
+        help="remove clips of earlier runs from --output_folder that are no longer listed because their source was deleted, renamed or cut differently",
     )
     for flag, default, text in (("min", "3", "shorter shots are dropped"), ("max", "10", "longer shots are split")):
         default = os.environ.get(f"{flag.upper()}_SECONDS", default)
@@ -73,43 +73,46 @@ def parse_flags() -> argparse.Namespace:
     group.add_argument(
         "--long_shots",
         choices=["keyframe", "even", "greedy"],
-        help="keyframe: split where --encoder smart has least to encode, at a loss of up to 5 %% of the frames; even: into "
-        "equal parts; greedy: into pieces of --max_seconds, a short rest is dropped (default: that of the existing "
+        help="how shots longer than --max_seconds are split. keyframe: where --encoder smart re-encodes least, losing up to 5 %% of the frames; even: into "
+        "equal parts; greedy: into pieces of --max_seconds, dropping a short rest (default: that of the existing "
         "--saved_path, else keyframe)",
     )
     group.add_argument(
         "--prefer_pauses",
         action="store_true",
-        help="split longer shots in pauses of speech where --min_seconds and --max_seconds leave one; more frames are encoded then",
+        help="split long shots at pauses in speech where --min_seconds and --max_seconds allow it; more frames are re-encoded",
     )
     group.add_argument(
         "--transition_margin",
         type=between(0, 60, float),
         default=0.1,
-        help="seconds left out of the clips on both sides of each dissolve, wipe or fade, besides its own frames",
+        help="seconds to leave out on both sides of each dissolve, wipe or fade, in addition to its own frames",
     )
     group.add_argument(
         "--resolution_threshold",
         type=pixels,
         default=0,
-        help="drop sources with fewer pixels than this number (or WIDTHxHEIGHT)",
+        help="drop sources with fewer pixels per frame than this (or WIDTHxHEIGHT)",
     )
     group = parser.add_argument_group("encoding")
     group.add_argument(
         "--encoder",
         choices=["smart", "libx264", "h264_nvenc", "copy"],
         default="smart",
-        help="smart copies whole GOPs of H.264 and encodes the edges with x264; copy is not exact: it starts at the "
-        "keyframe before",
+        help="smart copies whole H.264 GOPs and encodes only the edges with x264; copy is not frame-exact: it starts at the "
+        "previous keyframe",
     )
     group.add_argument(
-        "--crf", type=between(0, 51), default=18, help="quality when encoding; smaller is better and larger"
+        "--crf", type=between(0, 51), default=18, help="encoding quality (CRF): lower is better and makes larger files"
     )
     group.add_argument("--preset", default="veryfast", help="x264's preset")
     group.add_argument(
-        "--encoder_threads", type=between(1, 128), default=1, help="x264's threads per process; for few, long sources"
+        "--encoder_threads",
+        type=between(1, 128),
+        default=1,
+        help="x264 threads per process; raise it for few, long sources",
     )
-    group.add_argument("--no_audio", action="store_true", help="leave the audio out")
+    group.add_argument("--no_audio", action="store_true", help="drop the audio")
     args = parser.parse_args()
     if args.max_seconds < args.min_seconds:
         parser.error(f"--max_seconds {args.max_seconds:g} is below --min_seconds {args.min_seconds:g}")
@@ -119,7 +122,7 @@ def parse_flags() -> argparse.Namespace:
 def check_output_folder(folder: str, video_folder: str | None) -> None:
     """Makes the folder. Raises: `UsageError` when it cannot be written or is that of the sources."""
     if video_folder and os.path.realpath(local_path(video_folder)) == os.path.realpath(local_path(folder)):
-        raise UsageError(f"--output_folder {folder} is the --video_folder; give the clips a folder of their own")
+        raise UsageError(f"--output_folder {folder} is the --video_folder; give the clips their own folder")
     if is_url(folder):
         return  # the result file, which is uploaded first, tells whether its bucket is there
     try:
@@ -168,7 +171,7 @@ def main() -> None:
     with about(args.video_metadata_path):
         prefix_of = clip_prefixes(row["video_path"] for row in rows)
     if args.long_shots is None:
-        args.long_shots = begun_with(args.saved_path, args.overwrite, "long_shots", ClipLimits.long_shots)
+        args.long_shots = setting_of_existing(args.saved_path, args.overwrite, "long_shots", ClipLimits.long_shots)
     if args.prefer_pauses:
         with about("--prefer_pauses"):
             weights()
@@ -227,10 +230,10 @@ def main() -> None:
         what = (
             "are removed"
             if args.remove_orphans
-            else "stay in the folder and are in no list; --remove_orphans removes them"
+            else "stay in the folder unlisted; --remove_orphans removes them"
         )
         print(
-            f"video_splitting: {len(left):,} clips of sources that are gone, or of shots that are cut otherwise now, {what}"
+            f"video_splitting: {len(left):,} clips of sources that are gone, or of shots that are now cut differently, {what}"
         )
     shots = [shot for row in rows for shot in shots_of(row)]
     short = sum(not long_enough(start, stop, args.min_seconds) for start, stop in shots)

@@ -172,9 +172,9 @@ def main() -> None:
                 if "pandas" in name and count > args.pandas_rows:
                     continue
                 print(f"{count:,} rows: {name}", file=sys.stderr)
-                begun = time.monotonic()
+                started = time.monotonic()
                 usage = measure([sys.executable, *command])
-                used[name] = usage, time.monotonic() - begun
+                used[name] = usage, time.monotonic() - started
             for name, (usage, wall) in used.items():
                 lines.append(
                     [

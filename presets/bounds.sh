@@ -1,16 +1,16 @@
-# Sourced by stage 2: the bounds of the scores so far, which the next scripts get as flags of the filter: --filter FILE COLUMN LOW HIGH.
-# A list of words in sh is its arguments alone, so they are kept a line each, and become arguments again where a command needs them.
+# Sourced by stage 2: the bounds of the scores so far, passed to the next scripts as flags of the filter: --filter FILE COLUMN LOW HIGH.
+# sh has no arrays: they are kept one per line, and become arguments again for the command that needs them.
 newline='
 '
 bounds=
 
-bound() { # a score file, its column, the lowest and the highest value that passes (none: no bound)
+bound() { # score file, column, minimum and maximum that pass (none: no bound)
     bounds=$bounds--filter$newline$DATASET_FOLDER/$1$newline$2$newline$3$newline$4$newline
 }
 
-with_bounds() { # a command, which gets the bounds as its last arguments
+with_bounds() { # a command; appends the bounds to its arguments
     IFS=$newline
-    set -f # a * in a path stays one
+    set -f # no globbing: a path may contain *
     set -- "$@" $bounds
     set +f
     unset IFS

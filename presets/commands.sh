@@ -1,5 +1,5 @@
 # Sourced by the stage scripts after settings.sh: how they run the single scripts.
-# How a script is run: see docs/scaling.md. Without LAUNCHER: Ray where RAY_ADDRESS is, torchrun where there are several ranks.
+# How a script is launched: see docs/scaling.md. Without LAUNCHER: Ray if RAY_ADDRESS is set, torchrun for several ranks.
 NNODES=${NNODES:-1} NODE_RANK=${NODE_RANK:-0} MASTER_PORT=${MASTER_PORT:-29500}
 fail() {
     echo "$*" >&2
@@ -7,13 +7,13 @@ fail() {
 }
 case ${LAUNCHER:=${RAY_ADDRESS:+ray}} in
 '' | torchrun | accelerate) [ "$NNODES" = 1 ] || [ -n "${MASTER_ADDR:-}" ] || fail "NNODES=$NNODES: set MASTER_ADDR, the address of the machine with NODE_RANK=0" ;;
-none | ray) [ "$NNODES" = 1 ] || fail "LAUNCHER=$LAUNCHER and NNODES=$NNODES: torchrun and accelerate start ranks on several machines; a Ray cluster has its own" ;;
+none | ray) [ "$NNODES" = 1 ] || fail "LAUNCHER=$LAUNCHER and NNODES=$NNODES: several machines need torchrun or accelerate; a Ray cluster manages its own machines" ;;
 *) fail "LAUNCHER=$LAUNCHER: choose none, torchrun, accelerate or ray" ;;
 esac
-if [ "$LAUNCHER" != ray ]; then unset RAY_ADDRESS; fi                                # a script that finds it uses Ray
+if [ "$LAUNCHER" != ray ]; then unset RAY_ADDRESS; fi                                # scripts use Ray if it is set
 if [ -n "$LAUNCHER" ]; then cpu_ranks=${NUM_PROCESSES:-1}; else cpu_ranks=1; fi # of scripts without a model, whose --n_jobs use all cores
 
-# A command as it can be pasted: words with other letters than these are quoted.
+# A command that can be pasted into a shell: arguments with other characters than these are quoted.
 print_command() {
     line=+
     for word in "$@"; do
@@ -25,14 +25,14 @@ print_command() {
     printf '%s\n' "$line"
 }
 
-# Print a command and run it: with N ranks a machine, what Python is to run and its arguments; a failure ends the stage.
+# Print a command and run it with N ranks per machine; a failure ends the stage.
 launch() {
     ranks=$1
     shift
     if [ "$ranks" -lt 1 ] || [ "$LAUNCHER" = none ] || [ "$LAUNCHER" = ray ]; then ranks=1; fi
     if [ "$ranks" = 1 ] && [ "$NNODES" = 1 ]; then
         :
-    elif [ "$LAUNCHER" = accelerate ]; then # --multi_gpu starts so many processes on CPUs too; with --cpu it is one, whatever is asked for
+    elif [ "$LAUNCHER" = accelerate ]; then # --multi_gpu also starts N processes on CPUs; --cpu always starts one
         set -- -m accelerate.commands.launch --multi_gpu --mixed_precision no --dynamo_backend no --num_processes $((ranks * NNODES)) \
             --num_machines "$NNODES" --machine_rank "$NODE_RANK" ${MASTER_ADDR:+--main_process_ip "$MASTER_ADDR"} \
             --main_process_port "$([ "$NNODES" = 1 ] && echo 0 || echo "$MASTER_PORT")" --same_network "$@"
@@ -47,26 +47,26 @@ launch() {
     run_child "$@"
 }
 
-# A script that shares its rows between ranks, or gives them to Ray.
-run_ranks() { # how many a machine, a script, its flags
+# Run a script that shares its rows between ranks, or hands them to Ray.
+run_ranks() { # ranks per machine, script, flags
     count=$1 script=$2
     shift 2
     if [ "$LAUNCHER" = ray ]; then set -- "$@" --ray; fi
     launch "$count" "$here/$script" "$@" ${TIMEOUT_SECONDS:+--timeout_seconds="$TIMEOUT_SECONDS"} ${STALL_SECONDS:+--stall_seconds="$STALL_SECONDS"} ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
 }
 
-# How many ranks an engine gets: one per GPU, vLLM one per TENSOR_PARALLEL_SIZE GPUs.
+# Ranks of an engine: one per GPU; vLLM one per TENSOR_PARALLEL_SIZE GPUs.
 engine_ranks() { # engine
     case $1 in
     vllm) echo "${NUM_PROCESSES:-$((GPUS / ${TENSOR_PARALLEL_SIZE:-1}))}" ;;
     transformers) echo "${NUM_PROCESSES:-$GPUS}" ;;
-    openai) echo 1 ;; # asks --concurrency questions at a time
+    openai) echo 1 ;; # sends --concurrency requests at a time
     *) echo "$cpu_ranks" ;;
     esac
 }
 
-# Run a script that asks a model, with the flags that all of these share.
-ask() { # engine, script, further flags
+# Run a script that queries a model, with the flags shared by all such scripts.
+ask() { # engine, script, more flags
     engine=$1 script=$2
     shift 2
     server= address=
@@ -77,21 +77,21 @@ ask() { # engine, script, further flags
         ${QUANTIZATION:+--quantization="$QUANTIZATION"} ${BATCH_SIZE:+--batch_size="$BATCH_SIZE"} ${SEED:+--seed="$SEED"} ${TEMPERATURE:+--temperature="$TEMPERATURE"} ${N_JOBS:+--n_jobs="$N_JOBS"}
 }
 
-# A script that handles a table as a whole: on the first machine, while the others wait.
-run() { # a script, its flags
+# Run a script that processes a whole table: on the first machine, while the others wait.
+run() { # script, flags
     script=$1
     shift
     set -- "$here/$script" "$@" ${OVERWRITE:+--overwrite} ${RETRY_ERRORS:+--retry_errors}
     if [ "$NNODES" = 1 ]; then launch 1 "$@"; else PYTHONPATH=$here launch 1 -m tools.run_once "$PYTHON" "$@"; fi
 }
 
-# A file or folder that a stage begins with; behind a URL the scripts look for it.
-needs() { # its path, what to do where it is not there
-    case $1 in *://*) ;; *) [ -e "$1" ] || fail "$1 is not there: $2" ;; esac
+# Fail if an input of the stage is missing; the scripts check URLs.
+needs() { # path, what to do if it is missing
+    case $1 in *://*) ;; *) [ -e "$1" ] || fail "$1 does not exist: $2" ;; esac
 }
 
-# End the stage with exit code 1 where its result holds nothing; behind a URL the scripts' last lines have to say it.
-must_hold() { # the result, what to do
+# End the stage with exit code 1 if its result is empty; behind a URL, the scripts' last lines report it.
+must_hold() { # result, what to do
     case $1 in *://*) return ;; esac
     if [ ! -s "$1" ]; then
         echo "nothing is left: $2" >&2
@@ -99,18 +99,18 @@ must_hold() { # the result, what to do
     fi
 }
 
-# Whether a file of a dataset is there.
-is_there() { # its path
+# Whether a file of a dataset exists.
+is_there() { # path
     case $1 in
     *://*) PYTHONPATH=$here "$PYTHON" -c 'import sys; from utils.storage import exists; sys.exit(not exists(sys.argv[1]))' "$1" ;;
     *) [ -e "$1" ] ;;
     esac
 }
 
-# The dataset in one page, report.html in DATASET_FOLDER; REPORT=0 leaves it out. A stage has done its work also where there is no report.
+# Write report.html in DATASET_FOLDER; REPORT=0 skips it. A stage succeeds even if the report fails.
 report() { # folder of the clips; their list, unless it is the one that train.jsonl was chosen from
     if [ "${REPORT:-1}" = 0 ]; then return; fi
     case $2 in '' | *://*) ;; *) [ -s "$2" ] || return 0 ;; esac
     export PRESET
-    run make_report.py "$DATASET_FOLDER" --video_folder="$1" ${2:+--video_metadata_path="$2"} ${N_JOBS:+--n_jobs="$N_JOBS"} || echo "there is no report: see above" >&2
+    run make_report.py "$DATASET_FOLDER" --video_folder="$1" ${2:+--video_metadata_path="$2"} ${N_JOBS:+--n_jobs="$N_JOBS"} || echo "no report was written: see above" >&2
 }

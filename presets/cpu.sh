@@ -1,7 +1,7 @@
-# Small models on the CPU: LAION's aesthetic predictor, RapidOCR, SmolVLM2, which sees four frames of a clip at once, so that there is nothing left to
+# Small models on the CPU: LAION's aesthetic predictor, RapidOCR, and SmolVLM2 on four frames per clip at once, which leaves nothing to
 # summarize. Weights (3 GB) come from the hub (HF_ENDPOINT).
 METRICS=${METRICS:-AestheticScore}
-QUALITY_SCORE=${QUALITY_SCORE:-aesthetic_score} # the column that decides, of those that METRICS give; its file has its name
+QUALITY_SCORE=${QUALITY_SCORE:-aesthetic_score} # column of METRICS to filter by; its file has the same name
 QUALITY_THRESHOLD=${QUALITY_THRESHOLD:-4}
 TEXT_DETECTOR=${TEXT_DETECTOR:-rapidocr}
 TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-0.02}
@@ -11,4 +11,4 @@ CAPTION_UNIT=${CAPTION_UNIT:-clip}
 FRAME_SAMPLE_METHOD=${FRAME_SAMPLE_METHOD:-uniform}
 NUM_SAMPLED_FRAMES=${NUM_SAMPLED_FRAMES:-4}
 SUMMARIZER=${SUMMARIZER:-none}
-SUMMARY_MODEL=${SUMMARY_MODEL:-Qwen2.5-0.5B-Instruct} # where SUMMARIZER asks for one
+SUMMARY_MODEL=${SUMMARY_MODEL:-Qwen2.5-0.5B-Instruct} # if SUMMARIZER needs one

@@ -1,5 +1,5 @@
-# Sourced by the stage scripts, which set $here and $stage: checks the settings of the environment and the arguments, and chooses the rest: the
-# Python to run, the number of GPUs, the preset with its models and thresholds.
+# Sourced by the stage scripts, which set $here and $stage: checks settings from the environment and the arguments, and picks the rest: the
+# Python interpreter, the number of GPUs, the preset with its models and thresholds.
 . "$here/presets/foreground.sh"
 if [ -z "${PYTHON:-}" ]; then
     if [ -x "$here/.venv/bin/python" ]; then PYTHON=$here/.venv/bin/python; else PYTHON=python3; fi
@@ -18,10 +18,10 @@ PRESET=${PRESET:-auto}
 if [ "$PRESET" = auto ]; then
     if [ "$GPUS" -gt 0 ]; then
         PRESET=gpu
-        echo "PRESET=auto takes gpu: there are $GPUS CUDA devices"
+        echo "PRESET=auto selects gpu: $GPUS CUDA device(s) found"
     else
         PRESET=embedded
-        echo "PRESET=auto takes embedded: there is no CUDA device, and nothing is downloaded"
+        echo "PRESET=auto selects embedded: no CUDA device found; nothing is downloaded"
     fi
 fi
 . "$here/presets/$PRESET.sh"
@@ -30,5 +30,5 @@ choices="$METRICS $TEXT_DETECTOR $CAPTIONER $SUMMARIZER ${LAUNCHER:-}"
 if [ "${DEDUP:-0}" != 0 ]; then choices="$choices DEDUP"; fi
 if [ -z "${LAUNCHER:-}${RAY_ADDRESS:-}" ] && [ "${NUM_PROCESSES:-1}" != 1 ]; then choices="$choices torchrun"; fi
 PYTHONPATH=$here "$PYTHON" -m tools.installed $choices || exit $?
-# Without PyTorch nothing of it runs on a GPU, and there is no torchrun.
+# Without PyTorch nothing runs on a GPU, and there is no torchrun.
 if [ "$GPUS" -gt 0 ] && ! "$PYTHON" -c 'import importlib.util, sys; sys.exit(not importlib.util.find_spec("torch"))'; then GPUS=0; fi

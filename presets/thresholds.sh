@@ -1,6 +1,6 @@
-# The same in every preset, unless it sets them: what passes stage 2 beside quality, and how motion is measured.
+# Defaults shared by all presets: the bounds of stage 2 besides quality, and how motion is measured.
 MIN_SHORT_SIDE=${MIN_SHORT_SIDE:-256} # pixels
-MIN_CROP_SHARE=${MIN_CROP_SHARE:-0.88} # of the picture within its bars
+MIN_CROP_SHARE=${MIN_CROP_SHARE:-0.88} # of the frame without its bars
 OVERLAY_TEXT_THRESHOLD=${OVERLAY_TEXT_THRESHOLD:-0.002}
 MOTION_ESTIMATOR=${MOTION_ESTIMATOR:-dis}
 ACTIVITY_THRESHOLD=${ACTIVITY_THRESHOLD:-1.5}

@@ -181,7 +181,7 @@ def test_the_sound_of_a_clip_is_sent_and_asked_about(server, flags, tmp_path, ru
 def test_a_server_that_takes_no_sound_ends_the_run(server, flags, ended):
     server.faults[-1] = [refuse(400, "audio input is not supported")]
     code, said = ended("caption_video_frame.py", *flags, "--with_audio")
-    assert code == 2 and "--with_audio: the model takes no sound" in said and "audio input is not supported" in said
+    assert code == 2 and "--with_audio: the model takes no audio" in said and "audio input is not supported" in said
 
 
 @pytest.mark.parametrize(
@@ -190,4 +190,4 @@ def test_a_server_that_takes_no_sound_ends_the_run(server, flags, ended):
 def test_an_engine_that_takes_no_sound_says_so(flags, ended, more):
     flags = flags[: flags.index("--base_url")] + flags[flags.index("--base_url") + 2 :]
     code, said = ended("caption_video_frame.py", *flags, *more, "--with_audio")
-    assert code == 2 and "--with_audio goes with --caption_unit clip and --captioner openai" in said
+    assert code == 2 and "--with_audio needs --caption_unit clip and --captioner openai" in said

@@ -136,7 +136,7 @@ def test_json_keeps_to_its_schema_whatever_the_model_says(model):
             for text in tell(engine, ["A dog.", "A boat."], sampling, checks_for(list(CHECKS), schema=schema)):
                 assert list(json.loads(text)) == schema["required"]
         (cut,) = tell(engine, ["A dog."], Sampling(24, schema=schema), checks_for(["cut"]))
-        assert cut.message.startswith("the answer was cut") and 'it begins \'{"subject": "' in cut.message
+        assert cut.message.startswith("the answer was truncated") and 'it begins \'{"subject": "' in cut.message
 
 
 # Folders that are no model

@@ -212,7 +212,7 @@ def test_a_recut_clip_is_scored_anew(dataset, tmp_path, scripts):
     clips[0]["end_seconds"] += 1
     recut = flags[flags.index("--video_metadata_path") + 1] = tmp_path / "clips.jsonl"
     recut.write_text("".join(json.dumps(row) + "\n" for row in clips))
-    assert "1 results no longer fit their input" in done(
+    assert "1 results no longer match their input" in done(
         "compute_video_frame_quality.py", *flags, launch=(scripts.python,)
     )
     assert len(read_rows(saved)) == len(clips)

@@ -174,7 +174,7 @@ def test_a_stage_that_is_stopped_ends_its_script_and_waits_for_it(command, whom,
     begun = time.monotonic()
     assert stage.wait(30) == code and time.monotonic() - begun < 10
     printed = (tmp_path / "printed").read_text()
-    assert "what is done is saved" in printed and "Traceback" not in printed, printed
+    assert "finished work is saved" in printed and "Traceback" not in printed, printed
     assert "video_splitting.py" not in printed and not (tmp_path / "clips.jsonl").exists(), printed
     until = time.monotonic() + 3  # workers see that their parent has ended
     while (left := marked(str(tmp_path))) and time.monotonic() < until:
@@ -234,7 +234,7 @@ SMI = "0, NVIDIA H100 80GB HBM3, 580.65.06, 80000, 81559, 34\n1, NVIDIA H100 80G
     [
         (f"printf '{SMI}'", ["GPU 0: NVIDIA H100 80GB HBM3, 78.1 of 79.6 GiB free, 34 °C, driver 580.65.06", "GPU 1: ", "cannot use"]),
         ("echo 'NVIDIA-SMI has failed'; exit 9", ["the driver does not answer: NVIDIA-SMI has failed"]),
-        (None, ["no GPU: PRESET=auto takes embedded"]),
+        (None, ["no GPU: PRESET=auto selects embedded"]),
     ],
 )  # fmt: skip
 def test_health_says_what_the_machine_has(tmp_path, monkeypatch, run_script, driver, told):

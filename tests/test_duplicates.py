@@ -276,7 +276,7 @@ def test_a_dataset_that_was_begun_with_hashes_alone_goes_on_with_their_rule(tmp_
     write_rows(tmp_path / "d.hashes.jsonl", hashed)
     (tmp_path / "d.hashes.settings.json").write_text(json.dumps(settings))
     printed = run_script("compute_duplicates.py", *flags).stdout
-    assert ", 0 due" in printed and "begun before 0.4" in printed
+    assert ", 0 due" in printed and "made before 0.4" in printed
     assert all("same_view" not in row for row in found(tmp_path / "d.jsonl").values())
     run_script("compute_duplicates.py", *flags, "--overwrite")
     assert all("same_view" in row for row in found(tmp_path / "d.jsonl").values())

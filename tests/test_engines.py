@@ -172,10 +172,10 @@ def test_a_killed_run_leaves_no_server(clip, model, tmp_path):
         (
             "transformers",
             ("--captioner", "transformers"),
-            "only --captioner or --summarizer openai asks a server, not ",
+            "needs --captioner or --summarizer openai, not ",
         ),
-        ("vllm", ("--captioner", "attributes"), "only --captioner or --summarizer openai asks a server, not "),
-        ("transformers", ("--base_url", "http://127.0.0.1:1/v1"), "names another; give only one of them"),
+        ("vllm", ("--captioner", "attributes"), "needs --captioner or --summarizer openai, not "),
+        ("transformers", ("--base_url", "http://127.0.0.1:1/v1"), "names another one; pass only one of the two"),
         ("transformers", ("--server_args='",), "--server_args ': No closing quotation"),
     ],
 )

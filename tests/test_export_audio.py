@@ -89,7 +89,7 @@ def test_two_sets(exported, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (("--format", "musubi", "--audio", "drop"), "--audio drop: --media link leaves files as they are"),
+        (("--format", "musubi", "--audio", "drop"), "--audio drop: --media link leaves the files as they are"),
         (("--format", "easyanimate", "--audio", "require"), "uses no audio; "),
         (("--format", "musubi", "--audio", "loud"), "invalid choice"),
         (("--format", "musubi", "--model", "wan2.1", "--audio", "require"), "musubi for wan2.1 uses no audio"),

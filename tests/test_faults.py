@@ -238,7 +238,7 @@ def test_an_interrupt_that_was_lost_is_raised_again(tmp_path):
         ("export TMPDIR=$PWD/{long}; mkdir $TMPDIR", 0, "1 cut into shots"),
         ("unset HOME", 0, "1 cut into shots"),
         ("ulimit -n 64", 0, "1 cut into shots"),
-        ("mkdir gone; cd gone; rmdir ../gone", 2, "the working directory is no longer there"),
+        ("mkdir gone; cd gone; rmdir ../gone", 2, "the working directory no longer exists"),
         ("echo '[1]' > scenes.settings.json; : > scenes.jsonl", 0, "1 cut into shots"),
     ],
 )
@@ -294,7 +294,7 @@ def test_a_playlist_is_refused_in_a_sentence(tmp_path):
     (tmp_path / "list.mkv").write_text("ffconcat version 1.0\nfile a.mp4\n")
     with pytest.raises(VideoError) as refused, open_video(str(tmp_path / "list.mkv")):
         pass
-    assert "it may refer to other files; convert it to mp4 or mkv" in str(refused.value)
+    assert "it can refer to other files; convert it to mp4 or mkv" in str(refused.value)
     assert "whitelist" not in str(refused.value) and len(str(refused.value)) < 300
 
 
@@ -360,6 +360,6 @@ def test_a_codec_that_mp4_cannot_hold_leaves_no_file(tmp_path):
     path = str(write_numbered(tmp_path / "a.avi", 24, codec="huffyuv", pix_fmt="yuv422p"))
     source = read_source(path, 24)
     clip = Clip(tmp_path / "out" / "a.mp4", source.times, int(source.borders[-1]), {})
-    with pytest.raises(VideoError, match="--encoder copy cannot put it into mp4"):
+    with pytest.raises(VideoError, match="--encoder copy cannot mux it into mp4"):
         write_clips(path, [clip], source.index, Encoding("copy"))
     assert list((tmp_path / "out").iterdir()) == []

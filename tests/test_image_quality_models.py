@@ -179,7 +179,7 @@ def test_one_keyframe_of_a_clip_says_nothing_of_its_consistency(clips):
     row = {"video_path": "cut.mp4"}
     flags = {"video_folder": clips, "sampling": FrameSampling("keyframe", 4), "transforms": {}, "caption": ""}
     assert read_clip(row, metrics=["AestheticScore"], **flags)["sample_frame_idx"] == [0]
-    with pytest.raises(VideoError, match="has one keyframe"):
+    with pytest.raises(VideoError, match="has only one keyframe"):
         read_clip(row, metrics=["SemanticConsistency"], **flags)
 
 
@@ -212,7 +212,7 @@ def test_without_a_network_one_sentence_says_what_is_wanted(run_script, clips, t
     ran = run_script(SCRIPT, "--video_folder", clips, "--metrics", "AestheticScore", code=2, **nowhere)
     assert (
         len(ran.stderr.strip().splitlines()) == 1
-        and all("not looked at" in line for line in ran.stdout.splitlines())
+        and all("files ignored" in line for line in ran.stdout.splitlines())
         and not (tmp_path / "aesthetic_score.jsonl").exists()
     )
     for word in ("open_clip_model.safetensors", "http://127.0.0.1:9/timm/", "--model_path", "HF_ENDPOINT"):
@@ -225,7 +225,7 @@ def test_a_bare_file_is_fetched_once_and_its_sha256_checked(tmp_path, monkeypatc
     (folder / "a+b.pth").write_bytes(b"weights")
     address += "/a%2Bb.pth"
     right = hashlib.sha256(b"weights").hexdigest()
-    with pytest.raises(UsageError, match=f"gave another file .*{'0' * 64}.*{right}.* give the path"):
+    with pytest.raises(UsageError, match=f"returned a different file .*{'0' * 64}.*{right}.* give the path"):
         from_address(address, "0" * 64, "the predictor")
     assert list((tmp_path / "cache" / "reelset").iterdir()) == []
     path = from_address(address, right, "the predictor")
@@ -235,7 +235,7 @@ def test_a_bare_file_is_fetched_once_and_its_sha256_checked(tmp_path, monkeypatc
     path.unlink()
     for url, reason in ((address, "404"), ("http://127.0.0.1:9/x.pth", "refused")):
         with pytest.raises(
-            UsageError, match=f"the predictor is needed, and .* cannot be reached .*{reason}.* give the path"
+            UsageError, match=f"the predictor is needed, but .* cannot be reached .*{reason}.* give the path"
         ):
             from_address(url, right, "the predictor")
 
@@ -251,9 +251,9 @@ def test_what_is_no_weights_is_said_in_a_sentence(clip_folder, predictor_file, t
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "pickled.pt")  # a whole module: loading it could run anything
     for name, told in {
-        "weights.safetensors": "no weights that can be read safely",
-        "weights.pt": "no weights that can be read safely",
-        "pickled.pt": "no weights that can be read safely",
+        "weights.safetensors": "no weights that can be loaded safely",
+        "weights.pt": "no weights that can be loaded safely",
+        "pickled.pt": "no weights that can be loaded safely",
         "list.pt": "holds no named tensors",
     }.items():
         with pytest.raises(UsageError, match=f"{name}: .*{told}"):
@@ -271,10 +271,10 @@ def test_the_flag_of_what_is_wrong_heads_the_sentence(ended, clips, clip_folder,
     (tmp_path / "x.pth").write_text("not weights")
     code, error = ended(SCRIPT, *flags, "--predictor_path", tmp_path / "x.pth")
     assert code == 2
-    assert f"{SCRIPT}: error: --predictor_path: {tmp_path}/x.pth: no weights that can be read safely" in error
+    assert f"{SCRIPT}: error: --predictor_path: {tmp_path}/x.pth: no weights that can be loaded safely" in error
     code, error = ended(SCRIPT, *flags, "--predictor_path", tmp_path / "nowhere")
     assert code == 2 and error.endswith(
-        f"--predictor_path: {tmp_path}/nowhere: a file is expected here, and this does not exist\n"
+        f"--predictor_path: {tmp_path}/nowhere: expected a file, but this does not exist\n"
     )
     code, error = ended(SCRIPT, "--video_folder", clips, "--metrics", "AestheticScoreSigLIP")
     assert code == 2 and "error: --siglip_predictor_path: AestheticScoreSigLIP needs its predictor" in error
@@ -341,10 +341,10 @@ def test_siglip_and_its_predictor(tmp_path):
         theirs = float(head(embedding))
     assert ours.transform == ImageTransform(56, "squash") and ours.width == predictor.width == 32
     assert predictor.scores(ours.embed_frames(ours.transform(frame)[None])) == pytest.approx(theirs, abs=2e-3)
-    with pytest.raises(UsageError, match=r"AGPL-3\.0.*give its path"):
+    with pytest.raises(UsageError, match=r"AGPL-3\.0.*pass its path"):
         siglip_predictor_weights(None)
     (tmp_path / "siglip" / "model.safetensors").write_text("not weights")
-    with pytest.raises(UsageError, match=r"siglip: no SigLIP that transformers can load"):
+    with pytest.raises(UsageError, match=r"siglip: not a SigLIP model that transformers can load"):
         OurSiglip(weights, torch.device(CPU))
 
 
@@ -402,4 +402,4 @@ def test_embeddings_are_kept_beside_the_scores(clips, clip_folder, predictor_fil
     order = [again.index(path) for path in paths]
     assert np.abs(same[order] - vectors).max() < 1e-3
     code, error = ended(SCRIPT, "--video_folder", clips, "--save_embeddings", "e.parquet")
-    assert code == 2 and "choose a metric of CLIP" in error
+    assert code == 2 and "choose a CLIP metric" in error

@@ -71,7 +71,7 @@ def test_it_learns_a_rule_of_two_columns_and_the_filter_takes_it(tmp_path, is_go
     right = [(row["suitability"] >= 0.5) == is_good[row["video_path"]] for row in unmarked]
     assert len(rows) == SOURCES * CLIPS and len(right) == 50 and sum(right) >= 45
     assert all(row["suitability"] == round(row["suitability"], 4) for row in rows)
-    table = printed[printed.index("columns that decide") :].splitlines()[1:3]
+    table = printed[printed.index("most important columns") :].splitlines()[1:3]
     assert sorted((line.split()[0], *line.split()[2:]) for line in table) == [
         ("sharp", "higher", "is", "better"),
         ("text", "lower", "is", "better"),
@@ -93,7 +93,7 @@ def test_it_learns_a_rule_of_two_columns_and_the_filter_takes_it(tmp_path, is_go
     write_rows(tmp_path / "marks.jsonl", read_rows(tmp_path / "marks.jsonl")[:60])
     flags = ("--video_metadata_path", "clips.jsonl", "--filter", "suitability.jsonl", "suitability", 0.5, "none")
     again = run_script("filter_videos_by_motion_score.py", *flags, code=2).stderr
-    assert "marks.jsonl as it was before; run python -m tools.learn_filter" in again
+    assert "marks.jsonl; run python -m tools.learn_filter" in again
 
 
 def test_it_is_judged_by_sources_that_it_has_not_seen_beside_the_thresholds(tmp_path, is_good, ended):
@@ -155,7 +155,7 @@ def test_wrong_files_are_sentences(tmp_path, is_good, ended):
 
     assert "gone/clips.jsonl: no such file" in refused("--dataset_folder", "gone", "--marks", "marks.jsonl")
     assert "gone.jsonl: no such file" in refused("--dataset_folder", ".", "--marks", "gone.jsonl")
-    assert "is also the file of the scores ./text.jsonl" in refused(*FLAGS, "--saved_path", "text.jsonl")
+    assert "would overwrite the scores ./text.jsonl" in refused(*FLAGS, "--saved_path", "text.jsonl")
     write_rows(tmp_path / "marks.jsonl", [{"video_path": "clip 1.mp4", "mark": "maybe"}])
     assert "marks.jsonl: row 1: 'mark' is 'maybe'" in refused(*FLAGS)
 

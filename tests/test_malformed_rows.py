@@ -108,7 +108,7 @@ def test_every_script_refuses_text_that_holds_no_rows(script, content, tmp_path,
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("video_path,duration,duration\na.mp4,1,2\n", "line 1 has two columns 'duration'"),
+        ("video_path,duration,duration\na.mp4,1,2\n", "line 1 has two columns named 'duration'"),
         ("video_path,duration\na.mp4,1\nb.mp4,2,3,c\n", "line 3 has more cells than the 2 columns"),
         ('video_path,x\n"a\nb.mp4",1\nb.mp4,"' + "[" * 5000 + '"\n', "line 4 holds lists"),
         ("video_path,duration\na.mp4,Infinity\n", "line 2: duration is 'Infinity', not a number of seconds"),

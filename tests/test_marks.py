@@ -99,7 +99,7 @@ def test_wrong_files_are_sentences(run_script, tmp_path, flag):
         ran = run_script(
             "filter_videos_by_motion_score.py", *FLAGS, flag, "train.jsonl", "--saved_path", "train.jsonl", code=2
         )
-        assert f"--saved_path train.jsonl is also the file of {flag}" in ran.stderr
+        assert f"--saved_path train.jsonl would overwrite {flag}" in ran.stderr
 
 
 def test_the_stage_passes_them_on():

@@ -53,11 +53,11 @@ def test_what_to_do_next(dataset, run_main, capsys, monkeypatch):
     run_main(tools.next_steps, "--dataset_folder", dataset.name, "--videos", "films")
     quoted = shlex.quote(str(dataset))
     assert capsys.readouterr().out.splitlines() == [
-        "1. look at the clips, move thresholds, mark, edit captions:",
+        "1. open the report to review clips, adjust thresholds, mark clips and edit captions:",
         f"  {(dataset / 'report.html').as_uri()}",
-        "2. try again what failed, 0.mp4, 1.mp4, 2.mp4 and 2 more:",
+        "2. retry failed files, 0.mp4, 1.mp4, 2.mp4 and 2 more:",
         f"  DATASET_FOLDER={quoted} PRESET=embedded RETRY_ERRORS=1 bash {PROJECT}/quickstart.sh {dataset.parent / 'films'}",
-        "3. write the set for your trainer; docs/export.md lists FORMAT and MODEL:",
+        "3. export the set for your trainer; docs/export.md lists FORMAT and MODEL:",
         f"  DATASET_FOLDER={quoted} PRESET=embedded FORMAT=musubi MODEL=wan2.1 sh {PROJECT}/stage_3_video_caption.sh",
         "4. before you train, caption the clips: 1 captions are placeholders, made of measurements; do not train on them (docs/captions.md)",
     ]

@@ -102,10 +102,10 @@ def test_a_source_replaced_by_another_of_its_size_and_timing_is_cut_and_scored_a
         "in/data/clips.jsonl",
     )
     ended = run_script("video_splitting.py", *clips, *SPLIT, "--overwrite", code=1)  # the shots are those of the first
-    assert "is another file than the one whose shots were found" in ended.stderr
+    assert "is not the file whose shots were detected" in ended.stderr
     stage_1("--overwrite")
     assert read_indices(tmp_path / "in/data/train/a-Scene-001.mp4") == list(range(100, 148))
-    assert "1 results no longer fit" in run_script("compute_video_frame_quality.py", *score).stdout
+    assert "1 results no longer match" in run_script("compute_video_frame_quality.py", *score).stdout
     (after,) = read_rows(tmp_path / "s.jsonl")
     assert before["made_from"] != after["made_from"]
 
@@ -180,7 +180,7 @@ def test_no_script_replaces_its_input(script, tmp_path, monkeypatch):
     for name in ("list.jsonl", f"../{tmp_path.name}/list.jsonl", "link.jsonl", "hard.jsonl"):
         for more in ((), ("--overwrite",)):
             flags = ("--video_metadata_path", "list.jsonl", *SCRIPTS[script], "--saved_path", name, *more)
-            assert "is also the file of --video_metadata_path" in refused(script, monkeypatch, *flags)
+            assert "would overwrite --video_metadata_path" in refused(script, monkeypatch, *flags)
             assert state(tmp_path) == before
 
 
@@ -201,7 +201,7 @@ def test_no_script_replaces_a_score_file_or_its_other_output(script, flags, tmp_
         (tmp_path / name).write_text(json.dumps(ROW) + "\n")
     before = state(tmp_path)
     said = refused(script, monkeypatch, "--video_metadata_path", "list.jsonl", *flags)
-    assert "is also the file of" in said and state(tmp_path) == before
+    assert "would overwrite" in said and state(tmp_path) == before
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../../x.mp4", "sub/../../x.mp4"])
@@ -289,6 +289,6 @@ def test_an_embedding_that_is_none_is_a_sentence_and_the_file_of_before_stays(em
     move_embeddings(tmp_path / "s.jsonl", tmp_path / "e.parquet")
     before = (tmp_path / "e.parquet").read_bytes()
     write_rows(tmp_path / "s.jsonl", [*rows, {"video_path": "b.mp4", "clip_embedding": embedding}])
-    with pytest.raises(UsageError, match=r"s.jsonl: clip_embedding of 'b.mp4' is no embedding of this model"):
+    with pytest.raises(UsageError, match=r"s.jsonl: clip_embedding of 'b.mp4' is not an embedding of this model"):
         move_embeddings(tmp_path / "s.jsonl", tmp_path / "e.parquet")
     assert (tmp_path / "e.parquet").read_bytes() == before

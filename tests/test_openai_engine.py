@@ -164,15 +164,15 @@ FAULTS = {
     "drip": (drip, False, "TimeLimit", "--request_seconds allows more"),
     "10 MB": (lambda handler: handler.say("A dog. " * 1_500_000), False, "ServerError", "is larger than 2,097,152 bytes"),
     "bomb": (bomb("gzip"), False, "ServerError", "is larger than 2,097,152 bytes"),
-    "zstd": (bomb("zstd"), False, "ServerError", "is packed by 'zstd', which was not asked for"),
+    "zstd": (bomb("zstd"), False, "ServerError", "is compressed with 'zstd', which was not requested"),
     "blanks": (lambda handler: handler.say("A dog" + " " * 64_000 + "runs."), True, "BadAnswer", "the answer repeats itself"),
     "large": (lambda handler: handler.say("A dog. " * 20_000), True, "BadAnswer", "more than 100,000 characters"),
     "no sight": (lambda handler: handler.say("There is no image attached."), True, "BadAnswer", "the answer is a refusal"),
     "400": (refuse(400, "the prompt is too long"), False, "RequestRefused", "(400): the prompt is too long"),
     "no JSON": (lambda handler: handler.raw(200, b"<html>Busy"), False, "ServerError", "cannot be read"),
     "bytes": (lambda handler: handler.raw(200, b'{"choices": "\xff"}'), False, "ServerError", "cannot be read"),
-    "cut": (lambda handler: handler.say("A dog runs over the", "length"), True, "BadAnswer", "cut at --max_new_tokens"),
-    "cut in thought": (lambda handler: handler.say("<think> So, a", "length"), True, "BadAnswer", "cut at --max_new_tokens"),
+    "cut": (lambda handler: handler.say("A dog runs over the", "length"), True, "BadAnswer", "truncated at --max_new_tokens"),
+    "cut in thought": (lambda handler: handler.say("<think> So, a", "length"), True, "BadAnswer", "truncated at --max_new_tokens"),
     "empty": (lambda handler: handler.say(" \n"), True, "BadAnswer", "the answer is empty"),
     "null": (lambda handler: handler.say(None), True, "BadAnswer", "the answer is empty"),
     "refusal": (lambda handler: handler.say("I’m sorry, but I can't help."), True, "BadAnswer", "the answer is a refusal, and the first try was rejected too; it begins"),
@@ -394,7 +394,7 @@ def test_a_model_that_names_the_test_image_sees(server, answer):
 )
 def test_a_model_that_guesses_does_not_see(server, answer):
     server.says[-1] = answer or " "
-    with pytest.raises(UsageError, match="it does not see: of a test image"):
+    with pytest.raises(UsageError, match="it cannot see: shown a test image"):
         check_sight(engine_of(server), True, 64)
 
 
@@ -402,7 +402,7 @@ def test_a_model_that_does_not_see_fails_before_the_first_clip(server, clips, tm
     server.says[-1] = "A red circle on a white background."
     output = ended(captioning(server, clips, tmp_path / "rows.jsonl", sight_check=True), 2)
     assert (
-        "--image_caption_model_name: it does not see: of a test image, a red disc on green, it says 'A red circle on a white"
+        "--image_caption_model_name: it cannot see: shown a test image, a red disc on green, it answered 'A red circle on a white"
         in output
     )
     assert len(server.requests) == 1 and not (tmp_path / "rows.jsonl").exists()
@@ -412,7 +412,7 @@ def test_a_model_that_does_not_see_fails_before_the_first_clip(server, clips, tm
     server.faults[-1] = [refuse(400, "this model takes no images")]
     output = ended(captioning(server, clips, tmp_path / "more.jsonl", sight_check=True), 2)
     assert (
-        "it could not be asked about a test image: the server refuses the request (400): this model takes no images"
+        "asking it about a test image failed: the server refuses the request (400): this model takes no images"
         in output
     )
 
@@ -534,7 +534,7 @@ def test_captions_without_a_model_make_room_for_those_of_a_model_and_not_the_rev
     server.says[-1] = "A dog runs."
     run_main(caption_summary, *flags, "--summarizer", "none")
     run_main(caption_summary, *flags, *model)
-    assert "was made without a model (summarizer none): openai makes it anew" in capsys.readouterr().out
+    assert "was made without a model (summarizer none): recomputing it with openai" in capsys.readouterr().out
     (row,) = read_rows(tmp_path / "summary_caption.jsonl")
     assert row["summary_caption"] == "A dog runs."
     asked = len(server.requests)
@@ -731,7 +731,7 @@ def test_a_server_that_dies_half_way_costs_no_row(server, clips, tmp_path):
     rows_when(tmp_path / "rows.jsonl", 8)
     server.die()
     output = ended(process, 1)
-    assert re.search(r"stopped: http://127\S+ no longer answers: .*\nwhat is done is saved", output)
+    assert re.search(r"stopped: http://127\S+ no longer answers: .*\nfinished work is saved", output)
     assert not (tmp_path / "rows.errors.jsonl").exists()
     saved = read_rows(tmp_path / "rows.jsonl")
     assert 8 <= len(saved) < CLIPS
@@ -754,7 +754,7 @@ def test_an_interrupt_ends_at_once_though_the_server_hangs(server, clips, tmp_pa
         time.sleep(0.05)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    assert "interrupted; what is done is saved" in ended(process, 130)
+    assert "interrupted; finished work is saved" in ended(process, 130)
     assert time.monotonic() - began < 5 and len(read_rows(tmp_path / "rows.jsonl")) == 2
 
 

@@ -264,7 +264,7 @@ def test_frames_that_no_sampled_one_needs_stay_undecoded(tmp_path, monkeypatch):
 
 def test_one_frame_is_an_error_with_its_length(tmp_path):
     path = write_video(tmp_path / "a.mp4", [np.full((90, 160), 99, np.uint8)] * 6, 24)
-    with pytest.raises(VideoError, match=r"over after 0.25 seconds, before a second frame"):
+    with pytest.raises(VideoError, match=r"only 0.25 seconds long: motion needs two"):
         motion_columns({"video_path": str(path)}, None, "dis", 256, 2)
 
 

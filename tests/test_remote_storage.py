@@ -154,7 +154,7 @@ def test_a_playlist_opens_nothing(bucket, proxy, tmp_path, text):
     for other in (str(local), f"file:{local}", f"{proxy.address}/films/other.mp4", f"{bucket}/other.mp4", "other.mp4"):
         put(f"{bucket}/list.mp4", text.format(other=other).encode())
         proxy.requests.clear()
-        with pytest.raises(VideoError, match=r"cannot be read|is not read"), open_video(f"{bucket}/list.mp4"):
+        with pytest.raises(VideoError, match=r"cannot be read|is refused"), open_video(f"{bucket}/list.mp4"):
             pass
         assert not [line for line in proxy.requests if "other.mp4" in line]
 
@@ -174,7 +174,7 @@ def test_a_fault_that_stays_is_a_sentence(bucket, proxy, tmp_path):
     with pytest.raises(VideoError, match="5 attempts failed"):
         FrameSampling("uniform", 4).frames(f"{bucket}/a.mp4")
     proxy.faults[:] = [403] * 100
-    with pytest.raises(VideoError, match="refuses access") as stopped:
+    with pytest.raises(VideoError, match="access denied") as stopped:
         FrameSampling("uniform", 4).frames(f"{bucket}/a.mp4")
     assert "KEYKEYKEY" not in str(stopped.value) and "SECRET" not in str(stopped.value)
     proxy.faults.clear()
@@ -274,7 +274,7 @@ def test_cutting_scoring_and_filtering_from_s3_to_s3(bucket, run_script, tmp_pat
     assert [row["video_path"] for row in clips] == get_video_path_list(f"{bucket}/train") and clips
     assert not list((tmp_path / "cache").rglob("*.mp4"))  # only the storage has them
     working_copies.remove(f"{bucket}/train/{clips[0]['video_path']}")
-    assert "1 results no longer fit" in run_script(*cut).stdout
+    assert "1 results no longer match" in run_script(*cut).stdout
     assert get_video_path_list(f"{bucket}/train") == [row["video_path"] for row in clips]
     for file in (tmp_path / "cache").rglob("*.json*"):
         assert b"SECRET" not in file.read_bytes()
@@ -310,7 +310,7 @@ def test_cropped_clips_are_written_beside_the_clips(bucket, run_script, tmp_path
     assert get_video_path_list(f"{bucket}/train") == ["sub/a.mp4"]
     assert ", 0 due" in run_script(*crop).stdout
     working_copies.remove(f"{bucket}/train/sub/a.cropped.mp4")
-    assert "1 results no longer fit" in run_script(*crop).stdout
+    assert "1 results no longer match" in run_script(*crop).stdout
     listed = ("--video_folder", f"{bucket}/train", "--video_metadata_path", "train.jsonl", "--saved_path", "set.json")
     run_script("export_dataset.py", *listed, "--columns_from", f"{bucket}/cropped.jsonl")
     assert json.loads((tmp_path / "set.json").read_text())[0]["file_path"] == "sub/a.cropped.mp4"

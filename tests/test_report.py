@@ -623,8 +623,8 @@ def test_many_clips_have_their_thumbnails_in_a_folder(opened, tmp_path, report):
     "arguments, sentence",
     [
         (("gone",), "gone: no such folder"),
-        (("a", "b", "c"), "3 folders are given"),
-        (("a", "b", "--video_folder", "c"), "go with one dataset"),
+        (("a", "b", "c"), "3 folders given"),
+        (("a", "b", "--video_folder", "c"), "work with one dataset"),
     ],
 )
 def test_wrong_arguments_are_sentences(arguments, sentence, report):

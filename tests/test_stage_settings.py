@@ -52,12 +52,12 @@ def test_help_is_no_work(stage, tmp_path):
 @pytest.mark.parametrize(
     "arguments, variables, sentence",
     [
-        ([], {"TEXT_SCORE_THRESOLD": "0.5"}, "is TEXT_SCORE_THRESHOLD meant"),
-        ([], {"DATASET_FODLER": "x"}, "is DATASET_FOLDER meant"),
-        ([], {"MIN_SECOND": "2"}, "is MIN_SECONDS meant"),
-        (["TRIGER_WORD=x"], {}, "there is no setting TRIGER_WORD (nearest: TRIGGER_WORD)"),
-        (["--n_jobs", "8"], {}, "'--n_jobs' is no NAME=VALUE"),
-        (["n_jobs=8"], {}, "there is no setting n_jobs"),
+        ([], {"TEXT_SCORE_THRESOLD": "0.5"}, "did you mean TEXT_SCORE_THRESHOLD?"),
+        ([], {"DATASET_FODLER": "x"}, "did you mean DATASET_FOLDER?"),
+        ([], {"MIN_SECOND": "2"}, "did you mean MIN_SECONDS?"),
+        (["TRIGER_WORD=x"], {}, "unknown setting TRIGER_WORD (nearest: TRIGGER_WORD)"),
+        (["--n_jobs", "8"], {}, "'--n_jobs' is not NAME=VALUE"),
+        (["n_jobs=8"], {}, "unknown setting n_jobs"),
         ([], {"TEXT_SCORE_THRESHOLD": "two%"}, "TEXT_SCORE_THRESHOLD is 'two%', not a number from 0 to 1"),
         ([], {"TEXT_SCORE_THRESHOLD": "2"}, "not a number from 0 to 1"),
         ([], {"N_JOBS": "0"}, "N_JOBS is '0', not a whole number from 1"),
@@ -69,9 +69,9 @@ def test_help_is_no_work(stage, tmp_path):
             "LOW_MOTION_SCORE_THRESHOLD is 30, above HIGH_MOTION_SCORE_THRESHOLD, 25",
         ),
         ([], {"METRICS": "TechnicalScore Asthetic"}, "METRICS is 'TechnicalScore Asthetic', not some of"),
-        ([], {"VLM_QUESTIONS": "content overlay"}, "VLM_QUESTIONS: overlay: no such file, and no set of"),
+        ([], {"VLM_QUESTIONS": "content overlay"}, "VLM_QUESTIONS: overlay: no such file, and no set in"),
         ([], {"DEDUP": "yes"}, "DEDUP is 'yes', not one of 0, 1"),
-        ([], {"EXCLUDE": "no such file"}, "not a file that is there"),
+        ([], {"EXCLUDE": "no such file"}, "not an existing file"),
         ([], {"FORMAT": "mushubi"}, "FORMAT is 'mushubi', not one of"),
         ([], {"FORMAT": "musubi", "MODEL": "wan21"}, "(nearest: wan2.1)"),
         ([], {"FORMAT": "opensora", "MODEL": "ltx2"}, "opensora does not train ltx2; set FORMAT to one of"),
@@ -90,7 +90,7 @@ def test_arguments_count_as_variables_and_are_quoted():
     found = given("2", ["WHERE=camera_motion = 'it''s; rm -rf $HOME'", "N_JOBS=3"], {"N_JOBS": "2", "HOME": "/"})
     assert found == {"WHERE": "camera_motion = 'it''s; rm -rf $HOME'", "N_JOBS": "3"}
     ran = run("stage_3_video_caption.sh", 'DATASET_FOLDER=/no such/it\'s "here" $(touch x)')
-    assert '/no such/it\'s "here" $(touch x)/train.jsonl is not there' in ran.stderr
+    assert '/no such/it\'s "here" $(touch x)/train.jsonl does not exist' in ran.stderr
 
 
 def test_variables_of_others_are_nobodys_business():
@@ -122,7 +122,7 @@ def test_a_python_without_packages_starts_again_under_the_environment(tmp_path):
     if (ROOT / ".venv" / "bin" / "python").exists():
         assert ran.returncode == 0 and ran.stdout.startswith("Reelset")
     else:
-        assert ran.returncode == 2 and "lacks the packages of Reelset" in ran.stderr
+        assert ran.returncode == 2 and "lacks Reelset's packages" in ran.stderr
 
 
 def test_a_switch_of_0_is_off(tmp_path):

@@ -74,7 +74,7 @@ def test_what_is_no_still_is_an_error_in_a_sentence(tmp_path):
     (tmp_path / "b.jpg").write_bytes(b"\xff\xd8\xff nothing")
     frames = [Image.fromarray(photo(64, 64)), Image.fromarray(photo(64, 64)[::-1])]
     frames[0].save(tmp_path / "c.webp", save_all=True, append_images=frames[1:])
-    for name, why in (("a.png", "no JPEG, PNG or WebP"), ("b.jpg", "no picture that can"), ("c.webp", "c.webp")):
+    for name, why in (("a.png", "not the JPEG, PNG or WebP"), ("b.jpg", "no image that can"), ("c.webp", "c.webp")):
         with pytest.raises(VideoError, match=why):
             frame_of(tmp_path / name)
 
@@ -107,7 +107,7 @@ def test_a_step_that_takes_no_stills_counts_them(tmp_path, capsys):
     step = Step("motion", scored, {}, opens_video=False, stills=False)
     process_rows(step, rows, RunOptions(str(tmp_path / "motion.jsonl")))
     said = capsys.readouterr().out
-    assert "3 rows in = 1 scored + 0 errors + 2 filtered (2 of them stills, which have none)" in said
+    assert "3 rows in = 1 scored + 0 errors + 2 filtered (2 of them stills, to which it does not apply)" in said
     assert [row["video_path"] for row in read_rows(tmp_path / "motion.jsonl")] == ["a.mp4"]
 
 
@@ -137,8 +137,8 @@ def test_stages_2_and_3_take_stills(tmp_path, scripts, with_clips):
     assert {"a.jpg", "bars.png"} <= kept.keys() <= {"a.jpg", "bars.png", "still.mp4"}
     dropped = {row["video_path"]: row["reason"] for row in read_rows(tmp_path / "set/dropped.jsonl")}
     assert dropped["dark.webp"].startswith("technical_score") and dropped["small.png"].startswith("crop_short_side")
-    assert "filtered (4 of them stills, which have none)" in said
-    (spared,) = re.findall("4 of the rows are stills, not held against what they have none of: (.*)", said)
+    assert "filtered (4 of them stills, to which it does not apply)" in said
+    (spared,) = re.findall("4 of the rows are stills, exempt from scores that stills do not have: (.*)", said)
     assert {"duration"} < set(spared.split(", "))
     assert "is missing" not in said
     assert kept["a.jpg"]["media_type"] == "image" and kept["a.jpg"]["frame_size"] == [640, 480]

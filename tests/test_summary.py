@@ -101,7 +101,7 @@ def test_a_file_that_is_not_there_yet_or_torn(tmp_path, gone):
 
 def test_what_is_no_dataset_is_a_sentence(tmp_path, run_script):
     (tmp_path / "film.mp4").touch()
-    with pytest.raises(UsageError, match="no file of the stages"):
+    with pytest.raises(UsageError, match="contains no files of the stages"):
         funnel(str(tmp_path))
     gone = run_script("tools/summary.py", "--dataset_folder", "gone", code=2, PYTHONPATH=os.getcwd())
     assert "--dataset_folder gone: no such folder" in gone.stderr

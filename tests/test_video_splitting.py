@@ -448,7 +448,7 @@ def test_joined_streams_of_which_one_is_silent_say_so(tmp_path):
     times = [Fraction(i, 24) for i in range(108)]
     first, second = cut(tmp_path / "joined.ts", [(0, 48), (48, 108)], tmp_path / "out", times=times)
     for row in (first, second):
-        assert not row["has_audio"] and "begin anew 1 times, those of its audio 0 times" in row["audio_error"]
+        assert not row["has_audio"] and "restart 1 times, its audio timestamps 0 times" in row["audio_error"]
     assert read_indices(tmp_path / "out" / second["video_path"]) == list(range(48, 108))
 
 
@@ -468,7 +468,7 @@ def test_joined_streams_keep_the_rate_of_each_part_and_are_not_copied(tmp_path):
     assert second.tolist() == [1800 * (i * 3 // 2) for i in range(60)] and 0 < times[50] - times[49] <= 3600
     with open_video(str(path)) as (container, stream):
         assert packet_times(container, stream) is None
-    with pytest.raises(VideoError, match=r"begin anew at .* --encoder copy"):
+    with pytest.raises(VideoError, match=r"restart at .* --encoder copy"):
         cut(
             path,
             [(0, 50)],
@@ -671,7 +671,7 @@ def test_clips_that_no_longer_belong_are_in_no_list_and_stay_until_they_may_go(t
     save_scenes(tmp_path / "scenes.jsonl", {"short.mp4": [(0, 0.5)], "a.mp4": [(0, 2)], "a.mkv": [(0, 2)]})
     mine = write_numbered(tmp_path / "out" / "mine-Scene-001.mp4", 30)  # not written by the script
     before = state(tmp_path / "out")
-    assert "2 clips of sources that are gone, or of shots that are cut otherwise now, stay" in split().stdout
+    assert "2 clips of sources that are gone, or of shots that are now cut differently, stay" in split().stdout
     listed = ["a.mkv-Scene-001.mp4", "a.mp4-Scene-001.mp4"]
     assert sorted(row["video_path"] for row in load(tmp_path / "clips.jsonl")) == listed
     after = state(tmp_path / "out")
@@ -878,7 +878,7 @@ def test_overwriting_replaces_the_clips_of_what_is_cut_anew_and_counts_the_other
     split()
     assert len(state(tmp_path / "out")) == 3
     done = split("--min_seconds", "2.2", "--overwrite")
-    assert "1 clips of sources that are gone, or of shots that are cut otherwise now, stay" in done.stdout
+    assert "1 clips of sources that are gone, or of shots that are now cut differently, stay" in done.stdout
     assert sorted(state(tmp_path / "out")) == ["a-Scene-001.mp4", "b-Scene-001.mp4"]
     assert "1 clips" in split("--min_seconds", "2.2", "--remove_orphans").stdout
     assert (

@@ -333,15 +333,15 @@ def test_the_sets_that_come_with_it():
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("q.jsonl", "", "there is no question in it"),
+        ("q.jsonl", "", "contains no questions"),
         ("q.jsonl", "no JSON", "line 1: 'no JSON' is no JSON object"),
         ("q.jsonl", '\n{"column": "A b", "question": "Is it?"}', "line 2: column is 'A b', not a name"),
         ("q.jsonl", '{"column": "a", "question": 5}', "line 1: question is 5, not a text"),
         ("q.jsonl", '{"column": "a", "question": "?", "choice": []}', "line 1: there is no 'choice'"),
         ("q.jsonl", '{"column": "a", "question": "?", "choices": ["one"]}', "not a list of two words or more"),
         ("q.jsonl", '{"column": "a", "question": "?", "passes": [1]}', "not [minimum, maximum]"),
-        ("q.jsonl", '{"column": "made_from", "question": "?"}', "the column made_from is there already"),
-        ("q.txt", "Is it?\nIs it?", "line 2: the column is_it is there already"),
+        ("q.jsonl", '{"column": "made_from", "question": "?"}', "the column made_from exists already"),
+        ("q.txt", "Is it?\nIs it?", "line 2: the column is_it exists already"),
         ("q.txt", "???", "has no word for a column"),
     ],
 )
@@ -355,7 +355,7 @@ def test_a_file_that_is_wrong_is_a_sentence(tmp_path, name, text, told):
 def test_a_set_that_is_none_is_a_sentence():
     with pytest.raises(
         UsageError,
-        match=r"overlay: no such file, and no set of .* \(caption_match, content, defects, overlays, unsafe\)",
+        match=r"overlay: no such file, and no set in .* \(caption_match, content, defects, overlays, unsafe\)",
     ):
         read_questions("overlay")
 

@@ -63,8 +63,8 @@ def test_a_hang_or_a_crash_costs_one_row():
     )
     failures = {task: (f.error, f.message) for task, f in got.items() if isinstance(f, Failure)}
     assert {task: result for task, result in got.items() if task not in failures} == {"a": "A", "b": "B", "c": "C"}
-    assert failures["hang"] == ("Stalled", "made no progress for 3 seconds; --stall_seconds waits longer")
-    assert failures["endless"] == ("TimeLimit", "took more than 2 seconds of CPU; --timeout_seconds allows more")
+    assert failures["hang"] == ("Stalled", "made no progress for 3 seconds; raise --stall_seconds")
+    assert failures["endless"] == ("TimeLimit", "took more than 2 CPU seconds; raise --timeout_seconds")
     assert failures["unreadable"] == ("VideoError", "'x.mp4' is no video")
     assert failures["signal 11"][0] == failures["signal 9"][0] == "ProcessDied"
     assert "signal 11 (Segmentation fault)" in failures["signal 11"][1]
@@ -163,7 +163,7 @@ class EndsItsProcess:
 
 
 def test_processes_that_cannot_start_end_the_run():
-    with pytest.raises(RunError, match="end as soon as they start"):
+    with pytest.raises(RunError, match="die as soon as they start"):
         list(work(EndsItsProcess(), ["a"], 1, lambda task: 60))
 
 

@@ -1,4 +1,4 @@
-"""Fit the numbers by which cuts are decided (utils/cutting/cut_judge.json), on films whose cuts are known.
+"""Fit the weights that decide cuts (utils/cutting/cut_judge.json) on films with known cuts.
 
     python -m tools.fit_cuts ../shared/videos/cuts.json ../shared/labelled_films/cuts.json ../shared/one_shot/labels.json \
         --clean ../shared/judged/labels.jsonl --footage ../shared/one_shot ../shared/videos --table /tmp/table
@@ -222,13 +222,15 @@ def name_of(row: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("labels", type=Path, nargs="*", help="files of labelled cuts, beside their films")
-    parser.add_argument("--clean", type=Path, nargs="*", default=[], help="files of judged clips, which hold no cut")
-    parser.add_argument("--skip", nargs="*", default=[], help="names of real films that are left out")
-    parser.add_argument("--half", choices=["choose", "all"], default="choose", help="which real films")
-    parser.add_argument("--footage", type=Path, nargs="*", default=[], help="folders of one-shot videos to compose of")
-    parser.add_argument("--films", type=int, default=14, help="composed films of each kind")
-    parser.add_argument("--table", type=Path, required=True, help="folder where the candidates are kept")
+    parser.add_argument("labels", type=Path, nargs="*", help="files of labelled cuts, stored beside their films")
+    parser.add_argument("--clean", type=Path, nargs="*", default=[], help="files of judged clips that hold no cut")
+    parser.add_argument("--skip", nargs="*", default=[], help="real films to leave out, by name")
+    parser.add_argument("--half", choices=["choose", "all"], default="choose", help="which real films to use")
+    parser.add_argument(
+        "--footage", type=Path, nargs="*", default=[], help="folders of one-shot videos to compose films from"
+    )
+    parser.add_argument("--films", type=int, default=14, help="number of composed films per kind")
+    parser.add_argument("--table", type=Path, required=True, help="folder for the table of candidates")
     parser.add_argument("--saved_path", type=Path, default=FITTED)
     args = parser.parse_args()
     cv2.setNumThreads(1)

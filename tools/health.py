@@ -1,8 +1,8 @@
-"""The machine as Reelset sees it: its version, processors and memory, each GPU and whether PyTorch can use it.
+"""Print the machine as Reelset sees it: version, CPUs and memory, each GPU and whether PyTorch can use it.
 
     python -m tools.health
 
-A container prints it at its start. Always ends with 0: what is missing is said, and a stage without a GPU works.
+A container prints this on start. The exit code is always 0: missing parts are only reported, and the stages work without a GPU.
 """
 
 import os
@@ -74,7 +74,9 @@ def main() -> None:
     print(f"Reelset {__version__}: {len(os.sched_getaffinity(0))} processors, {memory / 2**30:.0f} GiB")
     found = gpus()
     if not found:
-        print("no GPU: PRESET=auto takes embedded, which needs none (docker run --gpus all passes those of the host)")
+        print(
+            "no GPU: PRESET=auto selects embedded, which needs none (docker run --gpus all passes the host's GPUs through)"
+        )
         return
     print("\n".join(found))
     print(pytorch())

@@ -1,14 +1,14 @@
-"""A filter that learns from marks: from the clips that you starred and dropped in a report, how suitable each clip of the dataset is.
+"""Learn a filter from marks: from the clips that you starred and dropped in a report, estimate how suitable each clip of the dataset is.
 
-It reads clips.jsonl, all score files beside it, and the marks that the report page saves (`video_path`, `mark`: "star" or "drop"). It writes
-suitability.jsonl, a score file like any other: `suitability`, 0–1, the probability that you would star the clip rather than drop it. The
-marked clips are in it, too, and the model has seen those; it prints how well it tells clips of videos that it has not seen.
-next_to_mark.jsonl, beside it, has the clips whose marks would teach it most.
+Reads clips.jsonl, all score files beside it, and the marks saved by the report page (`video_path`, `mark`: "star" or "drop"). Writes
+suitability.jsonl, a score file like any other: `suitability`, 0–1, the probability that you would star the clip rather than drop it. It includes
+the marked clips, which the model was trained on; the printed accuracy is measured on clips of held-out videos.
+next_to_mark.jsonl, beside it, lists the clips whose marks would help most.
 
     python -m tools.learn_filter --dataset_folder datasets/panda_70m --marks marks.jsonl
     python -m tools.learn_filter --dataset_folder datasets/panda_70m --marks marks.jsonl --saved_path taste.jsonl --next 50
 
-One score fitted to people's judgements of all sub-scores is the idea of Koala-36M (arXiv:2410.08260).
+Fitting one score over all sub-scores to human judgements is the idea of Koala-36M (arXiv:2410.08260).
 """
 
 import os
@@ -196,7 +196,7 @@ def judge(ranks: ClipRanks, folder: str, marks: Mapping[int, bool]) -> bool:
     found = {"learned, logistic regression": unseen_suitability(values, is_star, sources)}
     judged = np.isfinite(found["learned, logistic regression"])
     if len(set(is_star[judged])) < 2:
-        print("not judged: star and drop clips of several sources, so that some can be held back")
+        print("not evaluated: star and drop clips of several sources, so that some can be held out")
         return False
     if min(is_star.sum(), (~is_star).sum()) >= MARKS_FOR_TREES:
         found["learned, trees"] = unseen_suitability(values, is_star, sources, trees=True)
@@ -205,7 +205,7 @@ def judge(ranks: ClipRanks, folder: str, marks: Mapping[int, bool]) -> bool:
         print(row_of_table(name, each[judged] >= EVEN, is_star[judged], each[judged]))
     by_thresholds = kept_by_thresholds(folder, ranks.clips)
     if by_thresholds is None:
-        print("  no train.jsonl that thresholds alone have chosen: nothing to compare with")
+        print("  no train.jsonl made by thresholds alone: nothing to compare with")
     else:
         kept = np.array([number in by_thresholds for number in numbers])
         print(row_of_table("train.jsonl, by its thresholds", kept[judged], is_star[judged]))
@@ -215,19 +215,19 @@ def judge(ranks: ClipRanks, folder: str, marks: Mapping[int, bool]) -> bool:
 
 def print_weights(weights: np.ndarray, columns: list[str]) -> None:
     """The columns with the largest weights of the logistic regression, and what a clip to keep has of them."""
-    print("columns that decide, with their weights in the logistic regression")
+    print("most important columns, with their weights in the logistic regression")
     for i in np.argsort(-np.abs(weights))[:SHOWN_COLUMNS]:
         print(f"  {columns[i]:<32}{weights[i]:>6.2f}  {'higher' if weights[i] > 0 else 'lower'} is better")
 
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("--dataset_folder", default="datasets/panda_70m", help="folder (or URL) of the stages' files")
+    parser.add_argument("--dataset_folder", default="datasets/panda_70m", help="dataset root (a folder or URL)")
     parser.add_argument("--marks", required=True, metavar="FILE", help="marks.jsonl, as the report page saves it")
     parser.add_argument(
         "--saved_path", type=file_to_write, help=f"result file (default: {COLUMN}.jsonl in --dataset_folder)"
     )
-    parser.add_argument("--next", type=at_least(0), default=20, help="how many clips worth marking next to name")
+    parser.add_argument("--next", type=at_least(0), default=20, help="number of clips to suggest for marking next")
     args = parser.parse_args()
     folder, saved_path = args.dataset_folder, args.saved_path or f"{args.dataset_folder}/{COLUMN}.jsonl"
     next_path = os.path.join(os.path.dirname(saved_path), "next_to_mark.jsonl")
@@ -253,7 +253,7 @@ def main() -> None:
     local_path(saved_path).parent.mkdir(parents=True, exist_ok=True)
     if chosen := [rows[number] for number in worth_marking(found, ranks.sources, marks, args.next)]:
         write_rows(local_path(next_path), chosen)
-        print(f"worth marking next, the least certain -> {next_path}")
+        print(f"worth marking next (the least certain) -> {next_path}")
         print(*(f"  {row[COLUMN]:.4f}  {row['video_path']}" for row in chosen), sep="\n")
     if wanted:
         raise too_few

@@ -1,4 +1,4 @@
-"""What to do after the stages: the page to open, the files to try again, the line that exports for a trainer. Each line can be pasted into a
+"""Next steps after the stages: the report to open, failed rows to retry, the command that exports for a trainer. Each line can be pasted into a
 shell in any folder.
 
     python -m tools.next_steps --dataset_folder datasets/panda_70m --videos ~/films
@@ -34,7 +34,7 @@ def steps(folder: str, videos: str | None) -> Iterator[str]:
     made = funnel(folder)
     if exists(f"{folder}/report.html"):
         page = f"{folder}/report.html"
-        yield f"look at the clips, move thresholds, mark, edit captions:\n  {page if is_url(page) else Path(page).as_uri()}"
+        yield f"open the report to review clips, adjust thresholds, mark clips and edit captions:\n  {page if is_url(page) else Path(page).as_uri()}"
     failures = [failure for step in made for failure in step.failures]
     if failures:
         names = list(dict.fromkeys(path for failure in failures for path, _ in failure.examples))
@@ -42,10 +42,10 @@ def steps(folder: str, videos: str | None) -> Iterator[str]:
         listed = ", ".join(map(shlex.quote, names[:SHOWN_FILES]))
         rest = max(0, len(names) - SHOWN_FILES) + max(0, more)
         again = command("quickstart.sh", {**settings, "RETRY_ERRORS": "1"}, [videos] if videos else None)
-        yield f"try again what failed, {listed}{f' and {rest:,} more' if rest else ''}:\n  {again}"
+        yield f"retry failed files, {listed}{f' and {rest:,} more' if rest else ''}:\n  {again}"
     captioned = next((step for step in made if step.name == "captioned" and step.count), None)
     if captioned:
-        yield f"write the set for your trainer; docs/export.md lists FORMAT and MODEL:\n  {command('stage_3_video_caption.sh', {**settings, **EXAMPLE})}"
+        yield f"export the set for your trainer; docs/export.md lists FORMAT and MODEL:\n  {command('stage_3_video_caption.sh', {**settings, **EXAMPLE})}"
     if captioned and captioned.dropped:
         count = captioned.dropped[0][1]
         yield f"before you train, caption the clips: {count:,} captions are placeholders, {PLACEHOLDER} (docs/captions.md)"
@@ -53,8 +53,8 @@ def steps(folder: str, videos: str | None) -> Iterator[str]:
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("--dataset_folder", default="datasets/panda_70m", help="folder (or URL) of the stages' files")
-    parser.add_argument("--videos", help="folder of videos that quickstart.sh was given")
+    parser.add_argument("--dataset_folder", default="datasets/panda_70m", help="dataset root (a folder or URL)")
+    parser.add_argument("--videos", help="folder of videos passed to quickstart.sh")
     args = parser.parse_args()
     folder, videos = (
         path if is_url(path) else path and os.path.abspath(path) for path in (args.dataset_folder, args.videos)

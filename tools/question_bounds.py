@@ -1,4 +1,4 @@
-"""Print the bounds that a file of questions gives its columns, as stage_2_filter_data.sh takes them: column, minimum, maximum (none: no bound).
+"""Print the bounds that a file of questions sets for its columns, in the format of stage_2_filter_data.sh: column, minimum, maximum (none: no bound).
 
 python -m tools.question_bounds overlays
 """
@@ -9,7 +9,7 @@ from utils.cli import about, run, script_parser
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("questions", help="a file of questions, or a set of prompts/questions")
+    parser.add_argument("questions", help="a file of questions, or the name of a set in prompts/questions")
     args = parser.parse_args()
     with about("questions"):
         questions = read_questions(args.questions)

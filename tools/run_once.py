@@ -1,5 +1,5 @@
-"""Run a command on rank 0 alone; the other ranks wait for it and end as it does. For scripts that handle a table as a
-whole, which the stage scripts start on every machine:
+"""Run a command on rank 0 only; the other ranks wait and exit with its code. For scripts that process a whole
+table, which the stage scripts start on every machine:
 
     PYTHONPATH=$PWD torchrun --nproc_per_node 1 -m tools.run_once python export_dataset.py --help
 """

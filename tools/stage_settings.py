@@ -1,10 +1,10 @@
-"""The settings of the stage scripts: one table, from which come `--help`, the checks before any work, and docs/settings.md.
+"""The settings of the stage scripts: one table behind `--help`, the checks before any work, and docs/settings.md.
 
     python -m tools.stage_settings markdown > docs/settings.md
 
-The stages call it with their number: with --help it prints the settings of that stage; else it checks the arguments, NAME=VALUE, and the
-environment, and prints the arguments as a shell takes them, or one sentence, with exit code 2.
-Only the standard library is imported until a condition is to be checked: the stages call this before it is known whether packages are there.
+Each stage calls it with its number. With --help it prints the settings of that stage; otherwise it checks the arguments (NAME=VALUE) and the
+environment and prints the arguments as shell `export` lines, or an error message and exit code 2.
+Only the standard library is imported until a condition has to be checked, because the stages call this before they know which packages are installed.
 """
 
 import difflib
@@ -24,16 +24,16 @@ PRESETS = sorted({path.stem for path in (ROOT / "presets").glob("*.sh")} - {*FOR
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value may be: `meaning` completes "... is 'x', not ..."; one of `choices`, or a number from `low` to `high`."""
+    """Allowed values: one of `choices`, or a number from `low` to `high`; `meaning` completes "... is 'x', not ..."."""
 
     meaning: str = "a text"
     choices: tuple[str, ...] = ()
     low: float | None = None
     high: float = math.inf
     whole: bool = False
-    is_bound: bool = False  # `none` is a value, too
+    is_bound: bool = False  # `none` is allowed, too
     is_file: bool = False
-    is_list: bool = False  # of choices, in words
+    is_list: bool = False  # of choices, separated by spaces
     pattern: str = ""
 
     def fits(self, value: str) -> bool:
@@ -79,13 +79,13 @@ def bound(low: float = -1e12, high: float = 1e12) -> Kind:
     return Kind(f"{what}, or none for no bound", (), low, high, is_bound=True)
 
 
-TEXT, SWITCH, SHARE, FILE = Kind(), one_of("0", "1"), bound(0, 1), Kind("a file that is there", is_file=True)
+TEXT, SWITCH, SHARE, FILE = Kind(), one_of("0", "1"), bound(0, 1), Kind("an existing file", is_file=True)
 PIXELS = Kind("a number of pixels or WIDTHxHEIGHT", pattern=r"\d{1,9}([xX]\d{1,9})?")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A variable of the environment, or an argument NAME=VALUE; `stages` that it is for; `default` as a person reads it."""
+    """An environment variable or an argument NAME=VALUE; the `stages` that read it; `default` as shown to the user."""
 
     name: str
     stages: str
@@ -95,126 +95,124 @@ class Setting:
 
 
 SETTINGS = [
-    Setting("DATASET_FOLDER", "123", "datasets/panda_70m", "the dataset: a folder, or a URL such as s3://bucket/set"),
-    Setting("VIDEO_FOLDER", "123", "before_vcut/ in stage 1, else train/", "videos that the stage reads"),
+    Setting("DATASET_FOLDER", "123", "datasets/panda_70m", "dataset root: a folder, or a URL such as s3://bucket/set"),
+    Setting("VIDEO_FOLDER", "123", "before_vcut/ in stage 1, else train/", "folder of the videos that the stage reads"),
     Setting("VIDEO_METADATA_PATH", "23", "clips.jsonl, train.jsonl", "list of the clips in VIDEO_FOLDER"),
-    Setting("OUTPUT_FOLDER", "1", "train/", "folder that the clips are written into"),
-    Setting("PRESET", "123", "auto", "models and thresholds: gpu where there is a CUDA device, else embedded", one_of("auto", *PRESETS)),
-    Setting("MIN_SECONDS", "12", "3", "shortest clip", number(0.1)),
-    Setting("MAX_SECONDS", "12", "10", "longest clip", number(0.1)),
-    Setting("DETECTOR", "1", "fitted", "what finds the shots", one_of("fitted", "both", "transitions", "adaptive", "content", "hash", "histogram", "threshold", "transnetv2")),
-    Setting("CUTSCENE_THRESHOLD", "1", "the detector's", "its threshold", number(0)),
-    Setting("ENCODER", "1", "smart", "how clips are written: smart copies whole GOPs", one_of("smart", "libx264", "h264_nvenc", "copy")),
-    Setting("LONG_SHOTS", "1", "keyframe", "where shots above MAX_SECONDS are split", one_of("keyframe", "even", "greedy")),
-    Setting("PREFER_PAUSES", "1", "0", "1 splits them in pauses of speech where there are some", SWITCH),
-    Setting("RESOLUTION_THRESHOLD", "1", "0", "sources with fewer pixels (or WIDTHxHEIGHT) are dropped", PIXELS),
-    Setting("REMOVE_ORPHANS", "1", "0", "1 removes clips of earlier runs whose source is gone, renamed or cut differently now", SWITCH),
-    Setting("CROP", "2", "1", "0 crops nothing; else bars, subtitles and logos are cropped away, and clips are judged within their crop", SWITCH),
-    Setting("MIN_CROP_SHARE", "2", "0.88", "share of the picture that a crop must leave", SHARE),
-    Setting("MIN_SHORT_SIDE", "2", "256", "pixels of a kept clip's short side, after the crop", number(0, whole=True)),
-    Setting("OVERLAY_TEXT_THRESHOLD", "2", "0.002", "share of the crop that text laid over the picture may still cover", SHARE),
+    Setting("OUTPUT_FOLDER", "1", "train/", "folder that the clips are written to"),
+    Setting("PRESET", "123", "auto", "models and thresholds; auto picks gpu if there is a CUDA device, else embedded", one_of("auto", *PRESETS)),
+    Setting("MIN_SECONDS", "12", "3", "minimum clip length, seconds", number(0.1)),
+    Setting("MAX_SECONDS", "12", "10", "maximum clip length, seconds", number(0.1)),
+    Setting("DETECTOR", "1", "fitted", "shot detector", one_of("fitted", "both", "transitions", "adaptive", "content", "hash", "histogram", "threshold", "transnetv2")),
+    Setting("CUTSCENE_THRESHOLD", "1", "the detector's", "threshold of DETECTOR, in its own unit", number(0)),
+    Setting("ENCODER", "1", "smart", "how clips are written; smart copies whole GOPs", one_of("smart", "libx264", "h264_nvenc", "copy")),
+    Setting("LONG_SHOTS", "1", "keyframe", "how shots longer than MAX_SECONDS are split", one_of("keyframe", "even", "greedy")),
+    Setting("PREFER_PAUSES", "1", "0", "1 splits long shots at pauses in speech where possible", SWITCH),
+    Setting("RESOLUTION_THRESHOLD", "1", "0", "minimum pixels of a source frame, or WIDTHxHEIGHT; smaller sources are dropped", PIXELS),
+    Setting("REMOVE_ORPHANS", "1", "0", "1 removes clips of earlier runs whose source was deleted, renamed or is now cut differently", SWITCH),
+    Setting("CROP", "2", "1", "0 disables cropping; 1 crops away bars, subtitles and logos, and clips are scored within the crop", SWITCH),
+    Setting("MIN_CROP_SHARE", "2", "0.88", "minimum share of the frame, bars excluded, that a crop must keep", SHARE),
+    Setting("MIN_SHORT_SIDE", "2", "256", "minimum short side of a clip after the crop, pixels", number(0, whole=True)),
+    Setting("OVERLAY_TEXT_THRESHOLD", "2", "0.002", "maximum share of the crop covered by overlaid text", SHARE),
     Setting("METRICS", "2", "by preset", "quality metrics", some_of("TechnicalScore", "NSFWScore", "AestheticScore", "AestheticScoreSigLIP", "CLIPScore", "SemanticConsistency")),
-    Setting("QUALITY_SCORE", "2", "by preset", "the column of METRICS that decides"),
-    Setting("QUALITY_THRESHOLD", "2", "4", "its lowest value", bound()),
-    Setting("TECHNICAL_SCORE_THRESHOLD", "2", "4", "another name of QUALITY_THRESHOLD with the embedded preset", bound(0, 10)),
-    Setting("NSFW_THRESHOLD", "2", "0.8", "highest nsfw_score, where NSFWScore is among METRICS", SHARE),
-    Setting("TEXT_SCORE_THRESHOLD", "2", "none; 0.02 with CROP=0 and the presets cpu and gpu", "share of the frame that text of any kind may cover", SHARE),
-    Setting("TEXT_DETECTOR", "2", "by preset", "what finds text", one_of("rapidocr", "easyocr")),
-    Setting("MOTION_ESTIMATOR", "2", "dis", "optical flow; farneback gives EasyAnimate's score", one_of("dis", "farneback")),
-    Setting("ACTIVITY_THRESHOLD", "2", "1.5", "lowest activity of camera or subject, % of the short side per second", bound(0)),
-    Setting("LOW_MOTION_SCORE_THRESHOLD", "2", "none", "lowest mean motion over the frame", bound(0)),
-    Setting("HIGH_MOTION_SCORE_THRESHOLD", "2", "25", "highest mean motion over the frame", bound(0)),
-    Setting("CUT_INSIDE", "2", "ask", "which clips TransNetV2 looks into for cuts", one_of("ask", "auto", "network", "flow")),
-    Setting("CUT_INSIDE_THRESHOLD", "2", "0.5", "highest certainty of a cut inside", SHARE),
-    Setting("AUDIO", "2", "0", "1 measures the audio, and drops clips without any that can be heard", SWITCH),
-    Setting("LOUDNESS_THRESHOLD", "2", "-40", "with AUDIO=1: lowest loudness, LUFS; a clip without audio has -70", bound(-70)),
-    Setting("SILENT_SHARE_THRESHOLD", "2", "0.5", "with AUDIO=1: highest share of the time that is silent", SHARE),
-    Setting("CLIPPING_SHARE_THRESHOLD", "2", "0.01", "with AUDIO=1: highest share of samples at full scale", SHARE),
-    Setting("SPEECH_SHARE_THRESHOLD", "2", "none", "with AUDIO=1: lowest share of the time with speech", SHARE),
-    Setting("SPEECH_AT_EDGES", "2", "1", "with AUDIO=1: 0 drops clips that begin or end within speech", SWITCH),
-    Setting("DEDUP", "2", "0", "1 keeps of copies the best alone", SWITCH),
-    Setting("WHERE", "2", "none", "an SQL condition over all columns that a kept clip meets"),
-    Setting("COLUMNS_FROM", "2", "none", "a further file whose columns WHERE may name", FILE),
+    Setting("QUALITY_SCORE", "2", "by preset", "column of METRICS to filter by"),
+    Setting("QUALITY_THRESHOLD", "2", "4", "minimum QUALITY_SCORE", bound()),
+    Setting("TECHNICAL_SCORE_THRESHOLD", "2", "4", "alias of QUALITY_THRESHOLD with the embedded preset", bound(0, 10)),
+    Setting("NSFW_THRESHOLD", "2", "0.8", "maximum nsfw_score, if METRICS includes NSFWScore", SHARE),
+    Setting("TEXT_SCORE_THRESHOLD", "2", "none; 0.02 with CROP=0 and the presets cpu and gpu", "maximum share of the frame covered by text of any kind", SHARE),
+    Setting("TEXT_DETECTOR", "2", "by preset", "text detector", one_of("rapidocr", "easyocr")),
+    Setting("MOTION_ESTIMATOR", "2", "dis", "optical flow algorithm; farneback gives EasyAnimate's score", one_of("dis", "farneback")),
+    Setting("ACTIVITY_THRESHOLD", "2", "1.5", "minimum activity (motion of camera or subject), % of the short side per second", bound(0)),
+    Setting("LOW_MOTION_SCORE_THRESHOLD", "2", "none", "minimum motion_score (mean motion over the frame), same unit", bound(0)),
+    Setting("HIGH_MOTION_SCORE_THRESHOLD", "2", "25", "maximum motion_score (mean motion over the frame), same unit", bound(0)),
+    Setting("CUT_INSIDE", "2", "ask", "which clips TransNetV2 re-checks for missed cuts: auto = clips not cut by stage 1, ask = these and clips where optical flow is unsure, network = all, flow = none", one_of("ask", "auto", "network", "flow")),
+    Setting("CUT_INSIDE_THRESHOLD", "2", "0.5", "maximum cut_inside, the confidence that a cut was missed", SHARE),
+    Setting("AUDIO", "2", "0", "1 measures the audio and drops clips without audible audio", SWITCH),
+    Setting("LOUDNESS_THRESHOLD", "2", "-40", "with AUDIO=1: minimum loudness, LUFS; a clip without audio has -70", bound(-70)),
+    Setting("SILENT_SHARE_THRESHOLD", "2", "0.5", "with AUDIO=1: maximum share of the clip that is silent", SHARE),
+    Setting("CLIPPING_SHARE_THRESHOLD", "2", "0.01", "with AUDIO=1: maximum share of samples at full scale", SHARE),
+    Setting("SPEECH_SHARE_THRESHOLD", "2", "none", "with AUDIO=1: minimum share of the clip with speech", SHARE),
+    Setting("SPEECH_AT_EDGES", "2", "1", "with AUDIO=1: 0 drops clips that begin or end mid-speech", SWITCH),
+    Setting("DEDUP", "2", "0", "1 keeps only the best clip of each near-duplicate group", SWITCH),
+    Setting("WHERE", "2", "none", "SQL condition over all columns; only clips that meet it are kept"),
+    Setting("COLUMNS_FROM", "2", "none", "extra file whose columns WHERE can use", FILE),
     Setting("EXCLUDE", "2", "none", "clips to drop: a list, or the marks of a report", FILE),
-    Setting("INCLUDE", "2", "none", "clips to keep whatever the filters say: likewise", FILE),
-    Setting("QUALITY_MODEL_PATH", "2", "the hub's", "CLIP's weights"),
-    Setting("TEXT_MODEL_PATH", "2", "downloaded once", "EasyOCR's weights"),
-    Setting("VLM_QUESTIONS", "2", "none", "questions for a vision-language model: a file, or a set of prompts/questions/"),
+    Setting("INCLUDE", "2", "none", "clips to keep whatever the filters say: a list, or the marks of a report", FILE),
+    Setting("QUALITY_MODEL_PATH", "2", "from the hub", "CLIP weights"),
+    Setting("TEXT_MODEL_PATH", "2", "downloaded once", "EasyOCR weights"),
+    Setting("VLM_QUESTIONS", "2", "none", "questions for a vision-language model (VLM): a file, or a set in prompts/questions/"),
     Setting("VLM_TOGETHER", "2", "0", "1 asks all questions about a clip in one request", SWITCH),
-    Setting("CAPTIONER", "3", "by preset", "what describes frames", one_of("attributes", "transformers", "vllm", "openai")),
-    Setting("SUMMARIZER", "3", "by preset", "what makes one caption of them", one_of("none", "attributes", "transformers", "vllm", "openai")),
-    Setting("ENGINE", "3", "vllm where it is installed, else transformers", "of the presets gpu and vlm", one_of("transformers", "vllm", "openai")),
-    Setting("IMAGE_CAPTION_MODEL", "23", "by preset", "a name in docs/captions.md, a hub id or a folder"),
-    Setting("SUMMARY_MODEL", "3", "by preset", "likewise"),
-    Setting("IMAGE_CAPTION_PROMPT", "3", "prompts/", "a text, or a file of prompts/"),
-    Setting("SUMMARY_PROMPT", "3", "prompts/", "likewise"),
-    Setting("CAPTION_UNIT", "3", "frame, or clip by preset", "whether frames are described one by one or as a clip", one_of("frame", "clip")),
-    Setting("STYLES", "3", "none", "lengths of caption in one answer: short,long,tags"),
-    Setting("WITH_AUDIO", "3", "0", "1 sends the clips' sound, too, to a server whose model hears", SWITCH),
+    Setting("CAPTIONER", "3", "by preset", "captioning backend", one_of("attributes", "transformers", "vllm", "openai")),
+    Setting("SUMMARIZER", "3", "by preset", "backend that merges frame captions into one", one_of("none", "attributes", "transformers", "vllm", "openai")),
+    Setting("ENGINE", "3", "vllm if installed, else transformers", "inference engine of the presets gpu and vlm", one_of("transformers", "vllm", "openai")),
+    Setting("IMAGE_CAPTION_MODEL", "23", "by preset", "VLM: a short name from docs/captions.md, a hub id or a local folder"),
+    Setting("SUMMARY_MODEL", "3", "by preset", "LLM that merges frame captions: named likewise"),
+    Setting("IMAGE_CAPTION_PROMPT", "3", "from prompts/", "captioning prompt: text, or a .txt file, e.g. one of prompts/"),
+    Setting("SUMMARY_PROMPT", "3", "from prompts/", "summary prompt: text, or a .txt file, e.g. one of prompts/"),
+    Setting("CAPTION_UNIT", "3", "frame, or clip by preset", "one caption per frame, or one per clip", one_of("frame", "clip")),
+    Setting("STYLES", "3", "none", "several captions in one answer: short,long,tags"),
+    Setting("WITH_AUDIO", "3", "0", "1 also sends the clips' audio, to a server whose model takes audio", SWITCH),
     Setting("CAPTIONS_FROM", "3", "none", "captions made elsewhere: a file, or a folder of .txt"),
     Setting("REWRITE", "3", "none", "a second prompt that rewrites the summary"),
-    Setting("MAX_WORDS", "3", "none", "of a caption", number(1, whole=True)),
-    Setting("REMOVE_QUOTES", "3", "0", "1 takes quotation marks out of captions", SWITCH),
-    Setting("APPEND_ATTRIBUTES", "3", "0", "1 adds measured attributes to captions", SWITCH),
-    Setting("TRIGGER_WORD", "3", "none", "word that begins every caption"),
-    Setting("CAPTION_PREFIX", "3", "none", "text before every caption"),
-    Setting("CAPTION_SUFFIX", "3", "none", "text after every caption"),
-    Setting("FRAME_SAMPLE_METHOD", "3", "by preset", "which frames are described", one_of("uniform", "mid", "first", "last", "keyframe")),
-    Setting("NUM_SAMPLED_FRAMES", "3", "by preset", "how many", number(1, 10_000, whole=True)),
-    Setting("SKIP_SIGHT_CHECK", "23", "0", "1 does not ask the model about a picture of known content first", SWITCH),
-    Setting("ENGINE_SERVER", "3", "none", "a server that stage 3 starts and stops", one_of("vllm", "sglang", "lmdeploy", "transformers")),
-    Setting("BASE_URL", "23", "none", "address of a server that runs already, for CAPTIONER=openai"),
-    Setting("SERVER_ARGS", "3", "none", "further flags of ENGINE_SERVER"),
-    Setting("ENGINE_ARGS", "3", "none", "further arguments of the engine, as JSON"),
-    Setting("CONCURRENCY", "3", "by engine", "questions that a server gets at a time", number(1, whole=True)),
-    Setting("BATCH_SIZE", "3", "8 with the preset gpu", "clips that transformers describes at a time", number(1, whole=True)),
-    Setting("TENSOR_PARALLEL_SIZE", "3", "1", "GPUs that hold one model", number(1, whole=True)),
-    Setting("QUANTIZATION", "23", "none", "of a model by vLLM: fp8, awq, ..."),
-    Setting("MAX_MODEL_LEN", "3", "the model's", "tokens of a question and its answer", number(1, whole=True)),
-    Setting("TEMPERATURE", "3", "0", "of sampling", number(0)),
-    Setting("SEED", "3", "0", "of sampling", number(0, whole=True)),
-    Setting("FORMAT", "3", "none", "trainer that the set is also written for: docs/export.md"),
-    Setting("MODEL", "3", "none", "model that the clips are encoded for: docs/export.md"),
-    Setting("MEDIA", "3", "encode with MODEL, else link", "how clips come into the export", one_of("none", "link", "copy", "encode")),
-    Setting("MAX_UPSCALE", "3", "none", "clips that the export would enlarge by more are left out; the plan counts those above 1.5", number(1)),
-    Setting("VAL_SHARE", "3", "0", "share of the set that is held back for validation", number(0, 0.5)),
-    Setting("EXPORT_AUDIO", "3", "keep", "audio of the export; split makes a set with and one without", one_of("keep", "drop", "require", "split")),
-    Setting("EXPORT_BATCH_SIZE", "3", "none", "clips in a batch of the trainer: buckets with fewer are given up", number(1, whole=True)),
-    Setting("EXPORT_CAPTION", "3", "first, or all where the trainer takes several", "which of several captions of a clip", one_of("first", "longest", "random")),
+    Setting("MAX_WORDS", "3", "none", "maximum words per caption", number(1, whole=True)),
+    Setting("REMOVE_QUOTES", "3", "0", "1 removes quotation marks from captions", SWITCH),
+    Setting("APPEND_ATTRIBUTES", "3", "0", "1 appends measured attributes to captions", SWITCH),
+    Setting("TRIGGER_WORD", "3", "none", "word prepended to every caption"),
+    Setting("CAPTION_PREFIX", "3", "none", "text added before every caption"),
+    Setting("CAPTION_SUFFIX", "3", "none", "text added after every caption"),
+    Setting("FRAME_SAMPLE_METHOD", "3", "by preset", "how the frames to caption are sampled", one_of("uniform", "mid", "first", "last", "keyframe")),
+    Setting("NUM_SAMPLED_FRAMES", "3", "by preset", "number of sampled frames", number(1, 10_000, whole=True)),
+    Setting("SKIP_SIGHT_CHECK", "23", "0", "1 skips the test image that checks whether the model can see", SWITCH),
+    Setting("ENGINE_SERVER", "3", "none", "model server that stage 3 starts and stops", one_of("vllm", "sglang", "lmdeploy", "transformers")),
+    Setting("BASE_URL", "23", "none", "URL of a server that is already running, for CAPTIONER=openai"),
+    Setting("SERVER_ARGS", "3", "none", "extra flags for ENGINE_SERVER"),
+    Setting("ENGINE_ARGS", "3", "none", "extra engine arguments, as JSON"),
+    Setting("CONCURRENCY", "3", "by engine", "concurrent requests to the server", number(1, whole=True)),
+    Setting("BATCH_SIZE", "3", "8 with the preset gpu", "clips per batch with transformers", number(1, whole=True)),
+    Setting("TENSOR_PARALLEL_SIZE", "3", "1", "GPUs per copy of the model", number(1, whole=True)),
+    Setting("QUANTIZATION", "23", "none", "vLLM quantization: fp8, awq, ..."),
+    Setting("MAX_MODEL_LEN", "3", "the model's", "maximum tokens of prompt and answer", number(1, whole=True)),
+    Setting("TEMPERATURE", "3", "0", "sampling temperature; 0 means greedy decoding", number(0)),
+    Setting("SEED", "3", "0", "base sampling seed", number(0, whole=True)),
+    Setting("FORMAT", "3", "none", "trainer to export the set for, too (docs/export.md)"),
+    Setting("MODEL", "3", "none", "video model to encode the clips for (docs/export.md)"),
+    Setting("MEDIA", "3", "encode with MODEL, else link", "how clips get into the export", one_of("none", "link", "copy", "encode")),
+    Setting("MAX_UPSCALE", "3", "none", "leave out clips that the export would upscale by more; the plan counts those above 1.5", number(1)),
+    Setting("VAL_SHARE", "3", "0", "share of the set held out for validation", number(0, 0.5)),
+    Setting("EXPORT_AUDIO", "3", "keep", "audio in the export; split writes one set with audio and one without", one_of("keep", "drop", "require", "split")),
+    Setting("EXPORT_BATCH_SIZE", "3", "none", "the trainer's batch size: buckets with fewer clips are given up", number(1, whole=True)),
+    Setting("EXPORT_CAPTION", "3", "first; all if the trainer takes several", "which of a clip's several captions to use", one_of("first", "longest", "random")),
     Setting("FIRST_FRAMES", "3", "0", "1 also writes each clip's first frame into the export", SWITCH),
-    Setting("MAX_PER_SOURCE", "3", "none", "clips of one source video in the export", number(1, whole=True)),
-    Setting("BALANCE", "3", "none", "column of whose values none gets more clips in the export than the rarest"),
+    Setting("MAX_PER_SOURCE", "3", "none", "maximum clips per source video in the export", number(1, whole=True)),
+    Setting("BALANCE", "3", "none", "column to balance: no value gets more clips in the export than the rarest one"),
     Setting("EXPORT_FOLDER", "3", "FORMAT-MODEL in DATASET_FOLDER", "folder of the export"),
-    Setting("REPORT", "123", "1", "0 makes no report.html", SWITCH),
-    Setting("VIDEO_READER", "23", "pyav", "what decodes sampled frames", one_of("pyav", "decord")),
-    Setting("N_JOBS", "123", "CPU cores", "processes that read videos", number(1, 1024, whole=True)),
-    Setting("TIMEOUT_SECONDS", "123", "120", "seconds of CPU that a video may take, for each 10 MB or minute of it", number(0.1)),
-    Setting("STALL_SECONDS", "123", "120", "a video that makes no progress for so long is stopped", number(0.1)),
-    Setting("OVERWRITE", "123", "0", "1 computes everything anew", SWITCH),
-    Setting("RETRY_ERRORS", "123", "0", "1 tries failed rows again", SWITCH),
-    Setting("LOG_JSON", "123", "0", "1 prints progress as lines of JSON on stderr", SWITCH),
-    Setting("GPUS", "123", "those that are visible", "GPUs to use", number(0, whole=True)),
-    Setting("NUM_PROCESSES", "123", "GPUS", "ranks of scripts with a model", number(1, whole=True)),
-    Setting("LAUNCHER", "123", "torchrun for several ranks, ray where RAY_ADDRESS is set", "how ranks are started", one_of("none", "torchrun", "accelerate", "ray")),
-    Setting("NNODES", "123", "1", "machines", number(1, whole=True)),
-    Setting("NODE_RANK", "123", "0", "number of this machine", number(0, whole=True)),
-    Setting("MASTER_ADDR", "123", "none", "address of machine 0"),
-    Setting("MASTER_PORT", "123", "29500", "its port", number(1, 65_535, whole=True)),
-    Setting("RAY_ADDRESS", "123", "none", "a Ray cluster"),
-    Setting("PYTHON", "123", ".venv/bin/python", "interpreter"),
+    Setting("REPORT", "123", "1", "0 skips report.html", SWITCH),
+    Setting("VIDEO_READER", "23", "pyav", "library that decodes sampled frames", one_of("pyav", "decord")),
+    Setting("N_JOBS", "123", "CPU cores", "reader processes", number(1, 1024, whole=True)),
+    Setting("TIMEOUT_SECONDS", "123", "120", "CPU seconds allowed per 10 MB or minute of a video", number(0.1)),
+    Setting("STALL_SECONDS", "123", "120", "seconds without progress after which a video is given up", number(0.1)),
+    Setting("OVERWRITE", "123", "0", "1 recomputes everything", SWITCH),
+    Setting("RETRY_ERRORS", "123", "0", "1 retries failed rows", SWITCH),
+    Setting("LOG_JSON", "123", "0", "1 logs progress as JSON lines on stderr", SWITCH),
+    Setting("GPUS", "123", "all visible", "GPUs to use", number(0, whole=True)),
+    Setting("NUM_PROCESSES", "123", "GPUS", "ranks of scripts that run a model", number(1, whole=True)),
+    Setting("LAUNCHER", "123", "torchrun with several ranks, ray if RAY_ADDRESS is set", "how ranks are started", one_of("none", "torchrun", "accelerate", "ray")),
+    Setting("NNODES", "123", "1", "number of machines", number(1, whole=True)),
+    Setting("NODE_RANK", "123", "0", "rank of this machine", number(0, whole=True)),
+    Setting("MASTER_ADDR", "123", "none", "address of the machine with rank 0"),
+    Setting("MASTER_PORT", "123", "29500", "port on MASTER_ADDR", number(1, 65_535, whole=True)),
+    Setting("RAY_ADDRESS", "123", "none", "address of a Ray cluster"),
+    Setting("PYTHON", "123", ".venv/bin/python", "Python interpreter"),
 ]  # fmt: skip
-SHORTEST = (
-    7  # letters of a setting that a variable of nearly its name is held against: MODELS and FORMATS are words of others
-)
+SHORTEST = 7  # minimum letters of a setting checked for misspelling: MODELS and FORMATS are common names elsewhere
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 SCRIPTS = {"1": "stage_1_video_cut.sh", "2": "stage_2_filter_data.sh", "3": "stage_3_video_caption.sh"}
 
 
 class Wrong(Exception):
-    """What is wrong with a setting, as a sentence."""
+    """An invalid setting; the message is shown to the user."""
 
 
-# What a report's command sets itself, what is of one run alone, and what is of the machines of that run.
+# Set by the report's command itself, or valid for one run or its machines only.
 NOT_CARRIED = {
     "DATASET_FOLDER", "VIDEO_FOLDER", "VIDEO_METADATA_PATH", "PRESET", "MIN_SECONDS", "MAX_SECONDS", "WHERE", "COLUMNS_FROM", "EXCLUDE", "INCLUDE",
     "CAPTIONS_FROM", "OVERWRITE", "RETRY_ERRORS", "LOG_JSON", "REPORT", "GPUS", "NUM_PROCESSES", "LAUNCHER", "NNODES", "NODE_RANK", "MASTER_ADDR",
@@ -224,24 +222,24 @@ NOT_CARRIED = {
 
 
 def carried(stage: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings of this run with which a later run of a stage goes on with its results; a report's own bounds come before them."""
+    """The settings that a later run of a stage needs to resume this one's results; a report's own bounds take precedence."""
     names = [setting.name for setting in SETTINGS if stage in setting.stages and setting.name not in NOT_CARRIED]
     return {name: environment[name] for name in names if environment.get(name)}
 
 
 def given(stage: str, arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
-    """The settings among the arguments. Raises: `Wrong` for one, or a variable, that does not exist or holds what it cannot."""
+    """The settings among the arguments. Raises: `Wrong` for an unknown argument or variable, or an invalid value."""
     found = {}
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not equals:
-            raise Wrong(f"{argument!r} is no NAME=VALUE; sh {SCRIPTS[stage]} --help lists the settings")
+            raise Wrong(f"{argument!r} is not NAME=VALUE; sh {SCRIPTS[stage]} --help lists the settings")
         if name not in BY_NAME:
-            raise Wrong(f"there is no setting {name}{_nearest(name, 0.5)}; sh {SCRIPTS[stage]} --help lists them")
+            raise Wrong(f"unknown setting {name}{_nearest(name, 0.5)}; sh {SCRIPTS[stage]} --help lists them")
         found[name] = value
     for name in sorted(environment.keys() - BY_NAME.keys()):
         if near := _misspelled(name):
-            raise Wrong(f"{name} is set, and there is no such setting: is {near} meant? unset {name} if not")
+            raise Wrong(f"{name} is set but is no setting: did you mean {near}? If not, unset {name}")
     for name, value in {**{n: environment[n] for n in BY_NAME if n in environment}, **found}.items():
         if value and not BY_NAME[name].kind.fits(value):
             kind = BY_NAME[name].kind
@@ -255,7 +253,7 @@ def _nearest(name: str, cutoff: float, among: Sequence[str] | None = None) -> st
 
 
 def _misspelled(name: str) -> str | None:
-    """The setting that a variable's name is within two slips of, of a long name, or one of a shorter; most variables are nobody's business."""
+    """The setting that a variable's name misspells: within two edits of a long name, one of a shorter one. Other variables are not ours."""
     if not re.fullmatch(r"[A-Z][A-Z0-9_]{5,}", name):
         return None
     for near in difflib.get_close_matches(name, BY_NAME, 1, 0.8):
@@ -265,7 +263,7 @@ def _misspelled(name: str) -> str | None:
 
 
 def slips(one: str, other: str) -> int:
-    """Letters to add, drop, replace or swap with their neighbour to make one word the other (optimal string alignment)."""
+    """Edit distance with swaps of neighbouring letters (optimal string alignment)."""
     rows = [list(range(len(other) + 1))]
     for i, a in enumerate(one, 1):
         row = [i]
@@ -278,7 +276,7 @@ def slips(one: str, other: str) -> int:
 
 
 def help_of(stage: str) -> str:
-    """The head of a stage script, and the settings that it takes."""
+    """The header comment of a stage script and its settings."""
     lines = (ROOT / SCRIPTS[stage]).read_text(encoding="utf-8").splitlines()[1:]
     head = [line[2:] if line.startswith("# ") else "" for line in lines[: lines.index("set -eu")]]
     taken = [setting for setting in SETTINGS if stage in setting.stages]
@@ -288,7 +286,7 @@ def help_of(stage: str) -> str:
         [
             *head,
             "",
-            f"settings, as variables of the environment or as arguments: sh {SCRIPTS[stage]} NAME=VALUE ...",
+            f"settings, as environment variables or as arguments: sh {SCRIPTS[stage]} NAME=VALUE ...",
             *rows,
         ]
     )
@@ -296,15 +294,17 @@ def help_of(stage: str) -> str:
 
 def _values(setting: Setting) -> str:
     choices = setting.kind.choices
-    return f": {', '.join(choices)}" if choices and choices != ("0", "1") else ""
+    if not choices or choices == ("0", "1"):
+        return ""
+    return f"; {'any' if setting.kind.is_list else 'one'} of {', '.join(choices)}"
 
 
 def markdown() -> str:
     """docs/settings.md."""
     head = """# Settings of the stage scripts
 
-Each is a variable of the environment, or an argument: `sh stage_2_filter_data.sh MIN_SHORT_SIDE=480 DEDUP=1`. A name that does not exist and a value that cannot be are refused before any work.
-`sh stage_2_filter_data.sh --help` prints those of one stage. This page is printed by `python -m tools.stage_settings markdown`.
+Set them as environment variables or as arguments: `sh stage_2_filter_data.sh MIN_SHORT_SIDE=480 DEDUP=1`. Unknown names and invalid values are errors, reported before any work.
+`sh stage_2_filter_data.sh --help` prints the settings of one stage. This page is printed by `python -m tools.stage_settings markdown`.
 
 | setting | stages | default | meaning |
 |---|---|---|---|
@@ -317,7 +317,7 @@ Each is a variable of the environment, or an argument: `sh stage_2_filter_data.s
 
 
 def check_condition(where: str, environment: Mapping[str, str]) -> None:
-    """Raises: `Wrong` where WHERE is no condition, or names a column that no list and no score has."""
+    """Raises: `Wrong` if WHERE is not a condition, or names an unknown column."""
     from importlib import import_module
 
     from utils.errors import UsageError
@@ -350,7 +350,7 @@ def check_condition(where: str, environment: Mapping[str, str]) -> None:
 
 
 def check_pairs(chosen: Mapping[str, str]) -> None:
-    """Raises: `Wrong` for a lowest value above its highest."""
+    """Raises: `Wrong` for a minimum above its maximum."""
     for low, high in (("MIN_SECONDS", "MAX_SECONDS"), ("LOW_MOTION_SCORE_THRESHOLD", "HIGH_MOTION_SCORE_THRESHOLD")):
         lowest, highest = (chosen.get(name) or BY_NAME[name].default for name in (low, high))
         if "none" not in (lowest, highest) and float(lowest) > float(highest):
@@ -358,7 +358,7 @@ def check_pairs(chosen: Mapping[str, str]) -> None:
 
 
 def check_questions(names: str) -> None:
-    """Raises: `Wrong` for a file of VLM_QUESTIONS that is not there, or has no questions."""
+    """Raises: `Wrong` if a VLM_QUESTIONS file is missing or has no questions."""
     from utils.captioning.question_sets import read_questions
     from utils.errors import UsageError
 
@@ -370,7 +370,7 @@ def check_questions(names: str) -> None:
 
 
 def check_export(format: str, model: str) -> None:
-    """Raises: `Wrong` for a FORMAT or MODEL that does not exist, or a MODEL that the trainer does not train."""
+    """Raises: `Wrong` for an unknown FORMAT or MODEL, or a MODEL that the trainer does not support."""
     from utils.export.formats import FORMATS
     from utils.export.models import MODELS
     from utils.export.trainers import models_of, trainers_of

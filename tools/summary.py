@@ -1,5 +1,5 @@
-"""What became of a dataset, from its files, also while a stage is at work: sources, shots, clips, scores, kept, captioned,
-and why each of the others was dropped.
+"""Print the funnel of a dataset from its files, even while a stage is running: sources, shots, clips, scores, kept, captioned,
+and why the other clips were dropped.
 
     python -m tools.summary --dataset_folder datasets/panda_70m
     python -m tools.summary --dataset_folder s3://bucket/panda_70m --json
@@ -54,7 +54,7 @@ def summarize(folder: str) -> str:
 
 def main() -> None:
     parser = script_parser(__doc__)
-    parser.add_argument("--dataset_folder", default="datasets/panda_70m", help="folder (or URL) of the stages' files")
+    parser.add_argument("--dataset_folder", default="datasets/panda_70m", help="dataset root (a folder or URL)")
     parser.add_argument("--json", action="store_true", help="print the steps as one JSON object")
     args = parser.parse_args()
     if not exists(args.dataset_folder):

@@ -1,5 +1,5 @@
-"""Whether the models that the presets use are the right ones and work: each is loaded as the scripts load it, is shown
-photographs of known content, and what it says is compared with what it must say.
+"""Check that the presets' models are genuine and work: each is loaded the way the scripts load it and is shown
+photographs of known content, and its output is compared with the expected one.
 
     bash verify_models.sh                                  what the presets of this machine use; weights are downloaded once
     bash verify_models.sh --presets embedded               what needs no download
@@ -247,16 +247,16 @@ def main() -> None:
     parser.add_argument(
         "--engine", default="transformers", help="engine of the captioning models: transformers or vllm"
     )
-    parser.add_argument("--vlm", help="captioning model in place of the preset's: a name, hub id or folder")
-    parser.add_argument("--llm", help="summarizing model in place of the preset's")
-    parser.add_argument("--model_path", help="CLIP's weights on disk")
-    parser.add_argument("--predictor_path", help="the LAION predictor's weights on disk")
-    parser.add_argument("--craft_path", help="EasyOCR's craft_mlt_25k.pth on disk")
-    parser.add_argument("--reference_clips", help="folder of clips whose aesthetic scores were published")
+    parser.add_argument("--vlm", help="captioning model instead of the preset's: a name, hub id or folder")
+    parser.add_argument("--llm", help="summary model instead of the preset's")
+    parser.add_argument("--model_path", help="local CLIP weights")
+    parser.add_argument("--predictor_path", help="local weights of the LAION predictor")
+    parser.add_argument("--craft_path", help="local craft_mlt_25k.pth of EasyOCR")
+    parser.add_argument("--reference_clips", help="folder of clips with published aesthetic scores")
     parser.add_argument("--reference_scores", help="their scores: video_path, aesthetic_score (a number or a list)")
     args = parser.parse_args()
     if bool(args.reference_clips) != bool(args.reference_scores):
-        parser.error("--reference_clips and --reference_scores go together")
+        parser.error("pass --reference_clips and --reference_scores together")
     presets = args.presets or ([] if args.reference_scores else usual_presets())
     checks = []
     with tempfile.TemporaryDirectory() as folder:

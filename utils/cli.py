@@ -27,14 +27,14 @@ LARGEST = 1e12  # of any number that a flag takes; an infinity is above it
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the script's docstring as it is written and says every default."""
+    """Keeps the script's docstring as written and shows every default."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.default is None else super()._get_help_string(action)  # no "(default: None)"
 
 
 class ScriptParser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence and where to read on: the usage of some scripts is forty lines."""
+    """A parser whose errors are one line that points to --help: the usage of some scripts is forty lines long."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help lists the flags)\n")
@@ -59,7 +59,7 @@ def add_crop_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crop_boxes",
         metavar="FILE",
-        help="the result of compute_crop_box.py: each clip is measured inside its crop_box, since what is cropped away is no reason to drop it",
+        help="result of compute_crop_box.py: each clip is measured inside its crop_box, so that what gets cropped away does not count against it",
     )
 
 
@@ -93,7 +93,7 @@ def bound(text: str) -> float:
     """An argparse type: a number or an infinity, to compare with; NaN compares with nothing."""
     value = float(text)
     if math.isnan(value):
-        raise argparse.ArgumentTypeError(f"{text} is no number")
+        raise argparse.ArgumentTypeError(f"{text} is not a number")
     return value
 
 
@@ -135,9 +135,9 @@ def json_object(text: str) -> dict:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no JSON: {error}") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(f"{text!r} is no JSON object")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
     return found
 
 
@@ -230,11 +230,11 @@ def add_input_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("input")
     group.add_argument(
         "--video_folder",
-        help="folder (or URL, s3://bucket/folder) of the videos, searched in all its depth; or one video",
+        help="folder of the videos (or a URL, s3://bucket/folder), searched recursively; or a single video",
     )
     group.add_argument(
         "--video_metadata_path",
-        help="list of the videos (txt, csv, jsonl, parquet), its paths relative to --video_folder",
+        help="list of the videos (txt, csv, jsonl, parquet), with paths relative to --video_folder",
     )
     group.add_argument("--video_path_column", default="video_path", help="column of the list that holds the paths")
 
@@ -251,7 +251,7 @@ def add_output_arguments(parser: argparse.ArgumentParser, saved_path: str) -> No
         "--saved_freq",
         type=at_least(1),
         default=100,
-        help="rows between two writes (or five seconds, whichever is first)",
+        help="save every N rows, or every five seconds",
     )
     group.add_argument("--overwrite", action="store_true", help="recompute everything instead of resuming")
     group.add_argument("--retry_errors", action="store_true", help="retry failed rows")
@@ -261,70 +261,70 @@ def _bounds(file: str, column: str, low: str, high: str) -> tuple[float, float]:
     try:
         return bound("-inf" if low == "none" else low), bound("inf" if high == "none" else high)
     except (ValueError, argparse.ArgumentTypeError):
-        raise UsageError(f"--filter {file} {column} {low} {high}: a bound is no number") from None
+        raise UsageError(f"--filter {file} {column} {low} {high}: a bound is not a number") from None
 
 
 def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     cores = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # ranks of one machine share them
     group = parser.add_argument_group("workers")
-    group.add_argument(
-        "--n_jobs", "--num_workers", type=between(1, 1024), default=cores, help="processes that read videos"
-    )
+    group.add_argument("--n_jobs", "--num_workers", type=between(1, 1024), default=cores, help="reader processes")
     group.add_argument(
         "--timeout_seconds",
         type=at_least(0.1, float),
         default=120.0,
-        help="seconds of CPU that a video may take, for each 10 MB or minute of it; past it, an error row",
+        help="CPU seconds allowed per 10 MB or minute of a video; beyond that it becomes an error row",
     )
     group.add_argument(
         "--stall_seconds",
         type=at_least(0.1, float),
         default=120.0,
-        help="a video that makes no progress for so long is stopped, with an error row",
+        help="seconds without progress after which a video becomes an error row",
     )
     group.add_argument(
         "--log_json",
         action="store_true",
         default=os.environ.get("LOG_JSON", "") not in ("", "0"),
-        help="report progress as lines of JSON on stderr, every five seconds, instead of a bar (or LOG_JSON=1)",
+        help="log progress as JSON lines on stderr every five seconds, instead of a progress bar (or LOG_JSON=1)",
     )
     group.add_argument(
         "--ray",
         action="store_true",
         default=bool(os.environ.get("RAY_ADDRESS")),
-        help="work on the Ray cluster at RAY_ADDRESS, or without it on this machine (docs/scaling.md)",
+        help="run on the Ray cluster at RAY_ADDRESS, or on a local one without it (docs/scaling.md)",
     )
 
 
 def add_sampling_arguments(parser: argparse.ArgumentParser, methods: Sequence[str], method: str, count: int) -> None:
     """The flags of `FrameSampling`; `methods` are those that the script knows, `method` and `count` its defaults."""
     group = parser.add_argument_group("sampled frames")
-    group.add_argument("--frame_sample_method", choices=methods, default=method, help="which frames are sampled")
+    group.add_argument("--frame_sample_method", choices=methods, default=method, help="how frames are sampled")
     group.add_argument(
         "--num_sampled_frames",
         type=between(1, 10_000),
         default=count,
-        help="frames that uniform samples" + (", the maximum of keyframe" if "keyframe" in methods else ""),
+        help="number of frames for uniform" + (", maximum for keyframe" if "keyframe" in methods else ""),
     )
     group.add_argument(
         "--video_reader",
         choices=["pyav", "decord"],
         default="pyav",
-        help="library that decodes them; decord has no AV1 and refuses what it would read differently",
+        help="decoding library; decord has no AV1, and videos that it would decode differently become error rows",
     )
 
 
 def add_filter_arguments(parser: argparse.ArgumentParser, *, motion: bool) -> None:
     """The flags that name score files and thresholds; with `motion`, the motion score's too."""
-    group = parser.add_argument_group("filters", "a clip passes with a row in every file and every value in its bounds")
+    group = parser.add_argument_group(
+        "filters", "a clip passes if it has a row in every file and every value is within its bounds"
+    )
     group.add_argument("--aesthetic_score_metadata_path", "--asethetic_score_metadata_path", metavar="FILE")
     group.add_argument(
         "--aesthetic_score_threshold", "--asethetic_score_threshold", type=bound, default=4.0, help="minimum mean"
     )
     group.add_argument("--text_score_metadata_path", metavar="FILE")
     group.add_argument(
-        "--text_score_threshold", type=bound, default=0.02, help="maximum share of the frame that text covers"
+        "--text_score_threshold", type=bound, default=0.02, help="maximum share of the frame covered by text"
     )
     if motion:
         group.add_argument("--motion_score_metadata_path", metavar="FILE")
@@ -343,7 +343,7 @@ def add_filter_arguments(parser: argparse.ArgumentParser, *, motion: bool) -> No
         action="append",
         default=[],
         metavar=("FILE", "COLUMN", "LOW", "HIGH"),
-        help="any other score: its file, column (or columns joined by |, the first that the file has) and bounds (none: no bound); repeatable",
+        help="filter by any other score: file, column (or columns joined by |: the first that the file has) and bounds (none: no bound); repeatable",
     )
 
 

@@ -65,7 +65,7 @@ def _ended(main: Callable[[], None]) -> int:
             code = _exit_code(main)
         except KeyboardInterrupt:
             code = 130
-            _report("interrupted; what is done is saved, and the same command goes on from there")
+            _report("interrupted; finished work is saved, and the same command resumes")
         for number in SIGNALS:  # nothing is left to be saved
             signal.signal(number, end_at_once)
         sys.stdout.flush()
@@ -83,7 +83,7 @@ def _exit_code(main: Callable[[], None]) -> int:
         try:
             os.getcwd()
         except FileNotFoundError:
-            raise UsageError("the working directory is no longer there; change to another one") from None
+            raise UsageError("the working directory no longer exists; change to another one") from None
         main()
     except UsageError as error:
         _report(f"{name}: error: {error}")
@@ -92,7 +92,7 @@ def _exit_code(main: Callable[[], None]) -> int:
         _report(f"{name}: error: {error.name} is not installed: {INSTALL_ALL}")
         return 2
     except RunError as error:
-        _report(f"{name}: stopped: {error}\nwhat is done is saved, and the same command goes on from there")
+        _report(f"{name}: stopped: {error}\nfinished work is saved, and the same command resumes")
         return 1
     except BrokenPipeError:
         _report(f"{name}: stopped: what read its output (head, a pager) has ended")

@@ -55,7 +55,7 @@ def _use_environment() -> None:
         os.execv(python, [python, *arguments])
     os.write(
         2,
-        f"{sys.executable} lacks the packages of Reelset; this installs them: cd '{PROJECT}' && bash tools/setup_venv.sh\n".encode(),
+        f"{sys.executable} lacks Reelset's packages; to install them: cd '{PROJECT}' && bash tools/setup_venv.sh\n".encode(),
     )
     os._exit(2)
 

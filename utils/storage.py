@@ -99,14 +99,12 @@ def _attempt(url: str, action: Callable[..., T], *arguments: Any, **more: Any) -
     except FileNotFoundError:
         raise StorageError(errno.ENOENT, "no such bucket, folder or object", url) from None
     except PermissionError:
-        raise StorageError(
-            errno.EACCES, "the storage refuses access; are the credentials in the environment right?", url
-        ) from None
+        raise StorageError(errno.EACCES, "access denied; are the credentials in the environment right?", url) from None
     except _errors() as error:
         if "Credentials" in type(error).__name__:
-            raise StorageError(errno.EACCES, "there are no credentials in the environment", url) from None
+            raise StorageError(errno.EACCES, "no credentials in the environment", url) from None
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"no space left on the device for what is fetched of {url}") from None
+            raise OutputError(f"no space left on the device to fetch {url}") from None
         text = " ".join(str(error).split())[:200]
         raise _MayPass(
             errno.EIO, f"{len(PAUSES) + 1} attempts failed, the last with {type(error).__name__}: {text}", url

@@ -44,7 +44,7 @@ def local_path(path: str | os.PathLike) -> Path:
     scheme, _, key = url.partition("://")
     parts = key.strip("/").split("/")
     if not all(parts) or {".", ".."} & set(parts):
-        raise UsageError(f"{url}: a URL must name a bucket and have no empty part, no . and no ..")
+        raise UsageError(f"{url}: a URL must name a bucket and have no empty part, no '.' and no '..'")
     chosen = [os.environ[name] for name in ENDPOINTS if os.environ.get(name)]
     place = f"{scheme}-{sha256(repr(chosen).encode()).hexdigest()[:8]}" if chosen else scheme
     return Path(cache_folder(), place, *parts)
@@ -202,21 +202,21 @@ def upload(path: str | os.PathLike, growing: bool = False, only_if_due: bool = F
     url, path = url_of(path), Path(path)
     if url is None:
         return
-    begun = time.monotonic()
-    ended, took = _uploads.setdefault(path, (begun, 0.0))
-    if only_if_due and begun - ended < max(UPLOAD_SECONDS, 9 * took):
+    started = time.monotonic()
+    ended, took = _uploads.setdefault(path, (started, 0.0))
+    if only_if_due and started - ended < max(UPLOAD_SECONDS, 9 * took):
         return
     if growing:
         found = info(url)
         if (stamp_of(found) if found else None) != _read_record(path):
             raise StorageError(
-                errno.EBUSY, "another run has written it meanwhile; end that one, and run this command again", url
+                errno.EBUSY, "another run has written it in the meantime; end that run, and run this command again", url
             )
     put(path, url)
     found = info(url)
     if found:
         _write_record(path, stamp_of(found))
-    _uploads[path] = (time.monotonic(), time.monotonic() - begun)
+    _uploads[path] = (time.monotonic(), time.monotonic() - started)
 
 
 def remove(path: str | os.PathLike) -> None:

@@ -1,4 +1,4 @@
-"""Checks of a model's answer: each gives None, or what is `Rejection` with it."""
+"""Checks of a model's answer: each returns None, or a `Rejection` with the reason."""
 
 import re
 from collections import Counter
@@ -58,7 +58,7 @@ def cut(answer: Answer, max_words: int | None = None, others: Sequence[Check] = 
         return None
     kept = shortened(answer, max_words) if max_words else None
     passes = kept and not any(check(kept) for check in others)
-    return Rejection("the answer was cut at --max_new_tokens", fallback=kept if passes else None)
+    return Rejection("the answer was truncated at --max_new_tokens", fallback=kept if passes else None)
 
 
 def refusal(answer: Answer) -> Rejection | None:
@@ -79,7 +79,7 @@ MARKUP = {
     "Markdown": re.compile(r"(?:^|\n)#{1,6} |\|[ :]?---|!\[[^\]\n]{0,99}\]\(|(?:^|\n)---+\s*\n"),
     "coordinates": re.compile(r"[(\[] ?\d{1,4}(?:\.\d{1,4})?(?:, ?\d{1,4}(?:\.\d{1,4})?){3} ?[)\]]|\(\d{1,4}, ?\d{1,4}\),? ?\(\d{1,4}, ?\d{1,4}\)"),
     "a template's blank": re.compile(r"\{\{|\}\}|\[(?:insert|describe|your|caption|description)\b[^\]\n]{0,60}\]|<(?:insert|your|description|subject)\b[^<>\n]{0,60}>|\{(?:caption|description|image|text|subject)\}", re.IGNORECASE),
-    "data in place of text": re.compile(rf"data:\w+/|[!-~]{{{LONGEST_WORD}}}"),
+    "data instead of text": re.compile(rf"data:\w+/|[!-~]{{{LONGEST_WORD}}}"),
 }  # fmt: skip
 
 

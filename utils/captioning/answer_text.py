@@ -1,4 +1,4 @@
-"""An answer's own text: without the model's reasoning, without the control tokens around it, and of a size that checks can look at."""
+"""The text of an answer without reasoning and surrounding control tokens, limited to a size that checks can handle."""
 
 import re
 from collections.abc import Collection

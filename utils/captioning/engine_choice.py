@@ -14,7 +14,7 @@ from utils.captioning.prompts import FOLDER as PROMPTS
 from utils.captioning.prompts import checked_utf8, text_of
 from utils.cli import about, at_least, flag, option_settings
 from utils.models.weights import snapshot
-from utils.pipeline.ancestry import begun_with, settings_of
+from utils.pipeline.ancestry import setting_of_existing, settings_of
 from utils.workers.ranks import Ranks
 
 WITHOUT_MODEL = ("attributes", "none")  # captioners and summarizers that are no engine
@@ -23,11 +23,11 @@ WITHOUT_MODEL = ("attributes", "none")  # captioners and summarizers that are no
 dtype_flag = partial(
     flag,
     "auto",
-    "number format of the weights (transformers, vllm); auto: as stored on a GPU, float32 on a CPU",
+    "dtype of the weights (transformers, vllm); auto: as stored on a GPU, float32 on a CPU",
     choices=("auto", "bfloat16", "float16", "float32"),
     setting=True,
 )
-trust_remote_code_flag = partial(flag, False, "run Python code that comes with the model (transformers, vllm)")
+trust_remote_code_flag = partial(flag, False, "run Python code shipped with the model (transformers, vllm)")
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class AnswerOptions:
     seed: int = flag(0, "base sampling seed; each request derives its own from it", int)
     answer_checks: Sequence[str] = flag(
         list(CHECKS),
-        "a rejected answer is asked for once more with other sampling, then it is an error row",
+        "checks of each answer; a rejected answer is retried once with other sampling, then becomes an error row",
         str,
         CHECKS,
     )
-    chat_template: str | None = flag(None, "Jinja file, for a model without a chat template or in place of its own")
+    chat_template: str | None = flag(
+        None, "Jinja file, for a model without a chat template, or to replace the model's own"
+    )
 
 
-def as_begun(options: AnswerOptions, saved_path: str, overwrite: bool) -> AnswerOptions:
-    """`options`, with the checks of the existing result file in place of the default ones: one that was begun when there were fewer goes on
-    with its own.
-    """
-    checks = begun_with(saved_path, overwrite, "answer_checks", None)
+def with_existing_checks(options: AnswerOptions, saved_path: str, overwrite: bool) -> AnswerOptions:
+    """`options`, with the default checks replaced by those of the existing result file: a file made with fewer checks keeps them."""
+    checks = setting_of_existing(saved_path, overwrite, "answer_checks", None)
     if not isinstance(checks, str) or list(options.answer_checks) != list(CHECKS):
         return options
     return replace(options, answer_checks=[name for name in checks.split() if name in CHECKS])
@@ -63,7 +63,7 @@ def replaces_placeholders(saved_path: str, setting: str, engine: str) -> bool:
     before = settings_of(saved_path).get(setting)
     if engine in WITHOUT_MODEL or before not in WITHOUT_MODEL:
         return False
-    print(f"{saved_path} was made without a model ({setting} {before}): {engine} makes it anew")
+    print(f"{saved_path} was made without a model ({setting} {before}): recomputing it with {engine}")
     return True
 
 

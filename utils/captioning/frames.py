@@ -1,4 +1,4 @@
-"""The sampled frames of a clip as a captioning engine takes them."""
+"""The sampled frames of a clip in the format of a captioning engine."""
 
 import io
 

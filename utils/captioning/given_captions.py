@@ -1,4 +1,4 @@
-"""Captions made elsewhere: by another tool, by hand, or edited. They pass the checks that a model's answers do."""
+"""Captions made elsewhere: by another tool, by hand, or edited. They go through the same checks as a model's answers."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What was measured of a clip, in a prompt, and where a caption contradicts it."""
+"""Measured facts about a clip in prompts, and captions that contradict them."""
 
 import re
 from collections.abc import Callable, Mapping

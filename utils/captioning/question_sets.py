@@ -1,4 +1,4 @@
-"""Questions about a clip whose answers are columns: read from a file, put to a model, and read out of its answer.
+"""Questions about a clip whose answers become columns: reading them from a file, asking a model, parsing its answer.
 
 A file is JSON Lines, {"column": "logo", "question": "Is there a logo?"}, or a .txt with one question a line, whose column is the words before
 a colon, or the question's own. `choices`, a list of words, makes a column of one of them; `passes`, [minimum, maximum], are the bounds that
@@ -102,7 +102,7 @@ def read_questions(given: str) -> list[Question]:
     path = next((path for path in (Path(given), SETS / given, SETS / f"{given}.jsonl") if path.is_file()), None)
     if path is None:
         sets = ", ".join(sorted(file.stem for file in SETS.glob("*.jsonl")))
-        raise UsageError(f"{given}: no such file, and no set of {SETS} ({sets})")
+        raise UsageError(f"{given}: no such file, and no set in {SETS} ({sets})")
     found: dict[str, Question] = {}
     for number, line in enumerate(text_of(path).splitlines(), 1):
         if not line.strip():
@@ -111,12 +111,10 @@ def read_questions(given: str) -> list[Question]:
         if isinstance(question, str):
             raise UsageError(f"{path}: line {number}: {question}")
         if question.column in found or question.column in TAKEN:
-            raise UsageError(
-                f"{path}: line {number}: the column {question.column} is there already; choose another name"
-            )
+            raise UsageError(f"{path}: line {number}: the column {question.column} exists already; choose another name")
         found[question.column] = question
     if not found:
-        raise UsageError(f"{path}: there is no question in it")
+        raise UsageError(f"{path}: contains no questions")
     return list(found.values())
 
 

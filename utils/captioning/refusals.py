@@ -1,4 +1,4 @@
-"""Whether an answer is no caption but a refusal, a word that there is no image, an error or a placeholder, by the patterns of refusals.txt.
+"""Detects answers that are not captions: refusals, claims that there is no image, errors, placeholders, by the patterns of refusals.txt.
 
 A caption may tell of a sign that says so: what stands in quotation marks is not looked at, and most patterns hold at the beginning of a
 sentence alone. Only the first `LOOKED_AT` characters are: whoever has more to tell has seen something.

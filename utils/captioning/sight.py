@@ -1,4 +1,4 @@
-"""Whether a model sees: it is shown a picture of known content before the first clip of a run.
+"""Whether a model can see: it is shown a test image of known content before the first clip of a run.
 
 A text model behind a server, or a server that drops images, answers without complaint and makes up a caption for every clip.
 """
@@ -59,10 +59,10 @@ def check_sight(engine: Engine, as_jpeg: bool, max_new_tokens: int) -> None:
         time.sleep(0.005)
     ((_, answer),) = done
     if isinstance(answer, Failure):
-        raise UsageError(f"it could not be asked about a test image: {answer.message}")
+        raise UsageError(f"asking it about a test image failed: {answer.message}")
     said = answer_text(answer.text)
     if refuses(said) or not (RED.search(said) and GREEN.search(said)):
         raise UsageError(
-            f"it does not see: of a test image, a red disc on green, it says {said[:120]!r}; take a vision-language model, and a server "
-            "that passes images on to it, or leave this check out with --skip_sight_check"
+            f"it cannot see: shown a test image, a red disc on green, it answered {said[:120]!r}; use a vision-language model, and a server "
+            "that passes images on to it, or skip this check with --skip_sight_check"
         )

@@ -1,4 +1,4 @@
-"""A clip's sound as a captioning model takes it, and whether a model takes any."""
+"""A clip's audio in the format of a captioning model, and whether a model accepts audio."""
 
 import io
 import time
@@ -61,4 +61,4 @@ def check_hearing(engine: Engine) -> None:
         time.sleep(0.005)
     ((_, answer),) = done
     if isinstance(answer, Failure):
-        raise UsageError(f"--with_audio: the model takes no sound, or its server does not pass it on: {answer.message}")
+        raise UsageError(f"--with_audio: the model takes no audio, or its server does not pass it on: {answer.message}")

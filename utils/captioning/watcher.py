@@ -1,4 +1,4 @@
-"""Runs a command and stops it, with all processes it has started, when standard input ends, as it does with its writer.
+"""Runs a command and stops it, with all its child processes, when standard input closes, that is, when the process that writes to it dies.
 
 python -I utils/captioning/watcher.py COMMAND ARGUMENTS
 """

@@ -1,4 +1,4 @@
-"""The audio of a clip: the samples of its span, in step with its frames, as AAC."""
+"""The audio of a clip: the samples of its span, in sync with its frames, as AAC."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -165,8 +165,8 @@ def check_joints(path: str, joints: Sequence[Joint]) -> None:
         frames_anew, audio_anew = begun[stream], begun[audio]
     if apart > 1 or not len(joints) == frames_anew == audio_anew:
         raise VideoError(
-            f"{path!r}: the times of its frames begin anew {len(joints)} times, those of its audio {audio_anew} times, so "
-            "that no clock tells which sound belongs to a frame; join its parts with ffmpeg's concat demuxer instead"
+            f"{path!r}: its video timestamps restart {len(joints)} times, its audio timestamps {audio_anew} times, so "
+            "that audio and frames cannot be aligned; join its parts with ffmpeg's concat demuxer instead"
         )
 
 

@@ -1,4 +1,4 @@
-"""What the clips of each source are called, and which files of the output folder are clips of a source."""
+"""Names of the clips of each source, and which files of the output folder are clips of a source."""
 
 import os
 import re
@@ -44,7 +44,7 @@ def clip_prefixes(paths: Iterable[str]) -> Callable[[str], str]:
             owner = owners.setdefault(prefix(path), path)
             if owner != path:
                 raise UsageError(
-                    f"{owner} and {path} would give clips of the same name, {prefix(path)}001.mp4; rename one of them, or cut them into two "
+                    f"{owner} and {path} would give clips of the same name, {prefix(path)}001.mp4; rename one of them, or split them into two "
                     "datasets"
                 )
     return prefix

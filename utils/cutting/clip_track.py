@@ -129,7 +129,7 @@ class Track:
             raise VideoError(
                 f"{self.source!r}: of the {len(clip.times)} frames of {clip.path.name}, "
                 f"{len(np.intersect1d(times, clip.times))} could be read; the source may be damaged there, or has changed "
-                "since its shots were found: play it, or detect its shots again"
+                "since its shots were detected: play it, or detect its shots again"
             )
         # Decoding times: those of presentation in order, as much earlier as the reordering asks. One rule for copied
         # and encoded parts.

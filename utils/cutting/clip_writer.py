@@ -133,8 +133,8 @@ def write_clips(
     if encoding.encoder == "copy":
         if joints:
             raise VideoError(
-                f"{path!r}: its times begin anew at {float(joints[0].shown):.3f} s, where files were joined; --encoder copy cannot "
-                "find its frames, use another"
+                f"{path!r}: its timestamps restart at {float(joints[0].shown):.3f} s, where files were joined; --encoder copy cannot "
+                "find its frames, use another encoder"
             )
         for clip in clips:
             copy_clip(path, clip, encoding)
@@ -257,7 +257,7 @@ def copy_clip(path: str, clip: Clip, encoding: Encoding) -> None:
         except OutputError:
             raise
         except ValueError as error:  # what the mp4 muxer says of a codec that it cannot hold
-            raise VideoError(f"{path!r}: {error}; --encoder copy cannot put it into mp4, use another") from None
+            raise VideoError(f"{path!r}: {error}; --encoder copy cannot mux it into mp4, use another encoder") from None
         try:
             for packet in container.demux(stream):
                 if packet.size == 0 or packet.pts is None or packet.is_discard:

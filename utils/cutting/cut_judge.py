@@ -1,4 +1,4 @@
-"""How likely a candidate is a transition: logistic regression on what `evidence.py` measures of it.
+"""Probability that a candidate is a transition: logistic regression on the measures of `evidence.py`.
 
 The numbers are in cut_judge.json, which `python -m tools.fit_cuts` makes.
 """

@@ -75,7 +75,7 @@ def make_detector(name: str, threshold: float | None, given: Mapping[str, str | 
 
 def transitions(threshold: float | None) -> ShotDetector:
     if threshold is not None:
-        raise UsageError("it has no threshold; leave that out, or choose another detector")
+        raise UsageError("this detector has no threshold; drop --cutscene_threshold, or choose another detector")
     return TransitionDetector()
 
 
@@ -93,14 +93,14 @@ def network() -> "TransNetV2":
 
 def fitted(threshold: float | None) -> ShotDetector:
     if threshold is not None:
-        raise UsageError("it has no threshold; leave that out, or choose another detector")
+        raise UsageError("this detector has no threshold; drop --cutscene_threshold, or choose another detector")
     weights_path()  # raises before any work
     return FittedDetector(network)
 
 
 def both(threshold: float | None) -> ShotDetector:
     if threshold is not None:
-        raise UsageError("it has no threshold; leave that out, or choose another detector")
+        raise UsageError("this detector has no threshold; drop --cutscene_threshold, or choose another detector")
     weights_path()  # raises before any work
     return JoinedDetector(network)
 
@@ -112,7 +112,7 @@ def transnetv2(threshold: float, transnetv2_model: str | None) -> ShotDetector:
         return NetworkDetector(network(), threshold)
     if not Path(transnetv2_model).is_file():
         raise UsageError(
-            "no such file; it must be the network's weights as ONNX, with an input 'input' and an output 'output'. "
+            "no such file; it must be an ONNX file of the network, with an input 'input' and an output 'output'. "
             "PySceneDetect's documentation of detect-transnetv2 says where to get them"
         )
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf

@@ -1,4 +1,4 @@
-"""What is measured of a candidate for a cut or a gradual transition; `cut_judge.py` decides by it.
+"""The measures of a candidate for a cut or a gradual transition, from which `cut_judge.py` decides.
 
 Shares are 0-1, ratios and counts come as log(1 + x), scores of the network as log odds. `frame(index)` gives the film's
 frame of that index, or the nearest that is kept.

@@ -1,5 +1,5 @@
-"""Hard cuts, dissolves, wipes and fades: candidates come from what is measured between frames and from TransNetV2's
-scores of all frames; a small fitted model (`cut_judge.py`) says which of them are transitions.
+"""Hard cuts, dissolves, wipes and fades: candidates come from measures between frames and from TransNetV2's
+scores of all frames; a small fitted model (`cut_judge.py`) decides which of them are transitions.
 
     detector = FittedDetector(lambda: TransNetV2(fast=True))  # used like TransitionDetector
 

@@ -1,5 +1,5 @@
 """The last few seconds of frames with the distances between all of them, and the spans in it that look like a dissolve
-or a wipe: where the film travels on a straight line from one frame to another.
+or a wipe, that is, where the film moves on a straight line from one frame to another.
 """
 
 from collections import deque

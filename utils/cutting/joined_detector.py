@@ -1,4 +1,4 @@
-"""Both detectors as one: ours looks at every frame, TransNetV2 is asked where its answer can change the decision.
+"""Both detectors combined: ours processes every frame, TransNetV2 only those where its score can change the decision.
 
     detector = JoinedDetector(lambda: TransNetV2(fast=True))  # used like TransitionDetector
 

@@ -1,4 +1,4 @@
-"""TransNetV2 alone as a detector of PySceneDetect's kind: cuts where its first score exceeds a threshold."""
+"""TransNetV2 on its own, with PySceneDetect's detector interface: cuts where its first score exceeds a threshold."""
 
 import numpy as np
 from scenedetect import FrameTimecode

@@ -1,4 +1,4 @@
-"""What TransNetV2 is shown, and where its weights are: what can be known before OpenVINO is imported."""
+"""TransNetV2's input, and where its weights are: the parts that do not need OpenVINO."""
 
 from functools import lru_cache
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Splitting long shots in pauses of speech, so that no clip begins or ends within a word where that can be helped."""
+"""Splitting long shots at pauses in speech, so that clips do not begin or end mid-word where this is avoidable."""
 
 from fractions import Fraction
 from math import gcd

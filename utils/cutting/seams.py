@@ -1,4 +1,4 @@
-"""Splitting shots where the codec lets them be cut, so that nearly nothing is encoded again.
+"""Splitting shots where the codec allows a cut, so that hardly anything is re-encoded.
 
 A video can be cut without touching a frame where all packets before a place are shown before all packets after it: a
 *seam*. A clip that begins with a frame that needs none before it, and at a seam (an *entry*), may end at any later

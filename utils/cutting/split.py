@@ -80,7 +80,7 @@ def _split(path: str, row: dict, output_folder: str, limits: ClipLimits, encodin
         )
     digest = content_digest(source.path)
     if digest != row.get("source_digest", digest):
-        raise VideoError(f"{source.path!r} is another file than the one whose shots were found; detect its shots again")
+        raise VideoError(f"{source.path!r} is not the file whose shots were detected; detect its shots again")
     made_of = {
         "source": row["video_path"],
         "bytes": file_size(source.path),

@@ -1,4 +1,4 @@
-"""Shot transitions without a trained network: hard cuts, dissolves, wipes and fades, by asking whether each frame is found again.
+"""Shot transitions without a trained network: hard cuts, dissolves, wipes and fades, by block matching between frames.
 
     detector = TransitionDetector()
     cuts = [cut for time, frame in frames for cut in detector.process_frame(time, frame)] + detector.post_process(time)

@@ -1,4 +1,4 @@
-"""Clips that are being written, `.name.mp4.tmp`: each is locked by its process, so that what no process writes any more is known."""
+"""Clips that are being written, `.name.mp4.tmp`: each is locked by its process, so that abandoned files can be recognized."""
 
 import errno
 import fcntl

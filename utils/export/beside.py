@@ -1,4 +1,4 @@
-"""What goes beside a clip: control and reference videos or images, masks, first frames. They come into the export with the clip's own crop, size, frames and rate.
+"""Companion files of a clip: control and reference videos or images, masks, first frames, exported with the clip's own crop, size, frames and rate.
 
 Columns of the list or of --columns_from, each a path as `video_path` is one. A video must have the clip's frames, rate and aspect ratio, an image its aspect ratio, but for a reference
 image, which is anything and is copied.

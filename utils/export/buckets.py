@@ -1,4 +1,4 @@
-"""Buckets: how many clips have each size and length, what does not fill a batch, and a grid on which more does."""
+"""Buckets: how many clips have each size and length, which of them do not fill a batch, and a coarser grid on which more do."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

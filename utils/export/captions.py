@@ -1,4 +1,4 @@
-"""The captions of a clip: a text, or a list of texts (short, long, tags), of which a trainer takes one or all."""
+"""The captions of a clip: a text, or a list of texts (short, long, tags), of which a trainer uses one or all."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The card of an export, README.md: what is in it, how it came about, and how a trainer is started with it."""
+"""The card of an export, README.md: its contents, how it was made, and how to start training with it."""
 
 import json
 from collections import Counter
@@ -17,7 +17,7 @@ NOT_SHOWN = {"start_seconds", "end_seconds", "bytes", "sample_frame_idx", "sampl
 
 
 def histogram(values: Sequence[float]) -> str:
-    """A line of bars from the least to the largest value."""
+    """A line of bars from the minimum to the maximum."""
     counts, _ = np.histogram(values, BINS)
     return "".join(BARS[-(-int(count) * (len(BARS) - 1) // max(1, int(counts.max())))] for count in counts)
 
@@ -67,10 +67,10 @@ def card(
         lines.append(
             "Splits, by source: " + ", ".join(f"{split} {len(group):,}" for split, group in entries.items()) + "."
         )
-    lines += ["", "| size | frames a second | clips |", "|---|---|---|"]
+    lines += ["", "| size | fps | clips |", "|---|---|---|"]
     sizes = Counter((e.width, e.height, "image" if e.is_still else f"{round(float(e.fps), 3):g}") for e in everything)
     lines += [f"| {w}x{h} | {fps} | {count:,} |" for (w, h, fps), count in sizes.most_common(20)]
-    lines += ["", "| column | least | median | largest | |", "|---|---|---|---|---|"]
+    lines += ["", "| column | minimum | median | maximum | |", "|---|---|---|---|---|"]
     for column, values in numbers_of(everything).items() if everything else ():
         low, middle, high = (f"{v:.4g}" for v in (min(values), float(np.median(values)), max(values)))
         lines.append(f"| {column} | {low} | {middle} | {high} | `{histogram(values)}` |")

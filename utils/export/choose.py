@@ -1,4 +1,4 @@
-"""Which clips are exported, and which are held back for validation: the same for the same rows, in whatever order."""
+"""Which clips are exported, and which are held out for validation: the same for the same rows in any order."""
 
 import hashlib
 import os

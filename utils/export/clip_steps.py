@@ -1,4 +1,4 @@
-"""What the workers do with each clip of an export: plan it, then place or encode it."""
+"""The work done for each clip of an export by the workers: plan it, then place or encode it."""
 
 import hashlib
 import re
@@ -175,7 +175,7 @@ def place_row(row: dict, video_folder: str | None, making: Making) -> dict[str, 
         clip = measure(source)
         cut, reason = plan_cut(clip, narrowed(making.target, row), crop_box_of(row, clip.size), making.fps_mode)
         if cut is None:
-            raise VideoError(f"{source!r} has changed since it was planned: {reason}")
+            raise VideoError(f"{source!r} has changed since the export was planned: {reason}")
         audio = making.audio and clip.has_audio
         span = encode(source, medium, cut, making.crf, making.preset, audio, making.target.sound)
     elif making.how != "none":

@@ -127,7 +127,7 @@ class Export:
         Raises: `UsageError`, `RunError`; also where what was written does not read back as planned.
         """
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise UsageError("an export is one run, without ranks; --n_jobs sets its processes")
+            raise UsageError("an export runs without ranks; --n_jobs sets its processes")
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             others = next((one.name for one in self.folder.iterdir() if one.name != ".DS_Store"), None)
@@ -182,7 +182,7 @@ class Export:
     def _refuse_link(self, path: Path | None) -> None:
         if path:
             raise UsageError(
-                f"{path} is a symbolic link, and an export writes in its own folder alone; remove the link, or choose another --export_folder"
+                f"{path} is a symbolic link, but an export writes only inside its own folder; remove the link, or choose another --export_folder"
             )
 
     def planned(self, rows: Sequence[dict]) -> list[dict]:

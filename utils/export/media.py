@@ -1,4 +1,4 @@
-"""The media of an export: measuring a clip, and placing it as a link, a copy or encoded anew."""
+"""The media of an export: measuring a clip, and placing it as a link, a copy or an encode."""
 
 import os
 import shutil
@@ -134,7 +134,7 @@ def encode(
                 out.mux(packet)
             out.close()
         if not decodes_to(temporary, np.array(seconds)):
-            raise VideoError(f"{path!r}: what was encoded of it does not decode to the same frames; please report")
+            raise VideoError(f"{path!r}: the encoded clip does not decode to the same frames; please report")
         with writing(target):
             os.replace(temporary, target)
         return begin, end

@@ -1,4 +1,4 @@
-"""What video models train on: rate, numbers of frames, sizes; each line of the table with its source."""
+"""The training format of video models: frame rate, frame counts, sizes; each line of the table with its source."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

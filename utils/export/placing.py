@@ -1,4 +1,4 @@
-"""Bringing all media of an export to their places, and tidying up those that have other places now."""
+"""Puts all media of an export into place and removes those whose place has changed."""
 
 import os
 from collections.abc import Mapping, Sequence

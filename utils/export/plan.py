@@ -1,4 +1,4 @@
-"""What becomes of each clip: as it is, in the trainer's hands, and by the export. Pure functions of measured columns."""
+"""How each clip is used: by the trainer as it is, and by the export. Pure functions of measured columns."""
 
 from dataclasses import dataclass, replace
 from fractions import Fraction

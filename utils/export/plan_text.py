@@ -1,4 +1,4 @@
-"""A plan in words: what becomes of one clip, and of all, for the terminal."""
+"""The plan as text for the terminal: one line per clip, and a table for all."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -87,7 +87,9 @@ def media_of(entries: Sequence[Entry]) -> Callable[[Path], Medium]:
 
     def medium(path: Path) -> Medium:
         if path not in known:
-            raise RunError(f"{path} is in the export and was not planned; is it another program's? Move it away")
+            raise RunError(
+                f"{path} is in the export but was not planned; does it belong to another program? Move it away"
+            )
         return known[path]
 
     return medium
@@ -114,23 +116,23 @@ def check(
         matches = [(e, text) for e, text in captions if text in (sample.caption, sample.caption.removesuffix(" "))]
         if not matches:
             raise RunError(
-                f"{folder}: read back as {format}, a clip has the caption {sample.caption[:80]!r}, and should have {[text[:80] for _, text in captions]!r}; please report"
+                f"{folder}: read back as {format}, a clip has the caption {sample.caption[:80]!r} but should have {[text[:80] for _, text in captions]!r}; please report"
             )
         captions.remove(matches[0])
         entry = matches[0][0]
         beside = {Path(os.path.normpath(folder / path)) for path in entry.beside.values()}
         if beside != {Path(os.path.normpath(path)) for path in sample.beside} or not all(p.exists() for p in beside):
             raise RunError(
-                f"{folder}: read back as {format}, {entry.file} has {sorted(map(str, sample.beside))} beside it, and should have {sorted(map(str, beside))}; please report"
+                f"{folder}: read back as {format}, {entry.file} has {sorted(map(str, sample.beside))} beside it but should have {sorted(map(str, beside))}; please report"
             )
         promised = (promises or {}).get(entry.path)
         if promised and not _is_kept(promised, sample):
             raise RunError(
-                f"{folder}: read back as {format}, {entry.file} is {in_words(sample)}, and the plan said {in_words(promised)}; please report"
+                f"{folder}: read back as {format}, {entry.file} is {in_words(sample)}, but the plan was {in_words(promised)}; please report"
             )
     if count != planned:
         raise RunError(
-            f"{folder}: {count:,} pairs read back as {format}, and {planned:,} are planned; does another program write there?"
+            f"{folder}: {count:,} pairs read back as {format}, but {planned:,} were planned; does another program write there?"
         )
 
 

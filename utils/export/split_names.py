@@ -1,4 +1,4 @@
-"""Names that `datasets` takes for a split (huggingface/datasets, data_files.py: SPLIT_KEYWORDS, NON_WORDS_CHARS): a word between separators in a folder or a file name."""
+"""Names that `datasets` treats as a split (huggingface/datasets, data_files.py: SPLIT_KEYWORDS, NON_WORDS_CHARS): a word between separators in a folder or a file name."""
 
 import re
 

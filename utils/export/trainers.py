@@ -1,4 +1,4 @@
-"""What each trainer does with each model: format × model, one table, from the trainers' own code (docs/export.md names the files).
+"""How each trainer handles each model: format × model, one table, from the trainers' own code (docs/export.md names the files).
 
 A pair that is not in the table cannot work, or nobody has read how: it is refused with the formats that train the model.
 """

@@ -1,4 +1,4 @@
-"""Embeddings of frames and texts by CLIP of open_clip; ViT-L/14 with OpenAI's weights where nothing else is given."""
+"""Embeddings of frames and texts by CLIP of open_clip; ViT-L/14 with OpenAI's weights by default."""
 
 import logging
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class ClipModel:
             self.model = open_clip.create_model(name, load_weights=False, pretrained_text=False)
             self.tokenizer = open_clip.get_tokenizer(name)
         except (RuntimeError, ValueError, TypeError, KeyError, OSError) as error:
-            raise UsageError(f"{weights}: open_clip cannot make a CLIP of it ({str(error)[:120]})") from None
+            raise UsageError(f"{weights}: open_clip cannot load it as CLIP ({str(error)[:120]})") from None
         finally:
             logging.disable(logging.NOTSET)
         load_into(self.model, tensors, weights)

@@ -34,7 +34,7 @@ def read_embeddings(path: Path) -> tuple[list[str], np.ndarray]:
     try:
         matrix = np.array(vectors, np.float32).reshape(len(paths), -1)
     except ValueError:
-        raise UsageError(f"{path}: its embeddings are of several lengths, so of several models") from None
+        raise UsageError(f"{path}: its embeddings have different lengths, so they come from different models") from None
     return paths, matrix / np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
 
 
@@ -45,7 +45,7 @@ def _column(path: Path, name: str) -> list:
     try:
         return parquet.read_table(path, columns=[name]).column(name).to_pylist()
     except (pyarrow.ArrowException, KeyError, OSError) as error:
-        raise UsageError(f"{path}: no file of embeddings: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"{path}: not a file of embeddings: {str(error).splitlines()[0]}") from None
 
 
 def move_embeddings(saved_path: Path, path: Path) -> int:
@@ -67,7 +67,7 @@ def move_embeddings(saved_path: Path, path: Path) -> int:
             lengths.add(0)
         if 0 in lengths or len(lengths) > 1:
             raise UsageError(
-                f"{saved_path}: {COLUMN} of {name!r} is no embedding of this model; --overwrite makes all again"
+                f"{saved_path}: {COLUMN} of {name!r} is not an embedding of this model; --overwrite recomputes all"
             )
     schema = pyarrow.schema([("video_path", pyarrow.string()), ("embedding", pyarrow.list_(pyarrow.float32()))])
     count = 0

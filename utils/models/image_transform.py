@@ -1,4 +1,4 @@
-"""Frames at the size that an image model sees, made in the reading processes, without torch.
+"""Frames at the input size of an image model, made in the reader processes, without torch.
 
 The same steps as torchvision's `Resize` and `CenterCrop` on a PIL image, which open_clip and transformers use:
 resampling by Pillow, which averages over areas when it shrinks. The frames stay uint8, a quarter of the floats' size on

@@ -1,5 +1,5 @@
-"""OpenVINO without its converter, whose import tells the makers so over the network, from a thread: a process that is forked meanwhile waits for
-what that thread was importing for ever.
+"""OpenVINO without its converter, whose import sends telemetry from a thread: a process forked in the meantime would wait for ever for
+that thread's import lock.
 """
 
 import sys

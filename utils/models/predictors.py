@@ -36,8 +36,8 @@ def siglip_predictor_weights(path: str | None) -> Path:
     """
     if not path:
         raise UsageError(
-            f"AestheticScoreSigLIP needs its predictor (AGPL-3.0), which is not fetched for you: download {SIGLIP_URL}, "
-            "put it on this machine and give its path"
+            f"AestheticScoreSigLIP needs its predictor (AGPL-3.0), which is not downloaded automatically: download {SIGLIP_URL}, "
+            "put it on this machine and pass its path"
         )
     return local_file(path)
 

@@ -41,7 +41,7 @@ class SiglipModel:
                 raise ValueError(f"no weights for {min(report['missing_keys'])}")
         except Exception as error:  # noqa: BLE001  # what a foreign file makes the loader raise has no common type
             reason = str(error).strip().split("\n")[0][:120]
-            raise UsageError(f"{weights.parent}: no SigLIP that transformers can load ({reason})") from None
+            raise UsageError(f"{weights.parent}: not a SigLIP model that transformers can load ({reason})") from None
         self.model.eval().to(device)
         self.width = self.model.config.hidden_size
         self.transform = ImageTransform(self.model.config.image_size, "squash")

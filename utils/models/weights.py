@@ -44,7 +44,7 @@ def from_package(package: str, pattern: str, requirement: str, sha256: str) -> P
     if not found:
         raise UsageError(f"{pattern}, which comes in the package {requirement}, is not installed: {again}")
     if sha256_of(found[-1]) != sha256:
-        raise UsageError(f"{found[-1]}: not the weights that are known to this version, by their SHA-256: {again}")
+        raise UsageError(f"{found[-1]}: the SHA-256 is not that of the weights this version knows: {again}")
     return found[-1]
 
 
@@ -63,7 +63,7 @@ def local_file(path: str | os.PathLike, names: Iterable[str] = ()) -> Path:
     if not found:
         expected = f"a folder with {' or '.join(names)}, or the file itself," if names else "a file"
         state = "holds none of its files" if Path(path).is_dir() else "does not exist"
-        raise UsageError(f"{path}: {expected} is expected here, and this {state}")
+        raise UsageError(f"{path}: expected {expected}, but this {state}")
     return found[0]
 
 
@@ -77,9 +77,9 @@ def from_address(url: str, sha256: str, what: str) -> Path:
     try:
         return download(url, cache_folder(), name, f"sha256:{sha256}")
     except ValueError as error:  # pooch's, of a file with another hash, which it removes
-        raise UsageError(f"{url} gave another file ({error}): {by_hand}") from None
+        raise UsageError(f"{url} returned a different file ({error}): {by_hand}") from None
     except OSError as error:
-        raise UsageError(f"{what} is needed, and {url} cannot be reached ({error}): {by_hand}") from None
+        raise UsageError(f"{what} is needed, but {url} cannot be reached ({error}): {by_hand}") from None
 
 
 def download(url: str, folder: Path, name: str, known_hash: str | None = None) -> Path:
@@ -121,7 +121,7 @@ def from_hub(repository: str, names: list[str], what: str) -> Path:
     except (OSError, HTTPError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UsageError(
-            f"{what} is needed, and {endpoint}/{repository} cannot be reached ({reason}): {_by_hand(' and '.join(names))}, "
+            f"{what} is needed, but {endpoint}/{repository} cannot be reached ({reason}): {_by_hand(' and '.join(names))}, "
             "or set HF_ENDPOINT to a mirror"
         ) from None
 
@@ -174,7 +174,7 @@ def _probe(address: str) -> None:
 
 
 def _by_hand(what: str, place: str = "") -> str:
-    return f"fetch {what} where there is a network, put it on this machine {f'{place}, or ' if place else ''}anywhere and give the path"
+    return f"download {what} on a machine with network access, put it on this machine {f'{place}, or ' if place else ''}anywhere and give the path"
 
 
 def read_tensors(path: str | os.PathLike, trusted_script_sha256: str = "") -> "dict[str, torch.Tensor]":
@@ -200,11 +200,11 @@ def read_tensors(path: str | os.PathLike, trusted_script_sha256: str = "") -> "d
                 held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # noqa: BLE001  # what a foreign file makes an unpickler raise has no common type
         raise UsageError(
-            f"{path}: no weights that can be read safely: neither safetensors nor tensors alone that torch.save wrote"
+            f"{path}: no weights that can be loaded safely: neither safetensors nor a torch.save file of tensors only"
         ) from None
     tensors = held.get("state_dict", held) if isinstance(held, dict) else {}
     if not tensors or not all(isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in tensors.items()):
-        raise UsageError(f"{path}: this file holds no named tensors, so it is no model's weights")
+        raise UsageError(f"{path}: this file holds no named tensors, so it is not a model's weights")
     return tensors
 
 

@@ -1,4 +1,4 @@
-"""What rows are made from, so that everything downstream of something that changed is due again, by itself.
+"""Provenance of rows: everything downstream of a change becomes due again automatically.
 
 Each result row says it in `made_from`: eight hex digits over the columns that it depends on ("-" where there are none), and for
 a result that is read from a video the stamp of that file: sixteen hex digits over its content (size, head, middle, tail), and its
@@ -183,9 +183,9 @@ def is_made_of(path: str, inputs: Mapping[str, str]) -> bool:
     return is_alone and inputs in (settings.get("inputs"), settings.get("at_work_on"))
 
 
-def begun_with(saved_path: str, overwrite: bool, setting: str, new: Any, old: Any = None) -> Any:
-    """A choice that no flag makes: that of the existing result file, so that a dataset goes on as it was begun; `old` where that file is
-    from before there was a choice, `new` where there is no file, or it is overwritten.
+def setting_of_existing(saved_path: str, overwrite: bool, setting: str, new: Any, old: Any = None) -> Any:
+    """A setting that the user left open: the value in the existing result file, so that it can be resumed; `old` if that file predates
+    the setting; `new` if there is no file, or it is overwritten.
     """
     before = {} if overwrite else settings_of(saved_path)
     return before.get(setting, old if before and old is not None else new)
@@ -212,14 +212,14 @@ def _check(path: Path, may_be_unfinished: bool, seen: set[Path]) -> None:
     inputs, again = settings.get("inputs", {}), _command(settings.get("script"))
     seen.add(path)
     if inputs is None and not may_be_unfinished:
-        raise UsageError(f"{shown(path)} is not finished; run {again} again, which goes on with it")
+        raise UsageError(f"{shown(path)} is not finished; run {again} again to resume it")
     for name, before in inputs.items() if isinstance(inputs, dict) else ():
         file = Path(os.path.abspath(path)).parent / str(name)
         if url := url_of(file):
             working_copy(url)
         now = fingerprint(file)
         if now not in (None, before) or part_files(file):
-            raise UsageError(f"{shown(path)} was made from {shown(file)} as it was before; run {again} again")
+            raise UsageError(f"{shown(path)} was made from an older version of {shown(file)}; run {again} again")
         if file not in seen:
             _check(file, may_be_unfinished=False, seen=seen)
 

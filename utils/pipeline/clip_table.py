@@ -1,4 +1,4 @@
-"""Columns of score files, joined to the clips of a list: numbers in arrays, one a clip. DuckDB reads the files and joins them."""
+"""Columns of score files, joined to the clips of a list: numbers in arrays, one per clip. DuckDB reads the files and joins them."""
 
 import json
 import re

@@ -99,7 +99,7 @@ def parse_condition(condition: str, columns: list[str]) -> list[str]:
     lead = f"--where {condition!r}: "
     there = f"; the columns are {', '.join(columns) or 'none'}"
     if "\0" in condition or not condition.strip():
-        raise UsageError(f"{lead}this is no condition{there}")
+        raise UsageError(f"{lead}this is not a condition{there}")
     with duckdb.connect(":memory:") as db:
         try:
             found = db.execute("SELECT json_serialize_sql(?)", [f"SELECT (\n{condition}\n)"]).fetchall()
@@ -113,7 +113,7 @@ def parse_condition(condition: str, columns: list[str]) -> list[str]:
     empty = ("where_clause", "having", "qualify", "sample", "group_expressions", "modifiers")
     plain = node.get("type") == "SELECT_NODE" and node["from_table"]["type"] == "EMPTY" and not node["cte_map"]["map"]
     if not plain or len(selected) != 1 or any(node.get(key) for key in empty):
-        raise UsageError(f"{lead}it must be one condition, without clauses or further statements{there}")
+        raise UsageError(f"{lead}it must be a single condition, without clauses or other statements{there}")
     by_name = {column.lower(): column for column in columns}
     used = []
     for part in _parts(selected[0]):

@@ -1,4 +1,4 @@
-"""Measuring inside crop boxes: where a score's rows get their box, and how its results know it.
+"""Measuring inside crop boxes: how a score's rows get their box, and how its results record it.
 
 add_crop_argument(parser)
 boxes = CropBoxes.given_to(rows, args.crop_boxes, args.video_folder)

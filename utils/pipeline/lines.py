@@ -1,4 +1,4 @@
-"""Lines of files by their numbers. Of each, memory holds where it begins and how long it is: twelve bytes."""
+"""Lines of files by their numbers. Memory holds the offset and length of each line: twelve bytes."""
 
 import os
 from array import array

@@ -1,4 +1,4 @@
-"""Which rows of result files are results of an input as it is now."""
+"""Which rows of result files match the current input."""
 
 import json
 from array import array

@@ -1,4 +1,4 @@
-"""Which files of a folder a list of ours may remove or replace: a list can have been edited, or come with a dataset from elsewhere."""
+"""Which files of a folder our lists may remove or replace: a list may have been edited, or come with a dataset from elsewhere."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What every script does with its rows: find those that are due, read them in worker processes, score them, append the
+"""The main loop of every script: find due rows, read them in worker processes, score them, append the
 results, merge, count.
 
 A script brings a `Step`: `read(row)`, which opens the video in a worker process and returns what the score needs, and,
@@ -170,7 +170,7 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
     due, done = int(is_due.sum()), int((state.finished | state.failed).sum())
     if state.outdated and ranks.rank == 0:
         print(
-            f"{step.name}: {state.outdated:,} results no longer fit their input or are incomplete, and are made again"
+            f"{step.name}: {state.outdated:,} results no longer match their input or are incomplete, and are recomputed"
         )
     if done and ranks.rank == 0:
         print(f"{step.name}: {done:,} of {int(rows.is_first.sum()):,} done before, {due:,} due")
@@ -194,7 +194,7 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
         if state.errors and not state.finished.any():
             count = len(state.errors)
             raise RunError(
-                "\n  ".join([f"all {count:,} rows of {step.name} failed (--retry_errors tries again):", *reasons])
+                "\n  ".join([f"all {count:,} rows of {step.name} failed (--retry_errors retries them):", *reasons])
             )
         ranks.release()
 
@@ -212,7 +212,7 @@ def _do(step: Step, tasks: Iterator[dict], due: int, results: ResultFile, option
     tasks = progress.reading(tasks)
     limit = partial(_seconds_for_row, video_folder=options.video_folder, timeout_seconds=options.timeout_seconds)
     if options.ray and ranks.world > 1:
-        raise UsageError("--ray (or RAY_ADDRESS) and ranks of torchrun or accelerate do not go together; choose one")
+        raise UsageError("--ray (or RAY_ADDRESS) cannot be combined with ranks of torchrun or accelerate; choose one")
     stamps: dict[str, str] = {}  # of the videos that were read and are not saved yet
     folder = options.video_folder
     read: Generator[tuple[dict, Any] | None, None, None]
@@ -288,7 +288,7 @@ def _closing_line(step: Step, rows: Rows, is_filtered: np.ndarray, state: Resume
     count, finished, failed = int(rows.is_first.sum()), int(state.finished.sum()), len(state.errors)
     filtered = int((is_filtered & rows.is_first).sum())
     stills = 0 if step.stills else int((rows.is_still & rows.is_first).sum())
-    left_out = f" ({stills:,} of them stills, which have none)" if stills else ""
+    left_out = f" ({stills:,} of them stills, to which it does not apply)" if stills else ""
     lost = count - finished - failed - filtered
     assert not lost, f"{step.name}: {lost} rows were lost"
     clips = "" if step.key == "video_path" else f" into {state.results:,} clips"

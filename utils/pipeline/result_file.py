@@ -1,4 +1,4 @@
-"""A result file: which of its rows are of today's input, appending what comes, and what is kept aside.
+"""A result file: which of its rows match the current input, appending new rows, and rows kept aside.
 
 The file holds the results of rows that are in the input now, no others. A result whose row is not there now, or is another one, moves to
 `<name>.aside.jsonl`, which is looked at before anything is due: captions of clips that a tighter threshold dropped are there when
@@ -327,7 +327,7 @@ class ResultFile:
         has_rows = any(file.stat().st_size for file in self._row_files())
         if has_rows and not before:
             raise UsageError(
-                f"{self.path}: {self.settings_path.name}, which says what it was made with, is gone or cannot be read; put it back, "
+                f"{self.path}: {self.settings_path.name}, which records its settings, is missing or unreadable; restore it, "
                 "pass --overwrite to recompute everything, or choose another --saved_path"
             )
         now, old = self.settings, {"file": self.path.name, **before}

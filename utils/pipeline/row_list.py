@@ -28,7 +28,7 @@ from utils.video.stills import STILL_EXTENSIONS, is_still
 from utils.video_utils import get_video_path_list, is_clip, locate, relative_to
 from utils.working_copies import shown, working_copy
 
-MOST_ENDINGS = 6  # named in the line about what is not looked at
+MOST_ENDINGS = 6  # listed in the line about ignored files
 
 
 class Rows(Sequence[dict]):
@@ -216,11 +216,11 @@ def open_rows(
             still = (
                 ""
                 if skip_clips or not STILL_EXTENSIONS & others.keys()
-                else ", or they are a video's cover by their name"
+                else ", or because a video of the same name makes them its cover"
             )
             more_kinds = [f"{len(others) - MOST_ENDINGS:,} more"] if len(others) > MOST_ENDINGS else []
             print(
-                f"{video_folder}: {others.total():,} files in it are not looked at, their endings are no video's{still}: {', '.join(kinds + more_kinds)}"
+                f"{video_folder}: {others.total():,} files ignored because of their extension{still}: {', '.join(kinds + more_kinds)}"
             )
         if skip_clips and video_folder and is_folder(video_folder) and not video_metadata_path:
             sources = [path for path in paths if not is_clip(locate(path, video_folder))]
@@ -230,7 +230,7 @@ def open_rows(
         where = video_metadata_path or video_folder
         if not paths:
             print(
-                f"{where}: no videos in it; a folder's are files with the ending of one, such as .mp4, .mov, .mkv or .webm"
+                f"{where}: contains no videos, that is, files with a video extension such as .mp4, .mov, .mkv or .webm"
             )
         return Rows.of(({video_path_column: path} for path in paths), str(where), **more)
     check_inputs(video_metadata_path)

@@ -1,4 +1,4 @@
-"""What a score is, declared once, in the script that computes it; tests hold presets, filter flags and docs against it."""
+"""The declaration of a score, made once, in the script that computes it; tests check presets, filter flags and docs against it."""
 
 import math
 from collections.abc import Callable

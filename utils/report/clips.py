@@ -1,4 +1,4 @@
-"""Which rows of a dataset's files are about its clips as they are now. After a recut, scores and captions of older clips are still there
+"""Which rows of a dataset's files belong to its current clips. After a recut, scores and captions of older clips stay in the files
 under the same names until their stages run again.
 """
 

@@ -1,4 +1,4 @@
-"""What the report holds of one dataset: its clips with all columns of their scores, the filters in force, the funnel."""
+"""The report's data for one dataset: its clips with all score columns, the active filters, the funnel."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""What became of a dataset, from its files, at any time: sources, shots, clips, scores, kept and dropped, captioned."""
+"""The funnel of a dataset, from its files, at any time: sources, shots, clips, scores, kept and dropped, captioned."""
 
 import math
 import os
@@ -59,10 +59,10 @@ def score_files(folder: str) -> list[str]:
 
 
 def funnel(folder: str, clips: Clips | None = None, count_scores: bool = True) -> list[FunnelStep]:
-    """The steps that have begun, in order: sources, shots, clips, each score under its file's name, kept, captioned. `clips`: unless they are
+    """The steps that have started, in order: sources, shots, clips, each score under its file's name, kept, captioned. `clips`: unless they are
     those of clips.jsonl. `count_scores`: false leaves it at what failed of them, for who reads the scores anyway.
 
-    Raises: `UsageError` where the folder holds no file of the stages, or one that cannot be read.
+    Raises: `UsageError` if the folder contains no files of the stages, or one that cannot be read.
     """
     files = {name: f"{folder}/{name}.jsonl" for name in ("scenes", "clips", "train", "dropped", "summary_caption")}
     there = {name: path for name, path in files.items() if is_there(path)}
@@ -72,7 +72,7 @@ def funnel(folder: str, clips: Clips | None = None, count_scores: bool = True) -
     }
     scores = score_files(folder)
     if not there and not scores and not any(errors.values()):
-        raise UsageError(f"{folder}: no file of the stages is in it; is it the DATASET_FOLDER?")
+        raise UsageError(f"{folder}: contains no files of the stages; is it the DATASET_FOLDER?")
     sources = {row["video_path"]: (row.get("duration"), _shots(row)) for row in _rows(files["scenes"])}
     shots = {path: spans for path, (_, spans) in sources.items()}
     clips = clips or Clips(there.get("clips"))

@@ -1,4 +1,4 @@
-"""The marks by which a dataset's clips were chosen last: what EXCLUDE and INCLUDE of stage 2 had named."""
+"""The marks that train.jsonl was made with: the files passed as EXCLUDE and INCLUDE to stage 2."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

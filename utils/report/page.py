@@ -1,4 +1,4 @@
-"""The report's file: the built page, and in it the data as elements that are never run."""
+"""The report's file: the built page with the data in elements that are never executed."""
 
 import base64
 import gzip

@@ -1,4 +1,4 @@
-"""Rows and their files: one JSON object a line (or csv or parquet, by the file's ending), never torn, resumed by key.
+"""Rows and their files: one JSON object per line (or csv or parquet, by extension), never truncated, resumed by key.
 
 A result file `scores.jsonl` has companions: `scores.errors.jsonl` (`video_path`, `error`, `message` of what failed),
 `scores.settings.json` (what the scores depend on, and which files they were made from), `scores.aside.jsonl` (results of rows that are
@@ -132,7 +132,9 @@ def parse_row(line: bytes, where: str) -> dict:
     if b"\\u" in line:
         for column, value in row.items():
             if SURROGATE.search(dumps({column: value})):
-                raise UsageError(f"{where}: {column!r} holds {value!r:.60}, whose escape is half of a character")
+                raise UsageError(
+                    f"{where}: {column!r} holds {value!r:.60}, which contains half of an escaped surrogate pair"
+                )
     return row
 
 
@@ -158,7 +160,7 @@ def refuse_overwriting(written: Mapping[str, str | os.PathLike], read: Mapping[s
     """
     for (what, path), (other, its_path) in itertools.combinations([*written.items(), *read.items()], 2):
         if what in written and its_path and _are_one(path or "", its_path):
-            raise UsageError(f"{what} {path} is also the file of {other}, which it would replace; choose another one")
+            raise UsageError(f"{what} {path} would overwrite {other}, the same file; choose another path")
 
 
 def _are_one(path: str | os.PathLike, other: str | os.PathLike) -> bool:

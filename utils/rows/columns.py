@@ -1,4 +1,4 @@
-"""What a column must hold, by its name. A row that holds something else ends a script before any work, with a sentence.
+"""Allowed values of each column, by name. A row with any other value ends the script before any work, with an error message.
 
 Each kind is a type of msgspec, by which rows are checked while they are decoded; `check_row` says what is wrong with a row
 that does not fit.

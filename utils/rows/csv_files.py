@@ -1,4 +1,4 @@
-"""Rows in csv files. A cell that holds JSON (a number, a list, true, null) is what it says, but for paths and other text."""
+"""Rows in csv files. A cell that holds JSON (a number, a list, true, null) is parsed, except for paths and other text."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ def read_csv(path: Path) -> Iterator[tuple[str, dict]]:
         try:
             columns = next(reader, [])
             if twice := [column for column in columns if column and columns.count(column) > 1]:
-                raise UsageError(f"{path}: line 1 has two columns {twice[0]!r}")
+                raise UsageError(f"{path}: line 1 has two columns named {twice[0]!r}")
             readers = [(column, _is_text(column)) for column in columns]
             row_begins = reader.line_num + 1
             for cells in reader:

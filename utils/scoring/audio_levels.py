@@ -1,4 +1,4 @@
-"""How loud audio is, and how much of it is silence or clipped."""
+"""Loudness of audio, and its share of silence and clipping."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""How the camera moves between two frames: what the background follows, from the flow at some points of the frame.
+"""Camera motion between two frames: the motion of the background, from the flow at some points of the frame.
 
 Most of the frame may be a person. So points count more at the edges of the frame, where people seldom are but for their feet, and what is
 still there says that the camera is. A camera that drives forward moves near things fast and far ones hardly, which no similarity

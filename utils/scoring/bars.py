@@ -1,4 +1,4 @@
-"""Bars around a picture: black ones, and those that hold a blurred, enlarged copy of it."""
+"""Bars around the image: black ones, and those with a blurred, enlarged copy of it."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Boxes, [x, y, width, height] in pixels of the upright frame as stored, and what is left of a frame without them."""
+"""Boxes, [x, y, width, height] in pixels of the upright frame as stored, and the rest of a frame without them."""
 
 from collections.abc import Sequence
 from itertools import product

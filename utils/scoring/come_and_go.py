@@ -1,4 +1,4 @@
-"""Words that come or go while what is around them stays: the camera may move, and takes the words of the scene with it."""
+"""Text that appears or disappears while its surroundings stay: overlaid text, since a moving camera moves the text of the scene along."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Whether two clips are copies: frames that agree in order and in time.
+"""Whether two clips are copies: frames that match in order and in time.
 
 Two moments before a fixed camera show the same background, and hashes of their frames match. What tells them from copies is what moves.
 So of each clip a thumbnail is kept eight times a second, and of two clips the change from one thumbnail to a later one is correlated, at

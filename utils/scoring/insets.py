@@ -1,4 +1,4 @@
-"""Pictures set into the picture: a face in the corner of a game, films side by side, a film in a frame over another.
+"""Picture-in-picture: a face in the corner of a game, films side by side, a film in a frame over another.
 
 Their borders are straight, exactly upright and level, and keep their place while the picture beside them moves. Where a camera moves, no edge of
 the scene keeps its place; where it stands still, nothing moves along one that is so long on its outer side.

@@ -1,4 +1,4 @@
-"""Clips that show the same, by perceptual hashes of their frames.
+"""Clips that show the same view, by perceptual hashes of their frames.
 
 A frame's hash is 256 bits of its DCT (pHash: Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010),
 which survive another encoding, size, colour or a small logo; frames of other videos differ in about half of them. Clips are

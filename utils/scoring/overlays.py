@@ -1,6 +1,6 @@
-"""Text laid over the picture, told from text of the scene.
+"""Overlaid text, as opposed to text of the scene.
 
-What is laid over keeps its place while the picture behind it changes, or appears while the picture does not change. Where a clip shows
+Overlaid text keeps its place while the image behind it changes, or appears while the image does not change. Where a clip shows
 neither, it is known by what it looks like: a line that is exactly level, long, stays for most of the clip, and stands where subtitles,
 titles and watermarks stand. Signs, shirts and labels are tilted by the camera, move with the scene, or are short. A long, level line that
 comes or goes between two frames, while what is around it is found again in both, was laid over, however the camera moves.

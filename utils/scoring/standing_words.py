@@ -1,4 +1,4 @@
-"""Watermarks that single frames hardly show: the median of a clip's frames keeps words that stand still and washes out what moves behind them."""
+"""Watermarks that are barely visible in single frames: the median of a clip's frames keeps text that stands still and blurs what moves behind it."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Logos and watermarks: edges that keep their place while the picture behind them changes. Where it does not, nothing can be told of marks."""
+"""Logos and watermarks: edges that keep their place while the image behind them changes. If it does not change, marks cannot be detected."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Burnt-in text as 0.3 found it, for datasets that were begun with it; `overlays.py` is today's."""
+"""Burnt-in text by the rule of 0.3, for existing datasets; `overlays.py` is the current rule."""
 
 from collections.abc import Sequence
 from itertools import combinations

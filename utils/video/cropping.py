@@ -1,4 +1,4 @@
-"""What a crop box leaves of a frame, as a frame: whatever measures frames measures it as if the video had been cropped."""
+"""A frame cropped to its crop box: scores measure it as if the video itself had been cropped."""
 
 from collections.abc import Callable, Sequence
 

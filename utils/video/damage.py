@@ -1,4 +1,4 @@
-"""Damage that a decoder conceals: it raises nothing and paints over what it could not decode.
+"""Damage that a decoder conceals: it raises no error and fills in what it could not decode.
 
 A decoder tells of it by a flag on the frame (`AVFrame.flags` and `decode_error_flags`, PyAV's `is_corrupt`), or only in
 its log. Frames that are predicted from such a frame carry no flag and are as wrong, so damage lasts until a frame that
@@ -64,5 +64,5 @@ class Damage:
             first = self.flagged.find(1, stop)
         damaged = sum(stop - first for first, stop in found)
         if damaged == count > 0 or sum(self.flagged) > MOST_REPORTED * count:
-            raise VideoError(f"{path!r} is damaged: {damaged:,} of its {count:,} frames cannot be decoded right")
+            raise VideoError(f"{path!r} is damaged: {damaged:,} of its {count:,} frames cannot be decoded correctly")
         return found

@@ -1,5 +1,5 @@
-"""Sampled frames by decord (`--video_reader decord`), which brings its own FFmpeg 4: the frames that PyAV gives, or a
-sentence why not.
+"""Sampled frames by decord (`--video_reader decord`), which brings its own FFmpeg 4: the same frames as PyAV, or an
+error message.
 
 decord seeks exactly only by the index of MP4 and Matroska and to the keyframes of closed GOPs, has no AV1, rotates frames
 itself (but does not mirror them), and counts frames that an edit list hides. PyAV reads the header and the packets' times first, so that a video is
@@ -39,7 +39,7 @@ def decord_frames(
                 path, f"of a container ({container.format.name}) in which decord does not seek to the exact frame"
             )
         if _has_open_gops(container, stream):
-            raise _cannot(path, "it has open GOPs, after whose keyframes decord decodes wrong frames")
+            raise _cannot(path, "it has open GOPs, after which decord decodes wrong frames")
         shown = times[0]
         indices = sorted({int(i) for i in choose(len(shown))})
         seconds = [seconds_between(shown[0], shown[i], stream) for i in indices]
@@ -49,7 +49,7 @@ def decord_frames(
         raise _cannot(path, "rotated or mirrored by its container")
     frames, found = _read(path, codec, indices, len(shown))
     if np.abs(found - seconds).max() > TOLERANCE:
-        raise _cannot(path, "decord gives its frames other times than the packets have")
+        raise _cannot(path, "decord's frame times differ from those of the packets")
     if frames.shape[1:3] != (first.height, first.width):
         height, width = frames.shape[1:3]
         raise _cannot(path, f"decord gives frames of {width}x{height} pixels, not {first.width}x{first.height}")

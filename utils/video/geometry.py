@@ -1,4 +1,4 @@
-"""A frame as a player shows it: upright, square pixels, at the size that a score wants."""
+"""A frame as a player shows it: upright, square pixels, at the size that a score needs."""
 
 from collections.abc import Callable
 from fractions import Fraction

@@ -76,17 +76,17 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
         with _open_container(path) as container:
             stream = video_track(container)
             if stream is None:
-                raise VideoError(f"{path!r} holds no video that can be decoded here")
+                raise VideoError(f"{path!r} contains no video that can be decoded here")
             width, height = stream.codec_context.width, stream.codec_context.height
             if is_still(path) and width * height == 0:
-                raise VideoError(f"{path!r} holds no picture that can be decoded; is it whole, and not animated?")
+                raise VideoError(f"{path!r} contains no image that can be decoded; is it complete, and not animated?")
             if width * height == 0 or width * height > MAX_PIXELS:
                 raise VideoError(f"{path!r}: a frame of {width}x{height} pixels is outside 1 to {MAX_PIXELS} pixels")
             aspect = width * pixel_aspect(stream) / height
             if not 1 / MAX_ASPECT <= aspect <= MAX_ASPECT:
                 raise VideoError(
-                    f"{path!r}: a frame of {width}x{height} pixels, shown {float(aspect):.3g} times as wide as high, is too narrow; "
-                    f"up to {MAX_ASPECT}:1 is read"
+                    f"{path!r}: a frame of {width}x{height} pixels, with a display aspect ratio of {float(aspect):.3g}, is too narrow or too wide; "
+                    f"up to {MAX_ASPECT}:1 is supported"
                 )
             stream.codec_context.thread_count = 1
             yield container, stream
@@ -96,16 +96,18 @@ def open_video(path: str) -> Iterator[tuple[av.container.InputContainer, av.Vide
         raise VideoError(f"{path!r} cannot be read: {error.strerror}") from None
     except av.FFmpegError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutputError(f"no space left on the device for what is made of {path!r}") from None
+            raise OutputError(f"no space left on the device for the output of {path!r}") from None
         text = error_text(error)
         if "not on whitelist" in text:  # DEMUXERS, which FFmpeg then lists
             raise VideoError(
-                f"{path!r} is of a kind that is not read, because it may refer to other files; convert it to mp4 or mkv"
+                f"{path!r} has a format that is refused because it can refer to other files; convert it to mp4 or mkv"
             ) from None
-        raise VideoError(f"{path!r} cannot be read: {text}; is it whole, and a video?") from None
+        raise VideoError(f"{path!r} cannot be read: {text}; is it complete, and a video?") from None
     except OSError as error:
         if error.errno == errno.ENOENT and "\ufffd" in path:
-            raise VideoError(f"the name of {path!r} is not UTF-8, which no list can hold; rename the file") from None
+            raise VideoError(
+                f"the name of {path!r} is not valid UTF-8, so no list can hold it; rename the file"
+            ) from None
         raise VideoError(f"{path!r} cannot be opened: {error.strerror}") from None
 
 
@@ -173,7 +175,7 @@ def _open_object(file: RemoteFile, **more: str) -> av.container.InputContainer:
 
 
 def _refuse(url: str, *_: object) -> None:
-    raise VideoError(f"a video that wants to open {url!r} beside itself is not read")
+    raise VideoError(f"it tries to open another file, {url!r}, which is refused")
 
 
 @contextmanager
@@ -259,12 +261,12 @@ def decode(
         if size is not None and size != (frame.width, frame.height):
             raise VideoError(
                 f"{name!r}: the frame size changes from {size[0]}x{size[1]} to {frame.width}x{frame.height} at frame {count}; "
-                "bring it to one size first"
+                "convert it to one size first"
             )
         count, last, size = count + 1, frame.pts, (frame.width, frame.height)
         yield frame
     if not count:
-        raise VideoError(f"{name!r} holds no frame that can be decoded")
+        raise VideoError(f"{name!r} contains no frame that can be decoded")
 
 
 def time_base_of(stream: av.VideoStream) -> Fraction:

@@ -1,4 +1,4 @@
-"""Which frames of a clip are sampled, and reading just those."""
+"""Which frames of a clip are sampled, and decoding only those."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress

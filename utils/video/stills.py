@@ -28,6 +28,6 @@ def opening_of(path: str, head: bytes, protocols: str) -> dict[str, Any]:
     """
     kind = next((demuxer for magic, demuxer in DEMUXERS.items() if head.startswith(magic)), None)
     if kind is None:
-        raise VideoError(f"{path!r} is no JPEG, PNG or WebP image, as its name says; convert it to one")
+        raise VideoError(f"{path!r} is not the JPEG, PNG or WebP image that its name claims; convert it to one")
     options = {"protocol_whitelist": protocols, "format_whitelist": kind}
     return {"format": kind, "options": options, "metadata_errors": "replace"}

@@ -44,13 +44,13 @@ class Clock:
     def __init__(self, stream: av.VideoStream | av.AudioStream):
         assert stream.time_base is not None  # FFmpeg sets it for every stream that it reads
         self.jump, self.last = JUMP_BACK / stream.time_base, 0
-        self.begun = False
+        self.started = False
 
     def begins_anew(self, packet: av.Packet) -> bool:
         if packet.dts is None:
             return False
-        jumped = self.begun and packet.dts < self.last - self.jump
-        self.begun, self.last = True, packet.dts
+        jumped = self.started and packet.dts < self.last - self.jump
+        self.started, self.last = True, packet.dts
         return jumped
 
 

@@ -1,5 +1,5 @@
-"""Worker processes that read videos. They can be killed, because codecs hang and crash: such a video costs its own row,
-nothing more.
+"""Worker processes that read videos. They can be killed, because codecs hang and crash: such a video costs only its own
+row.
 
 Each worker has a pipe and a thread of its own in this process and shares nothing with the others, so that one that is killed, at
 whatever moment, can leave no lock held and no message half read that the others wait for.
@@ -96,7 +96,7 @@ def work(
 
 
 class Worker:
-    """A process that calls `function` for one task after the other, and is started anew where it ended. `failed_starts` is shared by all."""
+    """A process that calls `function` for one task after another and is restarted if it has ended. `failed_starts` is shared by all."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Worker:
             return self._ask(task, seconds)
         except (EOFError, OSError):  # it has ended
             self.process.join(SECONDS_TO_END)
-            return Failure("ProcessDied", f"the process that read it ended with {_end_of(self.process.exitcode)}")
+            return Failure("ProcessDied", f"its reader process ended with {_end_of(self.process.exitcode)}")
 
     def _ask(self, task: Any, seconds: float) -> Any:
         """Give the task to the process, and wait for its result as long as it makes progress."""
@@ -147,8 +147,8 @@ class Worker:
         self.process.kill()
         self.process.join(SECONDS_TO_END)  # lest the next task goes to it
         if used > seconds:
-            return Failure("TimeLimit", f"took more than {seconds:g} seconds of CPU; --timeout_seconds allows more")
-        return Failure("Stalled", f"made no progress for {self.stall_seconds:g} seconds; --stall_seconds waits longer")
+            return Failure("TimeLimit", f"took more than {seconds:g} CPU seconds; raise --timeout_seconds")
+        return Failure("Stalled", f"made no progress for {self.stall_seconds:g} seconds; raise --stall_seconds")
 
     def _start(self) -> None:
         """Raises: `RunError` where processes end, or hang, before they take a task, `OSError` where there can be none."""
@@ -168,7 +168,7 @@ class Worker:
             self.process.kill()
             self.connection.close()
             self.failed_starts.append(self.process.pid)
-        raise RunError("the worker processes end as soon as they start; is there enough memory?")
+        raise RunError("the worker processes die as soon as they start; is there enough memory?")
 
     def stop(self) -> None:
         self.is_stopped = True
@@ -222,7 +222,7 @@ def _serve(connection: multiprocessing.connection.Connection, function: Callable
     _start_worker()
     connection.send("ready")
     sending, at_work = threading.Lock(), threading.Event()
-    number, begun = 0, 0.0
+    number, started = 0, 0.0
 
     def report() -> None:
         while True:
@@ -230,7 +230,7 @@ def _serve(connection: multiprocessing.connection.Connection, function: Callable
             time.sleep(BEAT_SECONDS)
             with sending:
                 if at_work.is_set():
-                    connection.send((number, time.process_time() - begun, None))
+                    connection.send((number, time.process_time() - started, None))
 
     threading.Thread(target=report, daemon=True).start()
     while True:
@@ -238,7 +238,7 @@ def _serve(connection: multiprocessing.connection.Connection, function: Callable
             number, task = connection.recv()
         except EOFError:
             return
-        begun = time.process_time()
+        started = time.process_time()
         at_work.set()
         result = call(function, task)
         with sending:

@@ -1,4 +1,4 @@
-"""What long work reports while it lasts, on stderr: a bar on a terminal, lines in a log, or JSON for machines."""
+"""Progress on stderr: a bar on a terminal, lines in a log, or JSON for machines."""
 
 import json
 import sys

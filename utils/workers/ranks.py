@@ -20,7 +20,7 @@ CHUNK = 16
 SILENT_SECONDS = float(os.environ.get("RANK_SILENT_SECONDS", "60"))  # without a sign of life: a machine is dead
 BEAT_SECONDS = min(5, SILENT_SECONDS / 4)  # between two signs of life of a rank
 JOIN_SECONDS = 600  # for a machine that has not started its ranks yet
-GO_ON = "what is done is saved, and the same command on every machine goes on from there"
+GO_ON = "finished work is saved, and the same command on every machine resumes"
 
 T = TypeVar("T")
 
@@ -71,8 +71,8 @@ class Ranks:
             self.store.set("input", sha.hexdigest())
         elif self._value_of("input") != sha.hexdigest().encode():
             raise RunError(
-                f"rank {self.rank} on this machine finds another input than rank 0: is the folder of the dataset the same on "
-                "all machines, and does nobody write to it? Wait a minute (network file systems cache), then start again"
+                f"rank {self.rank} on this machine sees a different input than rank 0: is the dataset folder the same on "
+                "all machines, and is nobody writing to it? Wait a minute (network file systems cache), then start again"
             )
 
     def after_rank_0(self, name: str, action: Callable[[], Any]) -> Any:
@@ -166,7 +166,7 @@ class Ranks:
                 if not self._left:
                     at = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
                     print(
-                        f"stopped: rank {self.rank}: the counter at {at} is gone: rank 0 has ended, which says why there, or its "
+                        f"stopped: rank {self.rank}: the counter at {at} is gone: rank 0 has ended and reported why, or its "
                         f"machine died; {GO_ON}",
                         file=sys.stderr,
                         flush=True,

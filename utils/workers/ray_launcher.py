@@ -51,7 +51,9 @@ class Job:
                 spec.loader.exec_module(module)
                 module.__spec__ = None  # as a script's: its workers find it by its file
         except FileNotFoundError as error:
-            raise UsageError(f"{os.uname().nodename}: {error.filename} is not there; every Ray node needs it") from None
+            raise UsageError(
+                f"{os.uname().nodename}: {error.filename} does not exist; every Ray node needs it"
+            ) from None
         return pickle.loads(self.functions)
 
 
@@ -93,7 +95,7 @@ def rows_by_ray(
     except ray.exceptions.RayError as error:
         raise RunError(f"Ray: {str(error).strip().splitlines()[0]}") from None
     if rows_left:
-        raise RunError(f"Ray gave no result of {len(rows_left):,} rows")
+        raise RunError(f"Ray returned no result for {len(rows_left):,} rows")
 
 
 def connect() -> None:

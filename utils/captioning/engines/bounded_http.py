@@ -61,7 +61,7 @@ async def _body(came: Any) -> bytes:
     """
     packed = came.headers.get("content-encoding", "identity").lower().strip()
     if packed not in ("", "identity", *PACKED):
-        raise TooLarge(f"it is packed by {packed[:40]!r}, which was not asked for")
+        raise TooLarge(f"it is compressed with {packed[:40]!r}, which was not requested")
     unpack = zlib.decompressobj(PACKED[packed]) if packed in PACKED else None
     parts, size = [], 0
     async for piece in came.aiter_raw():
@@ -69,7 +69,7 @@ async def _body(came: Any) -> bytes:
             try:
                 piece = unpack.decompress(piece, MAX_BODY - size + 1)
             except zlib.error as error:
-                raise TooLarge(f"it is no {packed}: {error}") from None
+                raise TooLarge(f"it is not valid {packed}: {error}") from None
         parts.append(piece)
         size += len(piece)
         if size > MAX_BODY:

@@ -64,7 +64,7 @@ class OpenAIOptions:
         if self.engine_server and self.base_url:
             with about(f"--engine_server {self.engine_server}"):
                 raise UsageError(
-                    f"starts a server, and --base_url {self.base_url} names another; give only one of them"
+                    f"starts a server, but --base_url {self.base_url} names another one; pass only one of the two"
                 )
         with about(f"--server_args {self.server_args}"):
             self._server_args()
@@ -101,7 +101,7 @@ def refuse_server(engine: str, **servers: str | None) -> None:
         if not server or engine == "openai":
             continue
         with about(f"--{name} {server}"):
-            raise UsageError(f"only --captioner or --summarizer openai asks a server, not {engine}")
+            raise UsageError(f"needs --captioner or --summarizer openai, not {engine}")
 
 
 class OpenAIEngine:
@@ -187,7 +187,7 @@ class OpenAIEngine:
             if not with_alternatives or "logprob" not in str(error).lower():
                 raise
         if self.gives_alternatives:
-            print(f"{self.url} gives no log-probabilities: answers count as 0 or 1")
+            print(f"{self.url} returns no log-probabilities: answers count as 0 or 1")
         self.gives_alternatives = False
         return await self._create(request, False)
 
@@ -223,7 +223,7 @@ class OpenAIEngine:
             raise RunError(f"{self.url} refuses the key in OPENAI_API_KEY: {text}") from None
         if status == 404:
             raise RunError(
-                f"{self.url} has no model {self.model!r}, or no chat at this address (most end in /v1): {text}"
+                f"{self.url} has no model {self.model!r}, or no chat API at this address (most end in /v1): {text}"
             ) from None
         if status in (405, 501):  # a web server without a chat
             raise RunError(f"{self.url}: {NO_CHAT}: {text}") from None
@@ -266,7 +266,7 @@ def _key() -> str:
     """
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     if not key.isascii() or not key.isprintable():
-        raise UsageError("holds characters that no key has (a line break, or a letter beyond ASCII)")
+        raise UsageError("holds characters that no key contains (a line break, or non-ASCII letters)")
     return key
 
 

@@ -65,8 +65,8 @@ class TransformersEngine:
         )
         if images and not self.sees:
             raise UsageError(
-                f"{folder}: to transformers, {config.model_type} is not a vision-language model; take one, such as "
-                "Qwen2.5-VL-7B, or try the vllm or openai engine if the model brings its own code for images"
+                f"{folder}: transformers does not treat {config.model_type} as a vision-language model; use one, such as "
+                "Qwen2.5-VL-7B, or try the vllm or openai engine if the model ships its own image code"
             )
         self.processor = load(
             "tokenizer or processor", transformers.AutoProcessor if self.sees else transformers.AutoTokenizer
@@ -84,12 +84,12 @@ class TransformersEngine:
         self.tokenizer = getattr(self.processor, "tokenizer", self.processor)
         # Without its files, transformers makes some tokenizers with an empty vocabulary, and does not complain.
         if not isinstance(self.tokenizer, transformers.PreTrainedTokenizerBase) or not has_tokenizer(folder):
-            raise UsageError(f"{folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
+            raise UsageError(f"{folder}: contains no tokenizer (tokenizer.json, tokenizer_config.json)")
         if chat_template:
             self.processor.chat_template = chat_template
         if not (self.processor.chat_template or self.tokenizer.chat_template):
             raise UsageError(
-                f"{folder}: it has no chat template; give one with --chat_template, or take an instruct or chat model"
+                f"{folder}: no chat template; pass one with --chat_template, or use an instruct or chat model"
             )
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token is None:

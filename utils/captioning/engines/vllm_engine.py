@@ -93,14 +93,14 @@ class VllmEngine:
         if images:
             llm_options = {"limit_mm_per_prompt": {"image": images}} | llm_options
         if "tokenizer" not in llm_options and not has_tokenizer(folder):
-            raise UsageError(f"{folder}: holds no tokenizer (tokenizer.json, tokenizer_config.json)")
+            raise UsageError(f"{folder}: contains no tokenizer (tokenizer.json, tokenizer_config.json)")
         try:
             self.llm = vllm.LLM(str(folder), **llm_options)
         except (vllm.exceptions.VLLMError, ValueError, OSError, RuntimeError, TypeError) as error:
             raise UsageError(f"{folder}: vLLM cannot run it: {_first_line(error)}") from error
         if images and not self.llm.model_config.is_multimodal_model:
             raise UsageError(
-                f"{folder}: not a vision-language model; take one, such as Qwen2.5-VL-7B, to caption images"
+                f"{folder}: not a vision-language model; use one, such as Qwen2.5-VL-7B, to caption images"
             )
         self.max_open = 2 * self.llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
         tokenizer = self.llm.get_tokenizer()

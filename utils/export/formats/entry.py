@@ -1,4 +1,4 @@
-"""What a format is given and says of itself."""
+"""The input of a format, and its declaration."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Readers: what each trainer makes of an export, by the trainer's own rule, apart from the writers.
+"""Readers: how each trainer reads an export, following the trainer's own rules, independent of the writers.
 
 Each module names the trainer's file that it was written from. A reader is given the export's folder, what its media are, what they were made for (`Target`) and the
 start lines, and yields a `Sample` for everything that the trainer would train on or skip. It raises `RunError` where the trainer would stop.

@@ -27,7 +27,7 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
             text = file.with_suffix(f".{dataset['caption_ext']}")
             if not text.exists():
                 raise RunError(
-                    f"{file} is in the export and has no caption beside it; is it another program's? Move it away"
+                    f"{file} is in the export but has no caption beside it; does it belong to another program? Move it away"
                 )
             medium, frames = media(file), dataset["num_frames"]
             width, height = _bucket((medium.width, medium.height), dataset["resolution"][0], max(8, target.multiple))

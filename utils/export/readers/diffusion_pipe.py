@@ -45,7 +45,9 @@ def _captions(file: Path, listed: dict | None) -> list[str]:
         return listed.get(file.name, [])
     text = file.with_suffix(".txt")
     if not text.exists():
-        raise RunError(f"{file} is in the export and has no caption beside it; is it another program's? Move it away")
+        raise RunError(
+            f"{file} is in the export but has no caption beside it; does it belong to another program? Move it away"
+        )
     return [text.read_text(encoding="utf-8").strip()]
 
 

@@ -25,7 +25,7 @@ def read_videofolder(folder: Path, media: Media, target: Target, starts: Sequenc
             item = json.loads(line)
             path = folder / item["file_name"]
             if any(part.startswith((".", "__")) for part in Path(item["file_name"]).parts):
-                raise RunError(f"{path}: `datasets` passes hidden files over; please report")
+                raise RunError(f"{path}: `datasets` skips hidden files; please report")
             beside = tuple(folder / item[name] for name in (*COLUMNS, "control_video_file_name") if item.get(name))
             yield replace(as_it_is(path, item["caption"], media(path)), beside=beside)
 

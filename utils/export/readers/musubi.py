@@ -26,7 +26,7 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
         with open(listed, encoding="utf-8") as lines:
             items = [json.loads(line) for line in lines if line.strip()]
         if 0 < sum("control_path" in item for item in items) < len(items):
-            raise RunError(f"{listed}: musubi-tuner wants a control_path of every video or of none")
+            raise RunError(f"{listed}: musubi-tuner needs a control_path for every video or for none")
         for item in items:
             path = Path(item["image_path" if "image_jsonl_file" in dataset else "video_path"])
             beside = (Path(item["control_path"]),) if item.get("control_path") else ()
@@ -51,7 +51,7 @@ def _samples(path: Path, caption: str, medium: Medium, dataset: dict, target: Ta
         if target.model == "framepack":
             frames = (frames - 1) // WINDOW * WINDOW + 1
             if frames <= WINDOW:
-                raise RunError(f"{path}: FramePack takes at least 37 frames, and a clip with fewer stops all caching")
+                raise RunError(f"{path}: FramePack needs at least 37 frames; a shorter clip aborts all caching")
         yield Sample(path, caption, frames, width, height, fps)
     if not lengths:
         yield Sample(path, caption, 0, width, height, fps, f"fewer than {min(dataset['target_frames'])} frames")

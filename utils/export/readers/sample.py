@@ -1,4 +1,4 @@
-"""What a reader is given and what it says: a medium of an export, and what a trainer makes of it."""
+"""Input and output of a reader: a media file of an export, and the sample that a trainer gets from it."""
 
 import shlex
 from collections.abc import Callable, Iterator, Sequence

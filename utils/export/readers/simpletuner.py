@@ -31,18 +31,20 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
             name = file.relative_to(backend["instance_data_dir"])
             beside = tuple(Path(by_id[id]["instance_data_dir"]) / name for id in backend.get("conditioning_data", ()))
             if missing := [path for path in beside if not path.exists()]:
-                raise RunError(f"{file}: SimpleTuner looks for {missing[0]}, and it is not there")
+                raise RunError(f"{file}: SimpleTuner expects {missing[0]}, which does not exist")
             for caption in _captions(file):
                 count += 1
                 yield replace(_sample(file, caption, medium, backend, target), beside=beside)
         if not count:
-            raise RunError(f"{folder}: SimpleTuner stops at a backend without a sample, {backend['id']}")
+            raise RunError(f"{folder}: SimpleTuner stops at an empty backend, {backend['id']}")
 
 
 def _captions(file: Path) -> list[str]:
     text = file.with_suffix(".txt")
     if not text.exists():
-        raise RunError(f"{file} is in the export and has no caption beside it; is it another program's? Move it away")
+        raise RunError(
+            f"{file} is in the export but has no caption beside it; does it belong to another program? Move it away"
+        )
     return [line.strip() for line in text.read_text(encoding="utf-8").split("\n") if line.strip()]
 
 

@@ -26,7 +26,7 @@ def read(folder: Path, media: Media, target: Target, starts: Sequence[str]) -> I
         frames = min(int(flag(start, "--video_sample_n_frames") or medium.frames), medium.frames // stride)
         frames = target.frames_of(frames) if target.step else frames
         if target.sound and "audio_path" not in item:
-            raise RunError(f"{path}: VideoX-Fun wants an audio_path of every clip of {target.model}")
+            raise RunError(f"{path}: VideoX-Fun needs an audio_path for every clip of {target.model}")
         beside = tuple(root / item[name] for name in ("control_file_path", "audio_path") if name in item)
         fps = float(medium.fps) / stride
         yield Sample(path, item["text"], frames, medium.width, medium.height, fps, beside=beside)

@@ -1,7 +1,6 @@
-"""Print by which rules a dataset was begun, so that stage 2 goes on with them: `now`; `0.3`, with crop boxes of version 0.3; or `whole`, without
-crop boxes.
+"""Print which rules an existing dataset keeps in stage 2: `now`; `0.3`, with crop boxes of version 0.3; or `whole`, without crop boxes.
 
-    python -m utils.pipeline.begun datasets/panda_70m
+python -m utils.pipeline.existing datasets/panda_70m
 """
 
 import sys
