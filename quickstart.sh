@@ -22,6 +22,10 @@ if [ $# -gt 0 ]; then
     fi
     videos=$(cd -- "$1" && pwd)
 fi
+if [ -n "${VIDEO_FOLDER:-}" ]; then # stage 2 would take whole videos for clips
+    echo "quickstart.sh: VIDEO_FOLDER is set, and the videos are an argument: unset it, and bash quickstart.sh FOLDER" >&2
+    exit 2
+fi
 case ${DATASET_FOLDER:-/} in /* | *://*) ;; *) DATASET_FOLDER=$PWD/$DATASET_FOLDER ;; esac
 given=$videos
 cd "$(dirname "${BASH_SOURCE[0]}")"

@@ -18,7 +18,7 @@ run_ranks "$cpu_ranks" cutscene_detect.py --video_folder="$VIDEO_FOLDER" --saved
 
 if [ "${PREFER_PAUSES:-0}" = 0 ]; then pauses=; else pauses=--prefer_pauses; fi
 run_ranks "$cpu_ranks" video_splitting.py --video_metadata_path="$DATASET_FOLDER/scenes.jsonl" --video_folder="$VIDEO_FOLDER" \
-    --output_folder="$OUTPUT_FOLDER" --saved_path="$DATASET_FOLDER/clips.jsonl" \
+    --output_folder="$OUTPUT_FOLDER" --saved_path="$DATASET_FOLDER/clips.jsonl" --min_seconds="$MIN_SECONDS" --max_seconds="$MAX_SECONDS" \
     ${ENCODER:+--encoder="$ENCODER"} ${LONG_SHOTS:+--long_shots="$LONG_SHOTS"} $pauses \
     ${RESOLUTION_THRESHOLD:+--resolution_threshold="$RESOLUTION_THRESHOLD"} ${REMOVE_ORPHANS:+--remove_orphans} ${N_JOBS:+--n_jobs="$N_JOBS"}
 

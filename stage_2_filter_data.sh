@@ -114,7 +114,7 @@ if [ "${DEDUP:-0}" != 0 ]; then
     bound duplicates.jsonl duplicate_rank none 0
 fi
 
-with_bounds on_clips run filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --min_short_side="$MIN_SHORT_SIDE" --plot="$DATASET_FOLDER/scores.png" ${WHERE:+--where="$WHERE"} \
+with_bounds on_clips run filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --min_seconds="$MIN_SECONDS" --max_seconds="$MAX_SECONDS" --min_short_side="$MIN_SHORT_SIDE" --plot="$DATASET_FOLDER/scores.png" ${WHERE:+--where="$WHERE"} \
     ${COLUMNS_FROM:+--columns_from="$COLUMNS_FROM"} ${EXCLUDE:+--exclude="$EXCLUDE"} ${INCLUDE:+--include="$INCLUDE"}
 
 # What the set lists is what was judged: a clip that passed because of its crop stands in it as a cropped file.

@@ -260,6 +260,21 @@ def carried(stage: str, environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in names if environment.get(name)}
 
 
+# What a run has of its own, not of its dataset: the next one is somebody's choice.
+OF_ONE_RUN = {"DATASET_FOLDER", "VIDEO_FOLDER", "PRESET", "OVERWRITE", "RETRY_ERRORS", "LOG_JSON", "PYTHON"}
+
+
+def repeated(stages: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings with which stages make the same of a dataset again, from any folder."""
+    found = {}
+    for setting in SETTINGS:
+        value = environment.get(setting.name)
+        if value and setting.name not in OF_ONE_RUN and set(stages) & set(setting.stages):
+            is_path = setting.kind in (FILE, FOLDER, CAPTIONS) or (setting.kind is PROMPT and os.path.isfile(value))
+            found[setting.name] = os.path.abspath(value) if is_path and "://" not in value else value
+    return found
+
+
 def given(stage: str, arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
     """The settings among the arguments. Raises: `Wrong` for one, or a variable, that does not exist or holds what it cannot."""
     found = {}
