@@ -16,6 +16,7 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from utils.errors import UsageError, nearest
@@ -372,8 +373,6 @@ Each is a variable of the environment, or an argument: `sh stage_2_filter_data.s
 
 def check_condition(where: str, environment: Mapping[str, str]) -> None:
     """Raises: `Wrong` where WHERE is no condition, or names a column that no list and no score has; where there is no list yet, one of any clip."""
-    from importlib import import_module
-
     from utils.pipeline.condition import parse_condition
     from utils.pipeline.row_list import rows_in
     from utils.rows.columns import COLUMNS
@@ -431,9 +430,8 @@ def check_lists(chosen: Mapping[str, str]) -> None:
 
 def check_quality(column: str, metrics: Sequence[str]) -> None:
     """Raises: `Wrong` for a QUALITY_SCORE that none of METRICS gives."""
-    from compute_video_frame_quality import METRICS as SCORED_BY
-
-    columns = [name for metric in metrics for name in SCORED_BY[metric].columns]
+    scored_by = import_module("compute_video_frame_quality").METRICS
+    columns = [name for metric in metrics for name in scored_by[metric].columns]
     if column not in columns:
         raise Wrong(
             f"QUALITY_SCORE is {column!r}, not one of what {' '.join(metrics)} gives: {', '.join(columns)}{nearest(column, columns)}"
