@@ -23,4 +23,10 @@ run_ranks "$cpu_ranks" video_splitting.py --video_metadata_path="$DATASET_FOLDER
     ${RESOLUTION_THRESHOLD:+--resolution_threshold="$RESOLUTION_THRESHOLD"} ${REMOVE_ORPHANS:+--remove_orphans} ${N_JOBS:+--n_jobs="$N_JOBS"}
 
 report "$OUTPUT_FOLDER" "$DATASET_FOLDER/clips.jsonl"
-must_hold "$DATASET_FOLDER/clips.jsonl" "$VIDEO_FOLDER gave no clip of $MIN_SECONDS to $MAX_SECONDS seconds; scenes.errors.jsonl names files that cannot be read"
+why="$VIDEO_FOLDER gave no clip of $MIN_SECONDS to $MAX_SECONDS seconds"
+if [ -s "$DATASET_FOLDER/scenes.errors.jsonl" ]; then
+    why="$why; $DATASET_FOLDER/scenes.errors.jsonl names files that cannot be read"
+elif [ ! -s "$DATASET_FOLDER/scenes.jsonl" ]; then
+    why="there are no videos in $VIDEO_FOLDER, files with the ending of one, such as .mp4, .mov, .mkv or .webm"
+fi
+must_hold "$DATASET_FOLDER/clips.jsonl" "$why"
