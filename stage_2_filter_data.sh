@@ -123,4 +123,6 @@ if [ -n "$judged_in" ] || is_there "$DATASET_FOLDER/cropped.jsonl"; then
 fi
 
 report "$VIDEO_FOLDER" "${VIDEO_METADATA_PATH:-}"
-must_hold "$DATASET_FOLDER/train.jsonl" "no clip passed; $DATASET_FOLDER/dropped.jsonl says why, the table above how many each bound dropped"
+why="no clip passed; $DATASET_FOLDER/dropped.jsonl says why, the table above how many each bound dropped"
+if ! [ -s "$DATASET_FOLDER/dropped.jsonl" ]; then why="there are no clips in ${VIDEO_METADATA_PATH:-$VIDEO_FOLDER}"; fi
+must_hold "$DATASET_FOLDER/train.jsonl" "$why"
