@@ -20,6 +20,7 @@ stage=2 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 if [ -z "${VIDEO_FOLDER:-}" ] && [ -z "${VIDEO_METADATA_PATH:-}" ]; then VIDEO_METADATA_PATH=$DATASET_FOLDER/clips.jsonl; fi
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 needs "${VIDEO_METADATA_PATH:-$VIDEO_FOLDER}" "run stage_1_video_cut.sh first, or set VIDEO_FOLDER to a folder of clips"
+remind "$DATASET_FOLDER/marks.jsonl" EXCLUDE "${EXCLUDE:-}${INCLUDE:-}"
 rules=$(PYTHONPATH=$here "$PYTHON" -m utils.pipeline.begun "$DATASET_FOLDER") || fail "$DATASET_FOLDER cannot be read"
 case $rules in whole) CROP=${CROP:-0} ;; *) CROP=${CROP:-1} ;; esac
 if [ "$CROP" = 0 ] || [ "$rules" = 0.3 ]; then TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-0.02}; fi # else text laid over the picture decides

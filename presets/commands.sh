@@ -90,6 +90,11 @@ needs() { # its path, what to do where it is not there
     case $1 in *://*) ;; *) [ -e "$1" ] || fail "$1 is not there: $2" ;; esac
 }
 
+# What a person saved out of the report is an input like others, and easily forgotten.
+remind() { # the file, the setting that takes it, what that is set to
+    if [ -e "$1" ] && [ -z "$3" ]; then echo "$1 is there and not used; $2=$1 takes it"; fi
+}
+
 # End the stage with exit code 1 where its result holds nothing; behind a URL the scripts' last lines have to say it.
 must_hold() { # the result, what to do
     case $1 in *://*) return ;; esac

@@ -198,6 +198,16 @@ def test_a_switch_of_0_is_off(tmp_path):
     assert "--overwrite" not in off.stdout and "+ " in off.stdout and "--overwrite" in on.stdout
 
 
+def test_what_a_person_saved_is_not_forgotten(tmp_path):
+    for name in ("captions.jsonl", "train.jsonl"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "train").mkdir()
+    common = {"DATASET_FOLDER": str(tmp_path), "PRESET": "embedded", "REPORT": "0"}
+    sentence = f"{tmp_path}/captions.jsonl is there and not used; CAPTIONS_FROM={tmp_path}/captions.jsonl takes it"
+    assert sentence in run(STAGES[2], **common).stdout
+    assert "not used" not in run(STAGES[2], f"CAPTIONS_FROM={tmp_path}/captions.jsonl", **common).stdout
+
+
 def test_a_report_hands_on_what_a_later_run_of_the_stage_needs():
     environment = {
         "CROP": "0",
