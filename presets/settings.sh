@@ -20,9 +20,12 @@ fi
 
 PRESET=${PRESET:-auto}
 if [ "$PRESET" = auto ]; then
-    if [ "$GPUS" -gt 0 ]; then
+    if [ "$GPUS" -gt 0 ] && PYTHONPATH=$here "$PYTHON" -m tools.installed AestheticScore easyocr transformers 2>/dev/null; then
         PRESET=gpu
         echo "PRESET=auto takes gpu: there are $GPUS CUDA devices"
+    elif [ "$GPUS" -gt 0 ]; then
+        PRESET=embedded
+        echo "PRESET=auto takes embedded: there are $GPUS CUDA devices, but not the packages of the preset gpu; PRESET=gpu says what to install"
     else
         PRESET=embedded
         echo "PRESET=auto takes embedded: there is no CUDA device, and nothing is downloaded"

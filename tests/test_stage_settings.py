@@ -198,6 +198,19 @@ def test_a_switch_of_0_is_off(tmp_path):
     assert "--overwrite" not in off.stdout and "+ " in off.stdout and "--overwrite" in on.stdout
 
 
+def test_auto_takes_what_is_installed(tmp_path):
+    """A GPU in a machine where the quick start has installed its own set alone."""
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\ncase $* in *"installed AestheticScore"*) exit 2 ;; esac\nexec {sys.executable} "$@"\n')
+    bare.chmod(0o755)
+    for python, said in (
+        (str(bare), "takes embedded: there are 1 CUDA devices, but not the packages"),
+        (sys.executable, "takes gpu: there are 1"),
+    ):
+        ran = run(STAGES[0], PYTHON=python, GPUS="1", DATASET_FOLDER=str(tmp_path))
+        assert said in ran.stdout and ran.returncode == 2 and "before_vcut is not there" in ran.stderr
+
+
 def test_what_a_person_saved_is_not_forgotten(tmp_path):
     for name in ("captions.jsonl", "train.jsonl"):
         (tmp_path / name).write_text("")

@@ -133,7 +133,7 @@ SETTINGS = [
     Setting("VIDEO_FOLDER", "123", "before_vcut/ in stage 1, else train/", "videos that the stage reads"),
     Setting("VIDEO_METADATA_PATH", "23", "clips.jsonl, train.jsonl", "list of the clips in VIDEO_FOLDER"),
     Setting("OUTPUT_FOLDER", "1", "train/", "folder that the clips are written into", FOLDER),
-    Setting("PRESET", "123", "auto", "models and thresholds: gpu where there is a CUDA device, else embedded", one_of("auto", *PRESETS)),
+    Setting("PRESET", "123", "auto", "models and thresholds: gpu where there are a CUDA device and its packages, else embedded", one_of("auto", *PRESETS)),
     Setting("MIN_SECONDS", "12", "3", "shortest clip", number(0.1)),
     Setting("MAX_SECONDS", "12", "10", "longest clip", number(0.1)),
     Setting("DETECTOR", "1", "fitted", "what finds the shots", one_of("fitted", "both", "transitions", "adaptive", "content", "hash", "histogram", "threshold", "transnetv2")),
