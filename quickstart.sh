@@ -41,7 +41,7 @@ if [ -n "$videos" ]; then
 else
     export DATASET_FOLDER=${DATASET_FOLDER:-$PWD/datasets/panda_70m}
     videos=$DATASET_FOLDER/before_vcut
-    mkdir -p "$videos"
+    case $videos in *://*) ;; *) mkdir -p "$videos" ;; esac
     [ -e "$videos/sample.mp4" ] || run_child "$PYTHON" -m tools.sample_video "$videos/sample.mp4"
     early_report=0 # so short a film needs the last alone
 fi

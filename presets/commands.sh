@@ -107,7 +107,12 @@ must_hold() { # the result, what to do
 # Whether a file of a dataset is there.
 is_there() { # its path
     case $1 in
-    *://*) PYTHONPATH=$here "$PYTHON" -c 'import sys; from utils.storage import exists; sys.exit(not exists(sys.argv[1]))' "$1" ;;
+    *://*)
+        code=0
+        PYTHONPATH=$here "$PYTHON" -c 'import sys; from utils.ending import run; from utils.storage import exists; run(lambda: sys.exit(not exists(sys.argv[1])))' "$1" || code=$?
+        if [ "$code" -gt 1 ]; then exit "$code"; fi # a storage that does not answer says nothing of its files
+        return "$code"
+        ;;
     *) [ -e "$1" ] ;;
     esac
 }
