@@ -3,11 +3,12 @@
 #   bash quickstart.sh           makes a sample video and runs the three stages on it
 #   bash quickstart.sh FOLDER    runs them on the videos in FOLDER, which are read in place
 # Both resume: a second run has nothing left to do.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # as `sh quickstart.sh`
 set -euo pipefail
 videos=
 case ${1-} in
 -h | --help)
-    sed -n '2,/^set/s/^# //p' "$0"
+    sed -n '2,/^\[/s/^# //p' "$0"
     exit
     ;;
 esac

@@ -233,3 +233,12 @@ def test_a_report_hands_on_what_a_later_run_of_the_stage_needs():
     }
     assert carried("2", environment) == {"CROP": "0", "N_JOBS": "2"}
     assert carried("3", environment) == {"TRIGGER_WORD": "sks", "N_JOBS": "2"}
+
+
+def test_the_shell_scripts_run_by_sh_and_name_the_lock_that_they_install():
+    """`sh` may be dash; a sourced script without arguments has those of the one that sources it."""
+    ran = subprocess.run(["sh", ROOT / "quickstart.sh", "no such folder"], capture_output=True, text=True)
+    assert ran.returncode == 2 and ran.stderr == "quickstart.sh: no such folder is not a folder\n"
+    for script in ROOT.glob("*.sh"):
+        text = script.read_text(encoding="utf-8")
+        assert not re.search(r"^\. tools/setup_venv\.sh$", text, re.M), script.name
