@@ -17,6 +17,9 @@ import utils.startup  # isort: skip  # noqa: F401 (first: Ctrl-C while the other
 
 import argparse
 import os
+import shlex
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +41,7 @@ from utils.pipeline.ancestry import inputs_of, write_settings
 from utils.pipeline.filters import SLACK, FilterResult, has_no_stills
 from utils.pipeline.row_list import open_rows
 from utils.rows import refuse_overwriting, write_lines
+from utils.startup import PROJECT
 from utils.storage import is_url
 from utils.working_copies import local_path, upload
 
@@ -99,7 +103,29 @@ def save_settings(saved_path: Path, args: argparse.Namespace, filters: list[Filt
     write_settings(saved_path, settings, inputs_of(saved_path, files))
 
 
-def report_missing(result: FilterResult) -> None:
+SCORERS = ("crop_box", "video_frame_quality", "text_score", "audio_score", "motion_score", "duplicates")
+
+
+def command_for(f: Filter, args: argparse.Namespace) -> str:
+    """The command that makes a filter's score of these clips."""
+    scorer = next((name for name in SCORERS if f.column in import_module(f"compute_{name}").SCORE.columns), None)
+    if scorer is None:
+        return "the script that makes it"
+    where = {
+        "--video_folder": args.video_folder,
+        "--video_metadata_path": args.video_metadata_path,
+        "--saved_path": f.file,
+    }
+    flags = [
+        word for name, path in where.items() if path for word in (name, path if is_url(path) else os.path.abspath(path))
+    ]
+    if scorer == "video_frame_quality":
+        metrics = import_module("compute_video_frame_quality").METRICS.items()
+        flags += ["--metrics", *(name for name, metric in metrics if f.column in metric.columns)]
+    return shlex.join([sys.executable, f"{PROJECT}/compute_{scorer}.py", *flags])
+
+
+def report_missing(result: FilterResult, args: argparse.Namespace) -> None:
     """Print which scores none of the clips has that pass the bounds before: all of them are dropped for it."""
     for i, (f, has_value) in enumerate(zip(result.filters, result.has_value)):
         without = int((result.code == result.missing_code(i)).sum())  # no stills that the score leaves out
@@ -107,7 +133,7 @@ def report_missing(result: FilterResult) -> None:
             errors = local_path(f.file).with_suffix(".errors.jsonl")
             why = f"; {errors.name} says why" if errors.exists() else ""
             print(
-                f"{f.column} is missing: {f.file} has no row for any of the {without:,} clips{why}; run the script that makes it"
+                f"{f.column} is missing: {f.file} has no row for any of the {without:,} clips{why}; run {command_for(f, args)}"
             )
 
 
@@ -193,7 +219,7 @@ def main() -> None:
     if stills := int((result.is_still & result.is_clip).sum()):
         spared = list(dict.fromkeys(f.column for f in result.filters if has_no_stills(f)))
         print(f"{stills:,} of the rows are stills, exempt from scores that stills do not have: {', '.join(spared)}")
-    report_missing(result)
+    report_missing(result, args)
     print(
         f"filter: {result.count:,} rows in = {result.count - dropped:,} kept + 0 errors + {dropped:,} filtered -> {args.saved_path}"
     )

@@ -3,11 +3,12 @@
 #   bash quickstart.sh           makes a sample video and runs the three stages on it
 #   bash quickstart.sh FOLDER    runs them on the videos in FOLDER, which are read in place
 # Both resume: a second run has nothing left to do.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # as `sh quickstart.sh`
 set -euo pipefail
 videos=
 case ${1-} in
 -h | --help)
-    sed -n '2,/^set/s/^# //p' "$0"
+    sed -n '2,/^\[/s/^# //p' "$0"
     exit
     ;;
 esac
@@ -21,6 +22,10 @@ if [ $# -gt 0 ]; then
         exit 2
     fi
     videos=$(cd -- "$1" && pwd)
+fi
+if [ -n "${VIDEO_FOLDER:-}" ]; then # stage 2 would take whole videos for clips
+    echo "quickstart.sh: VIDEO_FOLDER is set, and the videos are an argument: unset it, and bash quickstart.sh FOLDER" >&2
+    exit 2
 fi
 case ${DATASET_FOLDER:-/} in /* | *://*) ;; *) DATASET_FOLDER=$PWD/$DATASET_FOLDER ;; esac
 given=$videos
@@ -37,7 +42,7 @@ if [ -n "$videos" ]; then
 else
     export DATASET_FOLDER=${DATASET_FOLDER:-$PWD/datasets/panda_70m}
     videos=$DATASET_FOLDER/before_vcut
-    mkdir -p "$videos"
+    case $videos in *://*) ;; *) mkdir -p "$videos" ;; esac
     [ -e "$videos/sample.mp4" ] || run_child "$PYTHON" -m tools.sample_video "$videos/sample.mp4"
     early_report=0 # so short a film needs the last alone
 fi

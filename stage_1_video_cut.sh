@@ -18,9 +18,15 @@ run_ranks "$cpu_ranks" cutscene_detect.py --video_folder="$VIDEO_FOLDER" --saved
 
 if [ "${PREFER_PAUSES:-0}" = 0 ]; then pauses=; else pauses=--prefer_pauses; fi
 run_ranks "$cpu_ranks" video_splitting.py --video_metadata_path="$DATASET_FOLDER/scenes.jsonl" --video_folder="$VIDEO_FOLDER" \
-    --output_folder="$OUTPUT_FOLDER" --saved_path="$DATASET_FOLDER/clips.jsonl" \
+    --output_folder="$OUTPUT_FOLDER" --saved_path="$DATASET_FOLDER/clips.jsonl" --min_seconds="$MIN_SECONDS" --max_seconds="$MAX_SECONDS" \
     ${ENCODER:+--encoder="$ENCODER"} ${LONG_SHOTS:+--long_shots="$LONG_SHOTS"} $pauses \
     ${RESOLUTION_THRESHOLD:+--resolution_threshold="$RESOLUTION_THRESHOLD"} ${REMOVE_ORPHANS:+--remove_orphans} ${N_JOBS:+--n_jobs="$N_JOBS"}
 
 report "$OUTPUT_FOLDER" "$DATASET_FOLDER/clips.jsonl"
-must_hold "$DATASET_FOLDER/clips.jsonl" "$VIDEO_FOLDER gave no clip of $MIN_SECONDS to $MAX_SECONDS seconds; scenes.errors.jsonl names files that cannot be read"
+why="$VIDEO_FOLDER gave no clip of $MIN_SECONDS to $MAX_SECONDS seconds"
+if [ -s "$DATASET_FOLDER/scenes.errors.jsonl" ]; then
+    why="$why; $DATASET_FOLDER/scenes.errors.jsonl names files that cannot be read"
+elif [ ! -s "$DATASET_FOLDER/scenes.jsonl" ]; then
+    why="there are no videos in $VIDEO_FOLDER, files with the ending of one, such as .mp4, .mov, .mkv or .webm"
+fi
+must_hold "$DATASET_FOLDER/clips.jsonl" "$why"

@@ -21,6 +21,7 @@ stage=2 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 if [ -z "${VIDEO_FOLDER:-}" ] && [ -z "${VIDEO_METADATA_PATH:-}" ]; then VIDEO_METADATA_PATH=$DATASET_FOLDER/clips.jsonl; fi
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 needs "${VIDEO_METADATA_PATH:-$VIDEO_FOLDER}" "run stage_1_video_cut.sh first, or set VIDEO_FOLDER to a folder of clips"
+remind "$DATASET_FOLDER/marks.jsonl" EXCLUDE "${EXCLUDE:-}${INCLUDE:-}"
 rules=$(PYTHONPATH=$here "$PYTHON" -m utils.pipeline.existing "$DATASET_FOLDER") || fail "$DATASET_FOLDER cannot be read"
 case $rules in whole) CROP=${CROP:-0} ;; *) CROP=${CROP:-1} ;; esac
 if [ "$CROP" = 0 ] || [ "$rules" = 0.3 ]; then TEXT_SCORE_THRESHOLD=${TEXT_SCORE_THRESHOLD:-0.02}; fi # by default overlaid text decides
@@ -98,7 +99,7 @@ if [ "${DEDUP:-0}" != 0 ]; then
     bound duplicates.jsonl duplicate_rank none 0
 fi
 
-with_bounds on_clips run filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --min_short_side="$MIN_SHORT_SIDE" --plot="$DATASET_FOLDER/scores.png" ${WHERE:+--where="$WHERE"} \
+with_bounds on_clips run filter_videos_by_motion_score.py --saved_path="$DATASET_FOLDER/train.jsonl" --min_seconds="$MIN_SECONDS" --max_seconds="$MAX_SECONDS" --min_short_side="$MIN_SHORT_SIDE" --plot="$DATASET_FOLDER/scores.png" ${WHERE:+--where="$WHERE"} \
     ${COLUMNS_FROM:+--columns_from="$COLUMNS_FROM"} ${EXCLUDE:+--exclude="$EXCLUDE"} ${INCLUDE:+--include="$INCLUDE"}
 
 # The set lists what was scored: a clip scored within a crop box is listed as its cropped file.
@@ -107,4 +108,6 @@ if [ -n "$scored_in" ] || is_there "$DATASET_FOLDER/cropped.jsonl"; then
 fi
 
 report "$VIDEO_FOLDER" "${VIDEO_METADATA_PATH:-}"
-must_hold "$DATASET_FOLDER/train.jsonl" "no clip passed; $DATASET_FOLDER/dropped.jsonl gives the reasons, and the table above counts the clips dropped by each bound"
+why="no clip passed; $DATASET_FOLDER/dropped.jsonl gives the reasons, and the table above counts the clips dropped by each bound"
+if ! [ -s "$DATASET_FOLDER/dropped.jsonl" ]; then why="there are no clips in ${VIDEO_METADATA_PATH:-$VIDEO_FOLDER}"; fi
+must_hold "$DATASET_FOLDER/train.jsonl" "$why"

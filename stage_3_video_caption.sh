@@ -14,6 +14,9 @@ if [ -n "${ENGINE_SERVER:-}" ]; then CAPTIONER=${CAPTIONER:-openai} SUMMARIZER=$
 
 VIDEO_FOLDER=${VIDEO_FOLDER:-$DATASET_FOLDER/train}
 needs "${VIDEO_METADATA_PATH:-$DATASET_FOLDER/train.jsonl}" "run stage_2_filter_data.sh first, or set VIDEO_METADATA_PATH"
+needs "$VIDEO_FOLDER" "set VIDEO_FOLDER to the folder of clips that stage 2 read"
+
+remind "$DATASET_FOLDER/captions.jsonl" CAPTIONS_FROM "${CAPTIONS_FROM:-}"
 
 cropped=$DATASET_FOLDER/cropped.jsonl # of stage 2: the set lists cropped clips as cropped files
 if ! is_there "$cropped"; then cropped=; fi

@@ -90,6 +90,11 @@ needs() { # path, what to do if it is missing
     case $1 in *://*) ;; *) [ -e "$1" ] || fail "$1 does not exist: $2" ;; esac
 }
 
+# Files saved from the report are inputs that are easily forgotten.
+remind() { # file, setting that takes it, its value
+    if [ -e "$1" ] && [ -z "$3" ]; then echo "$1 exists and is not used; to use it: $2=$1"; fi
+}
+
 # End the stage with exit code 1 if its result is empty; behind a URL, the scripts' last lines report it.
 must_hold() { # result, what to do
     case $1 in *://*) return ;; esac
@@ -102,7 +107,12 @@ must_hold() { # result, what to do
 # Whether a file of a dataset exists.
 is_there() { # path
     case $1 in
-    *://*) PYTHONPATH=$here "$PYTHON" -c 'import sys; from utils.storage import exists; sys.exit(not exists(sys.argv[1]))' "$1" ;;
+    *://*)
+        code=0
+        PYTHONPATH=$here "$PYTHON" -c 'import sys; from utils.ending import run; from utils.storage import exists; run(lambda: sys.exit(not exists(sys.argv[1])))' "$1" || code=$?
+        if [ "$code" -gt 1 ]; then exit "$code"; fi # a storage that does not answer says nothing of its files
+        return "$code"
+        ;;
     *) [ -e "$1" ] ;;
     esac
 }

@@ -24,7 +24,7 @@ PAGES = [
     "benchmarks/README.md",
     *(f"docs/{p.name}" for p in sorted(ROOT.glob("docs/*.md"))),
 ]
-PROGRAM = re.compile(r"([A-Z_]+=\S* )*(python|sh|bash|torchrun|accelerate|\w+\.py) \S+")
+PROGRAM = re.compile(r"([A-Z_]+=\S* )*(python3?|sh|bash|torchrun|accelerate|\w+\.py) \S+")
 # What a page may show although it is not ours, and `score`, a line for stage_2_filter_data.sh; their arguments are not checked.
 OTHERS = re.compile(
     r"uvx?|pip|docker|git|apt-get|vllm|sglang|lmdeploy|transformers|pytest|srun|export|ray|\.venv/bin/python|score"
@@ -140,7 +140,7 @@ def wrong(command: Command, helps: dict[tuple[str, ...], str]) -> str | None:
             return f"no script reads {name}"
     if words[0].endswith(".py"):
         words.insert(0, "python")
-    program = words[0]
+    program = "python" if words[0] == "python3" else words[0]
     if program in ("sh", "bash"):
         return None if (ROOT / words[1]).is_file() else f"no {words[1]}"
     if program not in ("python", "torchrun", "accelerate"):
@@ -181,6 +181,7 @@ def checkout(tmp_path):
     python.parent.mkdir(parents=True)
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
+    (python.parent / "python3").symlink_to(python)
     (tmp_path / ".venv" / "requirements.lock").write_bytes((ROOT / "requirements.lock").read_bytes())
     for name in ("IN", "OUT", "FOLDER"):
         (tmp_path / name).mkdir()

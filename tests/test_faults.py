@@ -86,7 +86,7 @@ WRONG = {
         "--n_jobs": (0, 10**6, "nan"),
         "--timeout_seconds": ("nan", "inf", -1),
         "--saved_freq": (0, "nan"),
-        "--saved_path": (".", "", "/", "folder", "new/"),
+        "--saved_path": (".", "", "/", "folder", "new/", "scores.txt", "scores.jsnol"),
     },
     "compute_motion_score": {
         "--short_side": (1, -2, 10**6),
@@ -137,6 +137,21 @@ def test_an_absurd_value_of_a_flag_ends_with_2_before_any_work(script, flag, val
     said = capsys.readouterr().err + str(ended.value)
     assert flag in said and str(value) in said, said
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "rows.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "nearest"),
+    [
+        (["--n_job", "2"], "--n_jobs"),
+        (["x", "--video_fodler=y"], "--video_folder"),
+        (["--motion_estimator", "diss"], "dis"),
+        (["--zzzz"], None),
+    ],
+)
+def test_a_wrong_flag_comes_with_the_nearest_and_a_command_that_lists_them(flags, nearest, ended):
+    code, output = ended("compute_motion_score.py", *flags)
+    assert code == 2 and (f"(nearest: {nearest})" in output if nearest else "nearest" not in output)
+    assert f"{sys.executable} " in output and "--help lists the flags" in output
 
 
 def finding_shots(tmp_path: Path) -> list[str]:
@@ -363,3 +378,14 @@ def test_a_codec_that_mp4_cannot_hold_leaves_no_file(tmp_path):
     with pytest.raises(VideoError, match="--encoder copy cannot mux it into mp4"):
         write_clips(path, [clip], source.index, Encoding("copy"))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_file_of_crop_boxes_without_any_is_refused(ended, tmp_path):
+    """Clips would be measured whole, as if nothing were to be cropped."""
+    (tmp_path / "scores.jsonl").write_text('{"video_path": "a.mp4", "technical_score": 5.0}\n')
+    flags = ["--video_metadata_path", "scores.jsonl", "--crop_boxes", "scores.jsonl", "--saved_path", "m.jsonl"]
+    code, output = ended("compute_motion_score.py", *flags)
+    assert code == 2 and "--crop_boxes: scores.jsonl: a.mp4 has no column 'crop_box'" in output
+    for folder in (".", "/"):
+        code, output = ended("compute_motion_score.py", "--video_metadata_path", folder)
+        assert code == 2 and f"{folder} is a folder, not a file of rows" in output

@@ -325,4 +325,8 @@ def test_clips_that_all_fail_before_motion_need_no_duration(run_script, tmp_path
     reasons = [json.loads(line)["reason"] for line in (tmp_path / "dropped.jsonl").read_text().splitlines()]
     assert reasons == ["quality below 5"] * 2
     ran = run_script("filter_videos_by_motion_score.py", "--video_metadata_path", "list.jsonl", *motion)
-    assert "motion_score is missing: motion.jsonl has no row for any of the 2 clips" in ran.stdout
+    assert "motion_score is missing: motion.jsonl has no row for any of the 2 clips; run " in ran.stdout
+    assert (
+        f"compute_motion_score.py --video_metadata_path {tmp_path}/list.jsonl --saved_path {tmp_path}/motion.jsonl"
+        in ran.stdout
+    )

@@ -23,12 +23,13 @@ LAYERS = (
     "tools and the scripts",
 )
 HEIGHTS = {room: height for height, rooms in enumerate(LAYERS) for room in rooms.split()}
-# EasyOCR's patch keeps the name and place that its users know, beside the scripts; the detector applies it. The report prints commands with
-# the settings of the stages.
+# EasyOCR's patch keeps the name and place that its users know, beside the scripts; the detector applies it. The report and the quick start's last lines
+# print commands with the settings of the stages.
 ALLOWED = {
     ("tools.fit_cuts", "cutscene_detect"),
     ("utils.scoring.easyocr_detector", "easyocr_detection_patched"),
     ("make_report", "tools.stage_settings"),
+    ("tools.next_steps", "tools.stage_settings"),
 }
 
 

@@ -10,6 +10,7 @@ from conftest import ROOT, write_numbered
 from test_docs_commands import FIRST, commands_of, python_call
 
 import tools.next_steps
+from tools.stage_settings import BY_NAME
 from utils.rows import write_rows
 from utils.startup import PROJECT
 
@@ -48,17 +49,27 @@ def dataset(tmp_path):
 
 
 def test_what_to_do_next(dataset, run_main, capsys, monkeypatch):
-    monkeypatch.setenv("PRESET", "embedded")
+    for name in BY_NAME.keys() - {"PYTHON"}:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "PRESET": "embedded",
+        "MIN_SECONDS": "2",
+        "TRIGGER_WORD": "a b",
+        "EXCLUDE": "marks.jsonl",
+        "OVERWRITE": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.chdir(dataset.parent)
     run_main(tools.next_steps, "--dataset_folder", dataset.name, "--videos", "films")
+    exclude = shlex.quote(str(dataset.parent / "marks.jsonl"))
     quoted = shlex.quote(str(dataset))
     assert capsys.readouterr().out.splitlines() == [
         "1. open the report to review clips, adjust thresholds, mark clips and edit captions:",
         f"  {(dataset / 'report.html').as_uri()}",
         "2. retry failed files, 0.mp4, 1.mp4, 2.mp4 and 2 more:",
-        f"  DATASET_FOLDER={quoted} PRESET=embedded RETRY_ERRORS=1 bash {PROJECT}/quickstart.sh {dataset.parent / 'films'}",
+        f"  DATASET_FOLDER={quoted} PRESET=embedded MIN_SECONDS=2 EXCLUDE={exclude} TRIGGER_WORD='a b' RETRY_ERRORS=1 bash {PROJECT}/quickstart.sh {dataset.parent / 'films'}",
         "3. export the set for your trainer; docs/export.md lists FORMAT and MODEL:",
-        f"  DATASET_FOLDER={quoted} PRESET=embedded FORMAT=musubi MODEL=wan2.1 sh {PROJECT}/stage_3_video_caption.sh",
+        f"  DATASET_FOLDER={quoted} PRESET=embedded FORMAT=musubi MODEL=wan2.1 TRIGGER_WORD='a b' sh {PROJECT}/stage_3_video_caption.sh",
         "4. before you train, caption the clips: 1 captions are placeholders, made of measurements; do not train on them (docs/captions.md)",
     ]
 

@@ -532,6 +532,7 @@ def test_captions_without_a_model_make_room_for_those_of_a_model_and_not_the_rev
     flags = ("--video_metadata_path", "in.jsonl")
     model = ("--summarizer", "openai", "--base_url", server.url, "--summary_model_name", "tiny")
     server.says[-1] = "A dog runs."
+    (tmp_path / "summary_caption.settings.json").write_text('{"summarizer": "attributes"}')
     run_main(caption_summary, *flags, "--summarizer", "none")
     run_main(caption_summary, *flags, *model)
     assert "was made without a model (summarizer none): recomputing it with openai" in capsys.readouterr().out

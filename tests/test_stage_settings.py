@@ -10,7 +10,10 @@ from conftest import ROOT
 
 import compute_video_frame_quality
 import cutscene_detect
+from tools import stage_settings
 from tools.stage_settings import BY_NAME, SCRIPTS, SETTINGS, Wrong, carried, given, help_of, markdown, slips
+from utils.captioning.caption_styles import LENGTHS
+from utils.captioning.prompts import STYLES
 
 STAGES = list(SCRIPTS.values())
 # What the scripts set for themselves, or a shell or scheduler for them.
@@ -39,6 +42,8 @@ def test_docs_settings_is_the_table():
 def test_choices_are_those_of_the_scripts():
     """Written down in the table, since its checks come before it is known whether the scripts' packages are there."""
     assert BY_NAME["DETECTOR"].kind.choices == tuple(cutscene_detect.DETECTORS)
+    assert set(BY_NAME["REWRITE"].kind.choices) == STYLES.keys() - {"summary"}
+    assert all(BY_NAME["STYLES"].kind.fits(length) for length in LENGTHS)
     assert BY_NAME["METRICS"].kind.choices == tuple(compute_video_frame_quality.METRICS)
 
 
@@ -57,7 +62,7 @@ def test_help_is_no_work(stage, tmp_path):
         ([], {"MIN_SECOND": "2"}, "did you mean MIN_SECONDS?"),
         (["TRIGER_WORD=x"], {}, "unknown setting TRIGER_WORD (nearest: TRIGGER_WORD)"),
         (["--n_jobs", "8"], {}, "'--n_jobs' is not NAME=VALUE"),
-        (["n_jobs=8"], {}, "unknown setting n_jobs"),
+        (["n_jobs=8"], {}, "unknown setting n_jobs (nearest: N_JOBS)"),
         ([], {"TEXT_SCORE_THRESHOLD": "two%"}, "TEXT_SCORE_THRESHOLD is 'two%', not a number from 0 to 1"),
         ([], {"TEXT_SCORE_THRESHOLD": "2"}, "not a number from 0 to 1"),
         ([], {"N_JOBS": "0"}, "N_JOBS is '0', not a whole number from 1"),
@@ -86,6 +91,60 @@ def test_slips_are_told_at_once(arguments, variables, sentence, tmp_path):
     assert "+ " not in ran.stdout and sorted(path.name for path in tmp_path.iterdir()) == ["clips.jsonl"]
 
 
+@pytest.mark.parametrize(
+    "stage, setting, sentence",
+    [
+        ("1", "WHERE=technical_scor > 5", "no column 'technical_scor' (nearest: technical_score)"),
+        ("1", "EXCLUDE={notes}", "is not JSON"),
+        ("1", "EXCLUDE={folder}", "not a file that is there"),
+        ("1", "COLUMNS_FROM={notes}", "COLUMNS_FROM: "),
+        ("1", "VLM_QUESTIONS=overlay", "VLM_QUESTIONS: overlay: no such file"),
+        ("1", "CAPTIONS_FROM=no such file", "not a file or folder that is there"),
+        (
+            "1",
+            "BASE_URL=localhost:8000",
+            "BASE_URL is 'localhost:8000', not an address such as http://localhost:8000/v1",
+        ),
+        ("1", "REWRITE=tag", "(nearest: tags)"),
+        ("1", "STYLES=short,lng", "not some of short, long, tags"),
+        ("1", "ENGINE_ARGS={{x}}", "not a JSON object"),
+        ("1", "SUMMARY_PROMPT=nope.txt", "not a text, or a .txt file"),
+        ("1", "MAX_SECONDS=inf", "MAX_SECONDS is 'inf'"),
+        ("1", "DATASET_FOLDER={notes}", "not a folder"),
+        ("1", "NODE_RANK=1", "NODE_RANK is 1"),
+        ("1", "--n_jobs=8", "(nearest: N_JOBS)"),
+        ("quality", "aesthetic_score", "QUALITY_SCORE is 'aesthetic_score', not one of what TechnicalScore gives"),
+    ],
+)
+def test_a_stage_meets_the_slips_of_later_ones(stage, setting, sentence, tmp_path, capsys):
+    (tmp_path / "notes").write_text("hello\n")
+    setting = setting.format(notes=tmp_path / "notes", folder=tmp_path)
+    assert stage_settings.main([stage, setting, *(["TechnicalScore"] if stage == "quality" else [])]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error and len(error.splitlines()) == 1
+
+
+def test_settings_that_no_slip_is_in(capsys, tmp_path):
+    """Columns of clips that are still to be cut, prompts of prompts/, all of a style's lengths."""
+    right = [
+        "WHERE=source_path like 'a%' and technical_score > 5",
+        "IMAGE_CAPTION_PROMPT=clip.txt",
+        "STYLES=tags,long,short",
+        'ENGINE_ARGS={"a": 1}',
+    ]
+    assert stage_settings.main(["1", *right, f"DATASET_FOLDER={tmp_path}/new", "BASE_URL=https://x/v1"]) == 0
+    assert stage_settings.main(["quality", "nsfw_score", "TechnicalScore", "NSFWScore"]) == 0
+
+
+def test_a_program_that_is_not_there_and_a_score_that_is_not_made(tmp_path):
+    for setting, sentence in (
+        ("PYTHON=/no/python", "PYTHON is '/no/python'"),
+        ("METRICS=NSFWScore", "QUALITY_SCORE is 'technical_score'"),
+    ):
+        ran = run(STAGES[0], **{"DATASET_FOLDER": str(tmp_path), "PRESET": "embedded", **dict([setting.split("=")])})
+        assert ran.returncode == 2 and sentence in ran.stderr and len(ran.stderr.splitlines()) == 1
+
+
 def test_arguments_count_as_variables_and_are_quoted():
     found = given("2", ["WHERE=camera_motion = 'it''s; rm -rf $HOME'", "N_JOBS=3"], {"N_JOBS": "2", "HOME": "/"})
     assert found == {"WHERE": "camera_motion = 'it''s; rm -rf $HOME'", "N_JOBS": "3"}
@@ -105,7 +164,10 @@ def test_variables_of_others_are_nobodys_business():
         "FORMATTER",
         "NUM_THREADS",
     ]
-    assert given("1", [], dict.fromkeys(others, "x")) == {}
+    assert given("1", [], dict.fromkeys(others, "x") | {"model": "x", "format": "x"}) == {}
+    for name, value in {"N_JOB": "2", "n_jobs": "2", "PRESETS": "cpu"}.items():
+        with pytest.raises(Wrong, match=f"{name} is set, and there is no such setting"):
+            given("1", [], {name: value})
     with pytest.raises(Wrong, match="N_JOBS is 'x'"):
         given("1", [], {"N_JOBS": "x"})
     assert slips("THRESOLD", "THRESHOLD") == 1 and slips("FODLER", "FOLDER") == 1 and slips("ab", "cd") == 2
@@ -136,6 +198,29 @@ def test_a_switch_of_0_is_off(tmp_path):
     assert "--overwrite" not in off.stdout and "+ " in off.stdout and "--overwrite" in on.stdout
 
 
+def test_auto_takes_what_is_installed(tmp_path):
+    """A GPU in a machine where the quick start has installed its own set alone."""
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\ncase $* in *"installed AestheticScore"*) exit 2 ;; esac\nexec {sys.executable} "$@"\n')
+    bare.chmod(0o755)
+    for python, said in (
+        (str(bare), "takes embedded: there are 1 CUDA devices, but not the packages"),
+        (sys.executable, "takes gpu: there are 1"),
+    ):
+        ran = run(STAGES[0], PYTHON=python, GPUS="1", DATASET_FOLDER=str(tmp_path))
+        assert said in ran.stdout and ran.returncode == 2 and "before_vcut is not there" in ran.stderr
+
+
+def test_what_a_person_saved_is_not_forgotten(tmp_path):
+    for name in ("captions.jsonl", "train.jsonl"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "train").mkdir()
+    common = {"DATASET_FOLDER": str(tmp_path), "PRESET": "embedded", "REPORT": "0"}
+    sentence = f"{tmp_path}/captions.jsonl is there and not used; CAPTIONS_FROM={tmp_path}/captions.jsonl takes it"
+    assert sentence in run(STAGES[2], **common).stdout
+    assert "not used" not in run(STAGES[2], f"CAPTIONS_FROM={tmp_path}/captions.jsonl", **common).stdout
+
+
 def test_a_report_hands_on_what_a_later_run_of_the_stage_needs():
     environment = {
         "CROP": "0",
@@ -148,3 +233,12 @@ def test_a_report_hands_on_what_a_later_run_of_the_stage_needs():
     }
     assert carried("2", environment) == {"CROP": "0", "N_JOBS": "2"}
     assert carried("3", environment) == {"TRIGGER_WORD": "sks", "N_JOBS": "2"}
+
+
+def test_the_shell_scripts_run_by_sh_and_name_the_lock_that_they_install():
+    """`sh` may be dash; a sourced script without arguments has those of the one that sources it."""
+    ran = subprocess.run(["sh", ROOT / "quickstart.sh", "no such folder"], capture_output=True, text=True)
+    assert ran.returncode == 2 and ran.stderr == "quickstart.sh: no such folder is not a folder\n"
+    for script in ROOT.glob("*.sh"):
+        text = script.read_text(encoding="utf-8")
+        assert not re.search(r"^\. tools/setup_venv\.sh$", text, re.M), script.name

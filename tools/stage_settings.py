@@ -8,14 +8,18 @@ Only the standard library is imported until a condition has to be checked, becau
 """
 
 import difflib
+import json
 import math
 import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+
+from utils.errors import UsageError, nearest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOR_ALL_PRESETS = ("bounds", "commands", "foreground", "settings", "thresholds")  # of that folder
@@ -32,24 +36,21 @@ class Kind:
     high: float = math.inf
     whole: bool = False
     is_bound: bool = False  # `none` is allowed, too
-    is_file: bool = False
     is_list: bool = False  # of choices, separated by spaces
-    pattern: str = ""
+    test: Callable[[str], bool] | None = None
 
     def fits(self, value: str) -> bool:
         if self.choices:
             return all(word in self.choices for word in (value.split() if self.is_list else [value]))
-        if self.pattern:
-            return bool(re.fullmatch(self.pattern, value, re.ASCII))
-        if self.is_file:
-            return "://" in value or os.path.exists(value)
+        if self.test:
+            return self.test(value)
         if self.low is None or (self.is_bound and value == "none"):
             return True
         try:
             number = float(value)
         except ValueError:
             return False
-        return self.low <= number <= self.high and (not self.whole or number == int(number))
+        return math.isfinite(number) and self.low <= number <= self.high and (not self.whole or number == int(number))
 
 
 def one_of(*choices: str) -> Kind:
@@ -79,8 +80,38 @@ def bound(low: float = -1e12, high: float = 1e12) -> Kind:
     return Kind(f"{what}, or none for no bound", (), low, high, is_bound=True)
 
 
-TEXT, SWITCH, SHARE, FILE = Kind(), one_of("0", "1"), bound(0, 1), Kind("an existing file", is_file=True)
-PIXELS = Kind("a number of pixels or WIDTHxHEIGHT", pattern=r"\d{1,9}([xX]\d{1,9})?")
+def written_as(meaning: str, pattern: str) -> Kind:
+    return Kind(meaning, test=lambda value: bool(re.fullmatch(pattern, value, re.ASCII)))
+
+
+def at_path(meaning: str, test: Callable[[str], bool]) -> Kind:
+    """What is behind a URL is for the scripts to find out."""
+    return Kind(meaning, test=lambda value: "://" in value or test(value))
+
+
+def _is_prompt(value: str) -> bool:
+    """Where it ends in .txt it is a file: here, in prompts/ or beside it."""
+    return not value.endswith(".txt") or any(
+        os.path.isfile(folder / value) for folder in (Path(), ROOT / "prompts", ROOT)
+    )
+
+
+def _is_json(value: str) -> bool:
+    try:
+        return isinstance(json.loads(value), dict)
+    except ValueError:
+        return False
+
+
+TEXT, SWITCH, SHARE = Kind(), one_of("0", "1"), bound(0, 1)
+PIXELS = written_as("a number of pixels or WIDTHxHEIGHT", r"\d{1,9}([xX]\d{1,9})?")
+URL = written_as("an address such as http://localhost:8000/v1", r"https?://\S+")
+LENGTHS = written_as("some of short, long, tags, separated by commas", r"(short|long|tags)(,(short|long|tags)){0,2}")
+FILE = at_path("a file that is there", lambda value: os.path.exists(value) and not os.path.isdir(value))
+CAPTIONS = at_path("a file or folder that is there", os.path.exists)
+FOLDER = at_path("a folder", lambda value: not os.path.exists(value) or os.path.isdir(value))
+PROMPT = Kind("a text, or a .txt file that is there or in prompts/", test=_is_prompt)
+JSON = Kind("a JSON object", test=_is_json)
 
 
 @dataclass(frozen=True)
@@ -95,11 +126,11 @@ class Setting:
 
 
 SETTINGS = [
-    Setting("DATASET_FOLDER", "123", "datasets/panda_70m", "dataset root: a folder, or a URL such as s3://bucket/set"),
+    Setting("DATASET_FOLDER", "123", "datasets/panda_70m", "dataset root: a folder, or a URL such as s3://bucket/set", FOLDER),
     Setting("VIDEO_FOLDER", "123", "before_vcut/ in stage 1, else train/", "folder of the videos that the stage reads"),
     Setting("VIDEO_METADATA_PATH", "23", "clips.jsonl, train.jsonl", "list of the clips in VIDEO_FOLDER"),
-    Setting("OUTPUT_FOLDER", "1", "train/", "folder that the clips are written to"),
-    Setting("PRESET", "123", "auto", "models and thresholds; auto picks gpu if there is a CUDA device, else embedded", one_of("auto", *PRESETS)),
+    Setting("OUTPUT_FOLDER", "1", "train/", "folder that the clips are written to", FOLDER),
+    Setting("PRESET", "123", "auto", "models and thresholds; auto picks gpu if there are a CUDA device and its packages, else embedded", one_of("auto", *PRESETS)),
     Setting("MIN_SECONDS", "12", "3", "minimum clip length, seconds", number(0.1)),
     Setting("MAX_SECONDS", "12", "10", "maximum clip length, seconds", number(0.1)),
     Setting("DETECTOR", "1", "fitted", "shot detector", one_of("fitted", "both", "transitions", "adaptive", "content", "hash", "histogram", "threshold", "transnetv2")),
@@ -146,13 +177,13 @@ SETTINGS = [
     Setting("ENGINE", "3", "vllm if installed, else transformers", "inference engine of the presets gpu and vlm", one_of("transformers", "vllm", "openai")),
     Setting("IMAGE_CAPTION_MODEL", "23", "by preset", "VLM: a short name from docs/captions.md, a hub id or a local folder"),
     Setting("SUMMARY_MODEL", "3", "by preset", "LLM that merges frame captions: named likewise"),
-    Setting("IMAGE_CAPTION_PROMPT", "3", "from prompts/", "captioning prompt: text, or a .txt file, e.g. one of prompts/"),
-    Setting("SUMMARY_PROMPT", "3", "from prompts/", "summary prompt: text, or a .txt file, e.g. one of prompts/"),
+    Setting("IMAGE_CAPTION_PROMPT", "3", "from prompts/", "captioning prompt: text, or a .txt file, e.g. one of prompts/", PROMPT),
+    Setting("SUMMARY_PROMPT", "3", "from prompts/", "summary prompt: text, or a .txt file, e.g. one of prompts/", PROMPT),
     Setting("CAPTION_UNIT", "3", "frame, or clip by preset", "one caption per frame, or one per clip", one_of("frame", "clip")),
-    Setting("STYLES", "3", "none", "several captions in one answer: short,long,tags"),
+    Setting("STYLES", "3", "none", "several captions in one answer: short,long,tags", LENGTHS),
     Setting("WITH_AUDIO", "3", "0", "1 also sends the clips' audio, to a server whose model takes audio", SWITCH),
-    Setting("CAPTIONS_FROM", "3", "none", "captions made elsewhere: a file, or a folder of .txt"),
-    Setting("REWRITE", "3", "none", "a second prompt that rewrites the summary"),
+    Setting("CAPTIONS_FROM", "3", "none", "captions made elsewhere: a file, or a folder of .txt", CAPTIONS),
+    Setting("REWRITE", "3", "none", "a second prompt that rewrites the summary", one_of("tags", "dense", "json", "chinese")),
     Setting("MAX_WORDS", "3", "none", "maximum words per caption", number(1, whole=True)),
     Setting("REMOVE_QUOTES", "3", "0", "1 removes quotation marks from captions", SWITCH),
     Setting("APPEND_ATTRIBUTES", "3", "0", "1 appends measured attributes to captions", SWITCH),
@@ -163,9 +194,9 @@ SETTINGS = [
     Setting("NUM_SAMPLED_FRAMES", "3", "by preset", "number of sampled frames", number(1, 10_000, whole=True)),
     Setting("SKIP_SIGHT_CHECK", "23", "0", "1 skips the test image that checks whether the model can see", SWITCH),
     Setting("ENGINE_SERVER", "3", "none", "model server that stage 3 starts and stops", one_of("vllm", "sglang", "lmdeploy", "transformers")),
-    Setting("BASE_URL", "23", "none", "URL of a server that is already running, for CAPTIONER=openai"),
+    Setting("BASE_URL", "23", "none", "URL of a server that is already running, for CAPTIONER=openai", URL),
     Setting("SERVER_ARGS", "3", "none", "extra flags for ENGINE_SERVER"),
-    Setting("ENGINE_ARGS", "3", "none", "extra engine arguments, as JSON"),
+    Setting("ENGINE_ARGS", "3", "none", "extra engine arguments, as JSON", JSON),
     Setting("CONCURRENCY", "3", "by engine", "concurrent requests to the server", number(1, whole=True)),
     Setting("BATCH_SIZE", "3", "8 with the preset gpu", "clips per batch with transformers", number(1, whole=True)),
     Setting("TENSOR_PARALLEL_SIZE", "3", "1", "GPUs per copy of the model", number(1, whole=True)),
@@ -184,7 +215,7 @@ SETTINGS = [
     Setting("FIRST_FRAMES", "3", "0", "1 also writes each clip's first frame into the export", SWITCH),
     Setting("MAX_PER_SOURCE", "3", "none", "maximum clips per source video in the export", number(1, whole=True)),
     Setting("BALANCE", "3", "none", "column to balance: no value gets more clips in the export than the rarest one"),
-    Setting("EXPORT_FOLDER", "3", "FORMAT-MODEL in DATASET_FOLDER", "folder of the export"),
+    Setting("EXPORT_FOLDER", "3", "FORMAT-MODEL in DATASET_FOLDER", "folder of the export", FOLDER),
     Setting("REPORT", "123", "1", "0 skips report.html", SWITCH),
     Setting("VIDEO_READER", "23", "pyav", "library that decodes sampled frames", one_of("pyav", "decord")),
     Setting("N_JOBS", "123", "CPU cores", "reader processes", number(1, 1024, whole=True)),
@@ -227,37 +258,60 @@ def carried(stage: str, environment: Mapping[str, str]) -> dict[str, str]:
     return {name: environment[name] for name in names if environment.get(name)}
 
 
+# What a run has of its own, not of its dataset: the next one is somebody's choice.
+OF_ONE_RUN = {"DATASET_FOLDER", "VIDEO_FOLDER", "PRESET", "OVERWRITE", "RETRY_ERRORS", "LOG_JSON", "PYTHON"}
+
+
+def repeated(stages: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The settings with which stages make the same of a dataset again, from any folder."""
+    found = {}
+    for setting in SETTINGS:
+        value = environment.get(setting.name)
+        if value and setting.name not in OF_ONE_RUN and set(stages) & set(setting.stages):
+            is_path = setting.kind in (FILE, FOLDER, CAPTIONS) or (setting.kind is PROMPT and os.path.isfile(value))
+            found[setting.name] = os.path.abspath(value) if is_path and "://" not in value else value
+    return found
+
+
 def given(stage: str, arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, str]:
     """The settings among the arguments. Raises: `Wrong` for an unknown argument or variable, or an invalid value."""
     found = {}
     for argument in arguments:
         name, equals, value = argument.partition("=")
         if not equals:
-            raise Wrong(f"{argument!r} is not NAME=VALUE; sh {SCRIPTS[stage]} --help lists the settings")
+            raise Wrong(f"{argument!r} is not NAME=VALUE; {_help_command(stage)} lists the settings")
         if name not in BY_NAME:
-            raise Wrong(f"unknown setting {name}{_nearest(name, 0.5)}; sh {SCRIPTS[stage]} --help lists them")
+            raise Wrong(
+                f"unknown setting {name}{nearest(name.strip('- ').upper(), BY_NAME, 0.5)}; {_help_command(stage)} lists them"
+            )
         found[name] = value
     for name in sorted(environment.keys() - BY_NAME.keys()):
-        if near := _misspelled(name):
+        if near := _misspelled(name, environment[name]):
             raise Wrong(f"{name} is set but is no setting: did you mean {near}? If not, unset {name}")
     for name, value in {**{n: environment[n] for n in BY_NAME if n in environment}, **found}.items():
         if value and not BY_NAME[name].kind.fits(value):
             kind = BY_NAME[name].kind
-            raise Wrong(f"{name} is {value!r}, not {kind.meaning}{_nearest(value, 0.6, kind.choices)}")
+            raise Wrong(f"{name} is {value!r}, not {kind.meaning}{nearest(value, kind.choices)}")
     return found
 
 
-def _nearest(name: str, cutoff: float, among: Sequence[str] | None = None) -> str:
-    near = difflib.get_close_matches(name, BY_NAME if among is None else among, 1, cutoff)
-    return f" (nearest: {near[0]})" if near else ""
+def _help_command(stage: str) -> str:
+    """As it can be pasted where the user is."""
+    script = SCRIPTS[stage] if Path.cwd() == ROOT else str(ROOT / SCRIPTS[stage])
+    return f"sh {shlex.quote(script)} --help"
 
 
-def _misspelled(name: str) -> str | None:
-    """The setting that a variable's name misspells: within two edits of a long name, one of a shorter one. Other variables are not ours."""
-    if not re.fullmatch(r"[A-Z][A-Z0-9_]{5,}", name):
+def _misspelled(name: str, value: str) -> str | None:
+    """The setting that a variable's name misspells: within two edits of a long name, one of a shorter one, or in other case. Other variables
+    are not ours. A short name counts if it has an underscore, as N_JOBS, or if the value is one of the setting's choices.
+    """
+    if name.upper() in BY_NAME:
+        return name.upper() if "_" in name else None
+    if not re.fullmatch(r"[A-Z][A-Z0-9_]{3,}", name):
         return None
     for near in difflib.get_close_matches(name, BY_NAME, 1, 0.8):
-        if len(near) >= SHORTEST and slips(name, near) <= (2 if len(near) >= 10 else 1):
+        is_meant = len(near) >= SHORTEST or "_" in near or value in BY_NAME[near].kind.choices
+        if is_meant and slips(name, near) <= (2 if len(near) >= 10 else 1):
             return near
     return None
 
@@ -317,12 +371,10 @@ Set them as environment variables or as arguments: `sh stage_2_filter_data.sh MI
 
 
 def check_condition(where: str, environment: Mapping[str, str]) -> None:
-    """Raises: `Wrong` if WHERE is not a condition, or names an unknown column."""
-    from importlib import import_module
-
-    from utils.errors import UsageError
+    """Raises: `Wrong` if WHERE is not a condition, or names a column that no list and no score has; without a list, those of any clip count."""
     from utils.pipeline.condition import parse_condition
     from utils.pipeline.row_list import rows_in
+    from utils.rows.columns import COLUMNS
     from utils.storage import exists
 
     columns: dict[str, None] = {}
@@ -336,14 +388,16 @@ def check_condition(where: str, environment: Mapping[str, str]) -> None:
     ):
         columns |= dict.fromkeys(import_module(script).SCORE.columns)
     folder = environment.get("DATASET_FOLDER") or str(ROOT / "datasets" / "panda_70m")
-    lists = [environment.get("VIDEO_METADATA_PATH") or f"{folder}/clips.jsonl", environment.get("COLUMNS_FROM", "")]
+    clips = environment.get("VIDEO_METADATA_PATH") or f"{folder}/clips.jsonl"
     if environment.get("VLM_QUESTIONS"):
         return  # whose columns are the questions' names
     try:
-        for path in filter(None, lists):
-            if exists(path):
-                for row in rows_in(path).head(1000):
-                    columns |= dict.fromkeys(row)
+        found = [path for path in (clips, environment.get("COLUMNS_FROM")) if path and exists(path)]
+        if clips not in found:
+            columns |= dict.fromkeys(("video_path", "source_path", "codec", *COLUMNS))
+        for path in found:
+            for row in rows_in(path).head(1000):
+                columns |= dict.fromkeys(row)
         parse_condition(where, [*columns, "duration", "short_side", "pixels"])
     except UsageError as error:
         raise Wrong(str(error).replace("--where", "WHERE")) from None
@@ -355,12 +409,37 @@ def check_pairs(chosen: Mapping[str, str]) -> None:
         lowest, highest = (chosen.get(name) or BY_NAME[name].default for name in (low, high))
         if "none" not in (lowest, highest) and float(lowest) > float(highest):
             raise Wrong(f"{low} is {lowest}, above {high}, {highest}: set both")
+    rank, machines = (chosen.get(name) or BY_NAME[name].default for name in ("NODE_RANK", "NNODES"))
+    if int(float(rank)) >= int(float(machines)):
+        raise Wrong(f"NODE_RANK is {rank}, and machines are numbered from 0 to NNODES - 1; NNODES is {machines}")
+
+
+def check_lists(chosen: Mapping[str, str]) -> None:
+    """Raises: `Wrong` where a file that chooses clips has no rows of clips."""
+    from utils.rows import rows_of
+
+    name = ""
+    try:
+        for name in {"EXCLUDE", "INCLUDE", "COLUMNS_FROM"} & chosen.keys():
+            if "://" not in chosen[name]:
+                next(rows_of(chosen[name], ("video_path",)), None)
+    except UsageError as error:
+        raise Wrong(f"{name}: {error}") from None
+
+
+def check_quality(column: str, metrics: Sequence[str]) -> None:
+    """Raises: `Wrong` for a QUALITY_SCORE that none of METRICS gives."""
+    scored_by = import_module("compute_video_frame_quality").METRICS
+    columns = [name for metric in metrics for name in scored_by[metric].columns]
+    if column not in columns:
+        raise Wrong(
+            f"QUALITY_SCORE is {column!r}, not one of what {' '.join(metrics)} gives: {', '.join(columns)}{nearest(column, columns)}"
+        )
 
 
 def check_questions(names: str) -> None:
     """Raises: `Wrong` if a VLM_QUESTIONS file is missing or has no questions."""
     from utils.captioning.question_sets import read_questions
-    from utils.errors import UsageError
 
     try:
         for name in names.split():
@@ -377,11 +456,26 @@ def check_export(format: str, model: str) -> None:
 
     for name, value, known in (("FORMAT", format, list(FORMATS)), ("MODEL", model, list(MODELS))):
         if value and value not in known:
-            raise Wrong(f"{name} is {value!r}, not one of {', '.join(known)}{_nearest(value, 0.6, known)}")
+            raise Wrong(f"{name} is {value!r}, not one of {', '.join(known)}{nearest(value, known)}")
     if model and model not in models_of(format or "easyanimate"):
         raise Wrong(
             f"{format or 'easyanimate'} does not train {model}; set FORMAT to one of {', '.join(trainers_of(model))}"
         )
+
+
+def check(stage: str, found: Mapping[str, str]) -> None:
+    """What this stage and those after it need of the environment and of the settings `found` among the arguments. Raises: `Wrong`."""
+    chosen = {name: value for name, value in {**os.environ, **found}.items() if value}
+    check_pairs(chosen)
+    if stage != "3":
+        if {"EXCLUDE", "INCLUDE", "COLUMNS_FROM"} & chosen.keys():
+            check_lists(chosen)
+        if "VLM_QUESTIONS" in chosen:
+            check_questions(chosen["VLM_QUESTIONS"])
+        if "WHERE" in chosen:
+            check_condition(chosen["WHERE"], chosen)
+    if {"FORMAT", "MODEL"} & chosen.keys():
+        check_export(chosen.get("FORMAT", ""), chosen.get("MODEL", ""))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -392,18 +486,15 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(rest):
         print(help_of(stage))
         return 0
+    found = {}
     try:
+        if stage == "quality":
+            check_quality(rest[0], rest[1:])
+            return 0
         found = given(stage, rest, os.environ)
-        chosen = {name: value for name, value in {**os.environ, **found}.items() if value}
-        check_pairs(chosen)
-        if stage == "2" and "VLM_QUESTIONS" in chosen:
-            check_questions(chosen["VLM_QUESTIONS"])
-        if stage == "2" and "WHERE" in chosen:
-            check_condition(chosen["WHERE"], chosen)
-        if "FORMAT" in chosen or "MODEL" in chosen:
-            check_export(chosen.get("FORMAT", ""), chosen.get("MODEL", ""))
+        check(stage, found)
     except Wrong as wrong:
-        print(f"{SCRIPTS[stage]}: {wrong}", file=sys.stderr)
+        print(f"{SCRIPTS.get(stage, 'METRICS')}: {wrong}", file=sys.stderr)
         return 2
     for name, value in found.items():
         print(f"export {name}={shlex.quote(value)}")

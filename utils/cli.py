@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from utils import __version__
 from utils.ending import run as run  # scripts take both from here
-from utils.errors import UsageError
+from utils.errors import UsageError, help_command, nearest
 from utils.rows import refuse_overwriting
 
 
@@ -23,6 +23,7 @@ class Dataclass(Protocol):
 
 
 T = TypeVar("T", bound="Dataclass")
+ENDINGS = (".jsonl", ".csv", ".parquet")  # of files of rows
 LARGEST = 1e12  # of any number that a flag takes; an infinity is above it
 
 
@@ -37,7 +38,15 @@ class ScriptParser(argparse.ArgumentParser):
     """A parser whose errors are one line that points to --help: the usage of some scripts is forty lines long."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message} ({self.prog} --help lists the flags)\n")
+        self.exit(2, f"{self.prog}: error: {message}{self._nearest(message)} ({help_command()} lists the flags)\n")
+
+    def _nearest(self, message: str) -> str:
+        """Of a flag that does not exist, or a choice, the one that may be meant."""
+        if found := re.search(r"unrecognized arguments: (?:[^-]\S* )*(-[^\s=]*)", message):
+            return nearest(found[1], self._option_string_actions)
+        if found := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            return nearest(found[1], re.findall(r"[^\s',]+", found[2]))
+        return ""
 
 
 def script_parser(docstring: str) -> argparse.ArgumentParser:
@@ -111,11 +120,20 @@ def pixels(text: str) -> int:
 def file_to_write(text: str) -> str:
     """An argparse type: a path that can be a file's."""
     if os.path.basename(text) in ("", ".", "..") or "\0" in text or os.path.isdir(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is a folder; give the path of a file")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not the path of a file, but of a folder" if text else "'' is no path"
+        )
     return text
 
 
-file_to_write.__name__ = "file"
+def result_file(text: str) -> str:
+    """An argparse type: a path whose ending, if it has one, says how rows are written."""
+    if os.path.splitext(file_to_write(text))[1].lower() not in ("", *ENDINGS):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in {', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}")
+    return text
+
+
+file_to_write.__name__ = result_file.__name__ = "file"
 
 
 def comma_separated(names: Iterable[str]) -> Callable[[str], list[str]]:
@@ -243,7 +261,7 @@ def add_output_arguments(parser: argparse.ArgumentParser, saved_path: str) -> No
     group = parser.add_argument_group("output")
     group.add_argument(
         "--saved_path",
-        type=file_to_write,
+        type=result_file,
         default=saved_path,
         help="result file (jsonl, csv or parquet), or its URL; a rerun resumes it",
     )

@@ -1,9 +1,11 @@
 """What can go wrong, each in one sentence for the user. Imports nothing of the project."""
 
+import difflib
 import importlib.util
 import os
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -14,6 +16,19 @@ def install(what: str) -> str:
         what = f"-r {shlex.quote(os.path.join(project, what[3:]))}"
     tool = "uv pip" if importlib.util.find_spec("uv") else "pip"
     return f"{shlex.quote(sys.executable)} -m {tool} install {what}"
+
+
+def nearest(word: str, among: Iterable[str], cutoff: float = 0.6) -> str:
+    """What a message adds to a name that does not exist: " (nearest: NAME)", or nothing where none is near. `cutoff`: of difflib's ratio."""
+    near = difflib.get_close_matches(word, list(among), 1, cutoff)
+    return f" (nearest: {near[0]})" if near else ""
+
+
+def help_command() -> str:
+    """The command that prints the flags of the script that runs, as it can be pasted where the user is."""
+    main = sys.modules["__main__"].__spec__
+    script = sys.argv[0] if main is None else f"-m {main.name}"
+    return f"{shlex.quote(sys.executable)} {script if main else shlex.quote(script)} --help"
 
 
 INSTALL_ALL = install("-r requirements.lock")

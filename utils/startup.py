@@ -53,10 +53,10 @@ def _use_environment() -> None:
         os.environ["REELSET_PYTHON"] = python  # once: that environment may lack them, too
         arguments = sys.argv if _main.__spec__ is None else ["-m", _main.__spec__.name, *sys.argv[1:]]
         os.execv(python, [python, *arguments])
-    os.write(
-        2,
-        f"{sys.executable} lacks Reelset's packages; to install them: cd '{PROJECT}' && bash tools/setup_venv.sh\n".encode(),
-    )
+    from shlex import quote
+
+    command = f"cd {quote(PROJECT)} && bash tools/setup_venv.sh"
+    os.write(2, f"{sys.executable} lacks Reelset's packages; to install them: {command}\n".encode())
     os._exit(2)
 
 

@@ -21,7 +21,7 @@ export function drawFunnel(choice) {
 function given(step, word, most) {
   const rows = [line(say(word), number(step.count), "", duration(step.seconds), "", step.count / most)];
   for (const [reason, count] of step.notes)
-    rows.push(step.name === "captioned" ? line(say("placeholders"), number(count), "", "", "note", 0) : line(reason, "", say("dropped", { n: number(count) }), "", "note", 0));
+    rows.push(step.name === "captioned" ? line(say("placeholders"), number(count), "", "", "note", 0) : line(step.name === "shots" ? say("noClip") : reason, "", say("dropped", { n: number(count) }), "", "note", 0));
   if (step.failures.length) rows.push(failed("", step.failures));
   return rows;
 }

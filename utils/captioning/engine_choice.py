@@ -57,11 +57,11 @@ def with_existing_checks(options: AnswerOptions, saved_path: str, overwrite: boo
 
 
 def replaces_placeholders(saved_path: str, setting: str, engine: str) -> bool:
-    """Whether a result file was made without a model, as its `setting` says (captioner, summarizer), and is now to be made with one: it cost nothing,
-    so it is replaced, where the captions of another model are kept until --overwrite.
+    """Whether a result file was made without a model, as its `setting` says (captioner, summarizer), and is now to be made otherwise: it cost
+    nothing, so it is replaced, where the captions of another model are kept until --overwrite.
     """
     before = settings_of(saved_path).get(setting)
-    if engine in WITHOUT_MODEL or before not in WITHOUT_MODEL:
+    if engine == before or before not in WITHOUT_MODEL:
         return False
     print(f"{saved_path} was made without a model ({setting} {before}): recomputing it with {engine}")
     return True

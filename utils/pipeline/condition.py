@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from utils.errors import UsageError
+from utils.errors import UsageError, nearest
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -126,7 +126,7 @@ def parse_condition(condition: str, columns: list[str]) -> list[str]:
         if part["class"] == "COLUMN_REF":
             wanted = part["column_names"][0]
             if wanted.lower() not in by_name:
-                raise UsageError(f"{lead}no column {wanted!r}{there}")
+                raise UsageError(f"{lead}no column {wanted!r}{nearest(wanted, columns)}{there}")
             used.append(wanted if wanted in columns else by_name[wanted.lower()])
     used = list(dict.fromkeys(used))
     if len({column.lower() for column in used}) < len(used):

@@ -13,6 +13,7 @@ from utils.cli import about
 from utils.errors import UsageError
 from utils.pipeline.ancestry import settings_of
 from utils.pipeline.row_list import Lookup, Rows
+from utils.rows import check_has
 from utils.rows.columns import is_of, number, tuple_of
 
 BOX = tuple_of(number(0, True), number(0, True), number(1, True), number(1, True))  # x, y, width, height
@@ -30,6 +31,7 @@ class CropBoxes:
             with about("--crop_boxes"):
                 self.row_of = Lookup(path, video_folder)
                 for row in self.row_of.rows:
+                    check_has(row, ("crop_box",), f"{path}: {row['video_path']}")
                     if (box := row.get("crop_box")) is not None and not is_of(box, BOX):
                         raise UsageError(f"{row['video_path']}: crop_box is {box!r}, not [x, y, width, height]")
 

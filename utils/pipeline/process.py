@@ -194,7 +194,12 @@ def process_rows(step: Step, rows: Rows | Iterable[dict], options: RunOptions, r
         if state.errors and not state.finished.any():
             count = len(state.errors)
             raise RunError(
-                "\n  ".join([f"all {count:,} rows of {step.name} failed (--retry_errors retries them):", *reasons])
+                "\n  ".join(
+                    [
+                        f"all {count:,} rows of {step.name} failed (--retry_errors, to a stage RETRY_ERRORS=1, retries them):",
+                        *reasons,
+                    ]
+                )
             )
         ranks.release()
 

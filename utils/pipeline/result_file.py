@@ -339,7 +339,7 @@ class ResultFile:
         if has_rows and differ:
             changes = "; ".join(f"{k} was {old.get(k)!r} and is {now.get(k)!r}" for k in differ)
             raise UsageError(
-                f"{self.path} was made with other settings: {changes}. Pass --overwrite to recompute everything, or choose another --saved_path"
+                f"{self.path} was made with other settings: {changes}. Pass --overwrite (to a stage OVERWRITE=1) to recompute everything, or choose another --saved_path"
             )
         write_settings(self.path, self.settings, None)
 

@@ -69,6 +69,8 @@ def rows_of(
     column in `required`.
     """
     path = working_copy(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder, not a file of rows (jsonl, csv, parquet)")
     files = [f for f in (path, *part_files(path)) if f.is_file()]
     if not files:
         raise UsageError(f"{path}: no such file")

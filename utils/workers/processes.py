@@ -35,6 +35,7 @@ FAILED_STARTS = (
 )
 SECONDS_TO_START = 60  # on a busy machine imports take several
 STALL_SECONDS = 120.0
+AGAIN = "with --retry_errors (of a stage: RETRY_ERRORS=1 and"  # what a message ends with, and the stage's setting
 BEAT_SECONDS = 1.0  # between two reports of a worker that is at work
 ADVANCE = 0.01  # CPU-seconds between two reports, from which on there is progress
 SECONDS_TO_END = 5  # for the news of how a process ended
@@ -147,8 +148,14 @@ class Worker:
         self.process.kill()
         self.process.join(SECONDS_TO_END)  # lest the next task goes to it
         if used > seconds:
-            return Failure("TimeLimit", f"took more than {seconds:g} CPU seconds; raise --timeout_seconds")
-        return Failure("Stalled", f"made no progress for {self.stall_seconds:g} seconds; raise --stall_seconds")
+            return Failure(
+                "TimeLimit",
+                f"took more than {seconds:g} CPU seconds; raise --timeout_seconds {AGAIN} TIMEOUT_SECONDS)",
+            )
+        return Failure(
+            "Stalled",
+            f"made no progress for {self.stall_seconds:g} seconds; raise --stall_seconds {AGAIN} STALL_SECONDS)",
+        )
 
     def _start(self) -> None:
         """Raises: `RunError` where processes end, or hang, before they take a task, `OSError` where there can be none."""

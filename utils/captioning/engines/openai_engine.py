@@ -122,7 +122,8 @@ class OpenAIEngine:
         threading.Thread(target=self.loop.run_forever, daemon=True, name="requests").start()
         with about("OPENAI_API_KEY"):
             key = _key()
-        with about(f"--base_url {options.base_url}"):
+        default = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        with about(f"--base_url {options.base_url}" if options.base_url else f"no --base_url, so {default}"):
             try:
                 self.client = openai.AsyncOpenAI(
                     base_url=options.base_url or None, api_key=key or "none", max_retries=options.max_retries,
@@ -288,13 +289,11 @@ async def _served_models(client: "openai.AsyncOpenAI") -> set[str]:
         asked = client.with_options(max_retries=1, timeout=30).models.with_raw_response
         listed = (await asked.list()).text  # raw: it may be a web page
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
-        with about(f"--base_url {client.base_url}"):
-            raise UsageError(f"the server refuses the key in OPENAI_API_KEY: {error_text(error)}") from None
+        raise UsageError(f"the server refuses the key in OPENAI_API_KEY: {error_text(error)}") from None
     except openai.APIConnectionError as error:
-        with about(f"--base_url {client.base_url}"):
-            raise UsageError(
-                f"no server answers ({error_text(error)}); has it been started, and is the port right?"
-            ) from None
+        raise UsageError(
+            f"no server answers ({error_text(error)}); has it been started, and is the port right?"
+        ) from None
     except openai.APIError:
         return set()  # a server without a list of models: the first request will show
     return set(re.findall(r'"id"\s*:\s*"([^"]+)"', listed))

@@ -25,6 +25,13 @@ SCRIPTS = {
         "--task t2va --text_encoder",
     ),
 }
+# Of the training script: which network the weights are of, and what docs/wan.md there trains a LoRA with; the default rate hardly moves one.
+AS_DOCUMENTED = "--timestep_sampling shift --discrete_flow_shift 3.0 --learning_rate 2e-4 --max_train_epochs 16 --save_every_n_epochs 1"
+TRAINED_BY = {
+    **dict.fromkeys(("wan2.1", "wan2.1-720p"), f" --task t2v-14B {AS_DOCUMENTED}"),
+    "wan2.2": f" --task t2v-A14B {AS_DOCUMENTED}",
+    "minimax-h3": " --task t2va",
+}
 BESIDE = {"control_path": "control_path"}
 RELEASED_H3 = 124  # frames; fewer than 5 s are an experiment there, and want a flag
 
@@ -94,11 +101,10 @@ def _starts(folder: Path, target: Target, least: int) -> list[str]:
     before = f"src/musubi_tuner/{first}_" if first else "src/musubi_tuner/"
     train = f"{before}train_network.py" if first else f"{before}hv_train_network.py"
     short = " --allow_experimental_duration" if target.model == "minimax-h3" and least < RELEASED_H3 else ""
-    task = " --task t2va" if target.model == "minimax-h3" else ""
     return [
         f"python {before}cache_latents.py {config} {_weights(latents)}{short}",
         f"python {before}cache_text_encoder_outputs.py {config} {_weights(texts)}",
-        f'accelerate launch --num_cpu_threads_per_process 1 --mixed_precision bf16 {train} {config}{task} --dit "$DIT" '
+        f'accelerate launch --num_cpu_threads_per_process 1 --mixed_precision bf16 {train} {config}{TRAINED_BY.get(target.model, "")} --dit "$DIT" '
         f'--network_module networks.{lora} --network_dim 32 --sdpa --mixed_precision bf16 --gradient_checkpointing --output_dir "$OUTPUT" --output_name lora',
     ]
 
