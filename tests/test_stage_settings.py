@@ -166,7 +166,7 @@ def test_variables_of_others_are_nobodys_business():
     ]
     assert given("1", [], dict.fromkeys(others, "x") | {"model": "x", "format": "x"}) == {}
     for name, value in {"N_JOB": "2", "n_jobs": "2", "PRESETS": "cpu"}.items():
-        with pytest.raises(Wrong, match=f"{name} is set, and there is no such setting"):
+        with pytest.raises(Wrong, match=f"{name} is set but is no setting"):
             given("1", [], {name: value})
     with pytest.raises(Wrong, match="N_JOBS is 'x'"):
         given("1", [], {"N_JOBS": "x"})
@@ -204,11 +204,11 @@ def test_auto_takes_what_is_installed(tmp_path):
     bare.write_text(f'#!/bin/sh\ncase $* in *"installed AestheticScore"*) exit 2 ;; esac\nexec {sys.executable} "$@"\n')
     bare.chmod(0o755)
     for python, said in (
-        (str(bare), "takes embedded: there are 1 CUDA devices, but not the packages"),
-        (sys.executable, "takes gpu: there are 1"),
+        (str(bare), "selects embedded: 1 CUDA device(s) found, but the packages"),
+        (sys.executable, "selects gpu: 1 CUDA device(s) found"),
     ):
         ran = run(STAGES[0], PYTHON=python, GPUS="1", DATASET_FOLDER=str(tmp_path))
-        assert said in ran.stdout and ran.returncode == 2 and "before_vcut is not there" in ran.stderr
+        assert said in ran.stdout and ran.returncode == 2 and "before_vcut does not exist" in ran.stderr
 
 
 def test_what_a_person_saved_is_not_forgotten(tmp_path):
@@ -216,7 +216,7 @@ def test_what_a_person_saved_is_not_forgotten(tmp_path):
         (tmp_path / name).write_text("")
     (tmp_path / "train").mkdir()
     common = {"DATASET_FOLDER": str(tmp_path), "PRESET": "embedded", "REPORT": "0"}
-    sentence = f"{tmp_path}/captions.jsonl is there and not used; CAPTIONS_FROM={tmp_path}/captions.jsonl takes it"
+    sentence = f"{tmp_path}/captions.jsonl exists and is not used; to use it: CAPTIONS_FROM={tmp_path}/captions.jsonl"
     assert sentence in run(STAGES[2], **common).stdout
     assert "not used" not in run(STAGES[2], f"CAPTIONS_FROM={tmp_path}/captions.jsonl", **common).stdout
 

@@ -85,12 +85,12 @@ def written_as(meaning: str, pattern: str) -> Kind:
 
 
 def at_path(meaning: str, test: Callable[[str], bool]) -> Kind:
-    """What is behind a URL is for the scripts to find out."""
+    """The scripts check what is behind a URL."""
     return Kind(meaning, test=lambda value: "://" in value or test(value))
 
 
 def _is_prompt(value: str) -> bool:
-    """Where it ends in .txt it is a file: here, in prompts/ or beside it."""
+    """Ending in .txt, it is a file: in this folder, in prompts/ or in the project."""
     return not value.endswith(".txt") or any(
         os.path.isfile(folder / value) for folder in (Path(), ROOT / "prompts", ROOT)
     )
@@ -107,10 +107,10 @@ TEXT, SWITCH, SHARE = Kind(), one_of("0", "1"), bound(0, 1)
 PIXELS = written_as("a number of pixels or WIDTHxHEIGHT", r"\d{1,9}([xX]\d{1,9})?")
 URL = written_as("an address such as http://localhost:8000/v1", r"https?://\S+")
 LENGTHS = written_as("some of short, long, tags, separated by commas", r"(short|long|tags)(,(short|long|tags)){0,2}")
-FILE = at_path("a file that is there", lambda value: os.path.exists(value) and not os.path.isdir(value))
-CAPTIONS = at_path("a file or folder that is there", os.path.exists)
+FILE = at_path("an existing file", lambda value: os.path.exists(value) and not os.path.isdir(value))
+CAPTIONS = at_path("an existing file or folder", os.path.exists)
 FOLDER = at_path("a folder", lambda value: not os.path.exists(value) or os.path.isdir(value))
-PROMPT = Kind("a text, or a .txt file that is there or in prompts/", test=_is_prompt)
+PROMPT = Kind("a text, or an existing .txt file, here or in prompts/", test=_is_prompt)
 JSON = Kind("a JSON object", test=_is_json)
 
 
