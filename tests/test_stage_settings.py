@@ -96,10 +96,10 @@ def test_slips_are_told_at_once(arguments, variables, sentence, tmp_path):
     [
         ("1", "WHERE=technical_scor > 5", "no column 'technical_scor' (nearest: technical_score)"),
         ("1", "EXCLUDE={notes}", "is not JSON"),
-        ("1", "EXCLUDE={folder}", "not a file that is there"),
+        ("1", "EXCLUDE={folder}", "not an existing file"),
         ("1", "COLUMNS_FROM={notes}", "COLUMNS_FROM: "),
         ("1", "VLM_QUESTIONS=overlay", "VLM_QUESTIONS: overlay: no such file"),
-        ("1", "CAPTIONS_FROM=no such file", "not a file or folder that is there"),
+        ("1", "CAPTIONS_FROM=no such file", "not an existing file or folder"),
         (
             "1",
             "BASE_URL=localhost:8000",
@@ -108,7 +108,7 @@ def test_slips_are_told_at_once(arguments, variables, sentence, tmp_path):
         ("1", "REWRITE=tag", "(nearest: tags)"),
         ("1", "STYLES=short,lng", "not some of short, long, tags"),
         ("1", "ENGINE_ARGS={{x}}", "not a JSON object"),
-        ("1", "SUMMARY_PROMPT=nope.txt", "not a text, or a .txt file"),
+        ("1", "SUMMARY_PROMPT=nope.txt", "not a text, or an existing .txt file"),
         ("1", "MAX_SECONDS=inf", "MAX_SECONDS is 'inf'"),
         ("1", "DATASET_FOLDER={notes}", "not a folder"),
         ("1", "NODE_RANK=1", "NODE_RANK is 1"),
