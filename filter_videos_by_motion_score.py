@@ -33,6 +33,7 @@ from utils.cli import (
     file_to_write,
     filters_of,
     pixels,
+    refuse_empty,
     run,
     script_parser,
 )
@@ -185,6 +186,7 @@ def main() -> None:
     saved_path = local_path(args.saved_path)
     dropped_path = local_path(args.dropped_path or saved_path.with_name(f"dropped{saved_path.suffix}"))
     scores = filters_of(args)
+    refuse_empty(Filter("", "duration", args.min_seconds, args.max_seconds))
     written = {
         "--saved_path": saved_path,
         "--dropped_path": dropped_path,

@@ -154,6 +154,14 @@ def test_a_wrong_flag_comes_with_the_nearest_and_a_command_that_lists_them(flags
     assert f"{sys.executable} " in output and "--help lists the flags" in output
 
 
+def test_bounds_that_nothing_lies_between_are_refused(ended, tmp_path):
+    (tmp_path / "rows.jsonl").write_text("")
+    filtering = ["filter_videos_by_motion_score.py", "--video_metadata_path", "rows.jsonl"]
+    for flags, column in ((["--min_seconds", 20], "duration"), (["--filter", "rows.jsonl", "score", 5, 4], "score")):
+        code, output = ended(*filtering, *flags)
+        assert code == 2 and f"{column}: the lowest value that passes" in output
+
+
 def finding_shots(tmp_path: Path) -> list[str]:
     """A command about a folder of one short video."""
     (tmp_path / "raw").mkdir()

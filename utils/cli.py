@@ -365,10 +365,16 @@ def add_filter_arguments(parser: argparse.ArgumentParser, *, motion: bool) -> No
     )
 
 
+def refuse_empty(f: Filter) -> None:
+    """Raises: `UsageError` for bounds that nothing lies between."""
+    if f.low > f.high:
+        raise UsageError(f"{f.column}: the lowest value that passes, {f.low:g}, is above the highest, {f.high:g}")
+
+
 def filters_of(args: argparse.Namespace) -> list[Filter]:
     """What the filter flags say, in the order of the stages.
 
-    Raises: `UsageError` for a bound that is no number, or where a score file is --saved_path.
+    Raises: `UsageError` for a bound that is no number, a lowest above its highest, or where a score file is --saved_path.
     """
     filters = [Filter(file, column, *_bounds(file, column, low, high)) for file, column, low, high in args.filter]
     motion_path = getattr(args, "motion_score_metadata_path", None)
@@ -379,6 +385,8 @@ def filters_of(args: argparse.Namespace) -> list[Filter]:
     if motion_path:
         named.append((motion_path, "motion_score", args.low_motion_score_threshold, args.high_motion_score_threshold))
     filters += [Filter(*one) for one in named if one[0]]
+    for f in filters:
+        refuse_empty(f)
     refuse_overwriting({"--saved_path": args.saved_path}, {f"the scores {f.file}": f.file for f in filters})
     # What comes from the motion score asks last: the others decided whether it was computed at all.
     return sorted(filters, key=lambda f: (f.file == motion_path, f.column != "motion_score" and f.file == motion_path))

@@ -20,7 +20,10 @@ def install(what: str) -> str:
 
 def nearest(word: str, among: Iterable[str], cutoff: float = 0.6) -> str:
     """What a message adds to a name that does not exist: " (nearest: NAME)", or nothing where none is near. `cutoff`: of difflib's ratio."""
-    near = difflib.get_close_matches(word, list(among), 1, cutoff)
+    names = list(among)
+    near = difflib.get_close_matches(word, names, 1, cutoff) or difflib.get_close_matches(
+        word.lower(), names, 1, cutoff
+    )
     return f" (nearest: {near[0]})" if near else ""
 
 
