@@ -227,11 +227,7 @@ def main() -> None:
     for clip in left if args.remove_orphans else ():
         remove(local_path(args.output_folder) / clip)
     if left:
-        what = (
-            "are removed"
-            if args.remove_orphans
-            else "stay in the folder unlisted; --remove_orphans removes them"
-        )
+        what = "are removed" if args.remove_orphans else "stay in the folder unlisted; --remove_orphans removes them"
         print(
             f"video_splitting: {len(left):,} clips of sources that are gone, or of shots that are now cut differently, {what}"
         )
