@@ -200,7 +200,7 @@ def test_odd_names(ending, videos, tmp_path, run_script):
     assert sorted(row["video_path"] for row in rows) == sorted(set(ODD_NAMES) - {NOT_UTF8})
     (error,) = load(tmp_path / "scenes.errors.jsonl")
     assert error["video_path"] == "\ufffd\ufffd.mp4"
-    assert "is not UTF-8" in error["message"] and "rename the file" in error["message"]
+    assert "is not valid UTF-8" in error["message"] and "rename the file" in error["message"]
     assert all(starts(row) == ["00:00:00.000", "00:00:02.000"] for row in rows)
 
 
@@ -254,7 +254,7 @@ def test_wrong_use_is_a_sentence(videos, tmp_path, monkeypatch):
             ["--video_folder", "in", "--detector", "transnetv2", "--transnetv2_model", "in/good.mp4"],
             "good.mp4: not a network",
         ),
-        (["--video_folder", "in", "--cutscene_threshold", "3"], "--detector fitted: it has no threshold"),
+        (["--video_folder", "in", "--cutscene_threshold", "3"], "--detector fitted: this detector has no threshold"),
         (["--video_metadata_path", "list.csv"], "list.csv: no such file"),
     ):
         monkeypatch.setattr("sys.argv", ["cutscene_detect.py", *flags])

@@ -768,7 +768,7 @@ def test_odd_names(tmp_path, split):
     assert sorted(state(tmp_path / "out")) == sorted(name[:-4] + "-Scene-001.mp4" for name in fine)
     (error,) = load(tmp_path / "clips.errors.jsonl")
     assert error["video_path"] == "\ufffd\ufffd.mp4"
-    assert "is not UTF-8" in error["message"] and "rename the file" in error["message"]
+    assert "is not valid UTF-8" in error["message"] and "rename the file" in error["message"]
 
 
 def test_sources_that_fail_cost_their_own_row(tmp_path, split):
