@@ -1,11 +1,12 @@
 """Find the shots of each video, in one decode: one row per video.
 
-Columns added: timecode_list [[start, end), ...], one per shot, as "HH:MM:SS.mmm" from the first frame's PTS (two shots
-share a dissolve half and half); transitions [[kind, start, end), ...], the dissolves, wipes and fades, whose frames
-belong to no clean shot, also fades from and to black or white at the ends of shots, of any detector, whose frames have less than 95 % of their contrast; frame_rate, frames per second as a fraction (the mean where it varies); frame_size [width,
-height] in pixels as a player shows it; duration in seconds; num_frames; codec; source_digest, of the file's content;
-and where the decoder concealed damage, damaged [[start, end), ...] and damaged_share, 0-1 of the frames; and of a file with several video tracks, video_track,
-which was taken ("2 of 3"): the default one, else the largest.
+Columns added: timecode_list [[start, end), ...], one per shot, as "HH:MM:SS.mmm" from the first frame's PTS (a dissolve
+is split in the middle); transitions [[kind, start, end), ...], the dissolves, wipes and fades, which no clip contains;
+with any detector, fades from and to black or white at the ends of shots, whose frames have less than 95 % of their contrast;
+frame_rate, frames per second as a fraction (the mean if it varies); frame_size [width, height] in pixels as displayed;
+duration in seconds; num_frames; codec; source_digest, a digest of the file's content.
+If the decoder concealed damage: damaged [[start, end), ...] and damaged_share, 0-1 of the frames. If the file has several
+video tracks: video_track, the one that was read ("2 of 3"): the default track, else the largest.
 
     python cutscene_detect.py --video_folder datasets/panda_70m/before_vcut --saved_path datasets/panda_70m/scenes.jsonl
     python cutscene_detect.py --video_metadata_path videos.csv --video_path_column path --saved_path scenes.jsonl --detector adaptive
@@ -29,7 +30,7 @@ from utils.cli import about, at_least, from_flags, row_parser, run
 from utils.cutting.detectors import DEFAULT, DETECTORS, FRAME_SIDE, ShotDetector, make_detector
 from utils.cutting.end_fades import EndFades
 from utils.cutting.spans import shot_borders, timecode
-from utils.pipeline.ancestry import begun_with
+from utils.pipeline.ancestry import setting_of_existing
 from utils.pipeline.process import RunOptions, Step, process_rows
 from utils.pipeline.row_list import open_rows
 from utils.video.damage import Damage
@@ -154,14 +155,14 @@ def main() -> None:
         parser.add_argument(f"--{flag}", help=text)
     args = parser.parse_args()
     if args.detector is None:
-        args.detector = begun_with(args.saved_path, args.overwrite, "detector", DEFAULT)
+        args.detector = setting_of_existing(args.saved_path, args.overwrite, "detector", DEFAULT)
         args.detector = args.detector if args.detector in DETECTORS else DEFAULT
 
     detector, given = DETECTORS[args.detector], {flag: getattr(args, flag) for flag in needs}
     new_detector = partial(make_detector, args.detector, args.cutscene_threshold, given)
     with about(" ".join([f"--detector {args.detector}", *(f"--{flag} {given[flag]}" for flag in detector.needs)])):
         new_detector()  # wrong choices end the run here, before any work
-    end_fades = begun_with(args.saved_path, args.overwrite, "end_fades", True, old=False)
+    end_fades = setting_of_existing(args.saved_path, args.overwrite, "end_fades", True, old=False)
     step = Step(
         "cutscene_detect",
         partial(

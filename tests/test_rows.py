@@ -36,7 +36,11 @@ def test_a_name_that_is_not_utf8_is_a_row_that_says_so(tmp_path, run_script):
     (tmp_path / "in" / os.fsdecode(b"lat\xe91.mp4")).write_bytes(b"x")
     run_script("cutscene_detect.py", "--video_folder", "in", "--detector", "content", "--saved_path", "s.jsonl")
     (error,) = read_rows(tmp_path / "s.errors.jsonl")
-    assert error["video_path"] == "lat\ufffd1.mp4" and "not valid UTF-8" in error["message"] and "rename" in error["message"]
+    assert (
+        error["video_path"] == "lat\ufffd1.mp4"
+        and "not valid UTF-8" in error["message"]
+        and "rename" in error["message"]
+    )
     (tmp_path / "old.jsonl").write_text('{"video_path": "a.mp4"}\n{"video_path": "lat\\udce91.mp4"}\n')
     flags = ["--video_folder", "in", "--video_metadata_path", "old.jsonl", "--detector", "content"]
     assert (
@@ -119,9 +123,7 @@ def test_rows_whose_settings_are_gone_are_not_added_to(tmp_path, settings):
     write_rows(path, paths("a"))
     if settings is not None:
         (tmp_path / "rows.settings.json").write_text(settings)
-    with pytest.raises(
-        UsageError, match=r"rows.settings.json, which records its settings, is missing or unreadable"
-    ):
+    with pytest.raises(UsageError, match=r"rows.settings.json, which records its settings, is missing or unreadable"):
         ResultFile(path, {})
     ResultFile(path, {}, overwrite=True).close()
 

@@ -12,6 +12,9 @@ from utils.workers.ranks import Ranks
 
 
 def main() -> None:
+    if sys.argv[1:] in ([], ["-h"], ["--help"]):
+        print(__doc__)
+        return
     ranks = Ranks()
     if ranks.all_ended():
         child: subprocess.Popen | None = None

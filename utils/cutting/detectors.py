@@ -128,13 +128,13 @@ DEFAULT = "fitted"
 DETECTORS: dict[str, Detector] = {
     "fitted": Detector(
         fitted,
-        "cuts, jump cuts, dissolves, wipes and fades, by our measures and TransNetV2, with fitted weights",
+        "cuts, jump cuts, dissolves, wipes and fades, by frame measurements and TransNetV2, combined with fitted weights",
         shared_import=NETWORK,
     ),
-    "both": Detector(both, "as transitions, whose doubts the network TransNetV2 decides", shared_import=NETWORK),
+    "both": Detector(both, "as transitions, with TransNetV2 deciding the unclear ones", shared_import=NETWORK),
     "transitions": Detector(transitions, "cuts, dissolves, wipes and fades, without a network"),
     # 3.5 with a window of 3 frames is the best of PySceneDetect's published sweep.
-    "adaptive": Detector(adaptive, "cuts, change of colour against that of the frames around", 3.5),
+    "adaptive": Detector(adaptive, "cuts, change of colour relative to the neighbouring frames", 3.5),
     "content": Detector(partial(ContentDetector, min_scene_len=MIN_SHOT_SECONDS), "cuts, change of colour", 27.0),
     "hash": Detector(partial(HashDetector, min_scene_len=MIN_SHOT_SECONDS), "cuts, perceptual hash", 0.35),
     "histogram": Detector(partial(HistogramDetector, min_scene_len=MIN_SHOT_SECONDS), "cuts, luma histogram", 0.2),

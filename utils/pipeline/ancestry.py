@@ -191,9 +191,6 @@ def setting_of_existing(saved_path: str, overwrite: bool, setting: str, new: Any
     return before.get(setting, old if before and old is not None else new)
 
 
-begun_with = setting_of_existing  # the former name, which cutscene_detect.py still imports
-
-
 def is_checked(path: str | os.PathLike) -> bool:
     """Whether a file is a result file that nobody has edited since its run ended: its rows were checked, or made, by that."""
     if not isinstance(settings_of(path).get("inputs"), dict):
