@@ -34,8 +34,8 @@ from utils.cli import (
     add_worker_arguments,
     at_least,
     between,
-    file_to_write,
     from_flags,
+    json_file,
     run,
     script_parser,
 )
@@ -245,7 +245,7 @@ def main() -> None:
     group = parser.add_argument_group("output")
     group.add_argument(
         "--saved_path",
-        type=file_to_write,
+        type=json_file,
         default="train_panda_70m.json",
         help="the JSON list to write, without --export_folder",
     )

@@ -107,7 +107,7 @@ WRONG = {
         "--dropped_path": (".", "folder"),
         "--plot": (".", "x.jpg"),
     },
-    "export_dataset": {"--saved_path": (".", "folder")},
+    "export_dataset": {"--saved_path": (".", "folder", "train.xml")},
     "caption_video_frame": {
         "--temperature": ("nan", "inf", -1),
         "--max_new_tokens": (0,),

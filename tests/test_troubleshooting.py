@@ -97,7 +97,7 @@ CAUSES = {
     "stopped: all … rows of": f"{MOTION} videos --video_metadata_path gone.jsonl",
     "--export_folder … holds other files": "export_dataset.py --video_metadata_path captions.jsonl --video_folder videos --format musubi --export_folder full",
     "… of … shots are shorter": "video_splitting.py --video_metadata_path scenes.jsonl --video_folder videos --output_folder out --saved_path c.jsonl",
-    "kept 0 of": f"{FILTER} --low_motion_score_threshold 1000 --saved_path t.jsonl",
+    "kept 0 of": f"{FILTER} --low_motion_score_threshold 1000 --high_motion_score_threshold inf --saved_path t.jsonl",
     "--where …: no column": f"{FILTER} --where speed>3",
     "PRESET=auto selects embedded": "DATASET_FOLDER=new GPUS=0 stage_1_video_cut.sh",
     "PRESET is …, not one of": "PRESET=fast stage_2_filter_data.sh",

@@ -133,7 +133,14 @@ def result_file(text: str) -> str:
     return text
 
 
-file_to_write.__name__ = result_file.__name__ = "file"
+def json_file(text: str) -> str:
+    """An argparse type: a path of a JSON file, which a list of rows is not."""
+    if os.path.splitext(file_to_write(text))[1].lower() not in ("", ".json"):
+        raise argparse.ArgumentTypeError(f"{text!r} does not end in .json")
+    return text
+
+
+file_to_write.__name__ = result_file.__name__ = json_file.__name__ = "file"
 
 
 def comma_separated(names: Iterable[str]) -> Callable[[str], list[str]]:
