@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tools.sample_video import SHOTS, make_sample_video
+from utils import NO_TELEMETRY
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCK = ROOT / "requirements-embedded.lock"
@@ -180,3 +181,13 @@ def test_the_three_stages_run_in_an_environment_made_of_the_lock(tmp_path):
     subprocess.run([*install, "-r", LOCK], check=True)
     assert sum(file.lstat().st_size for file in (tmp_path / "venv").rglob("*")) < 1e9
     run_stages({**os.environ, "PYTHON": str(python)}, tmp_path / "set")
+
+
+def test_nothing_reports_its_use_to_its_makers(tmp_path):
+    """ONNX Runtime would write a device id and a queue of events into the cache."""
+    environment = {name: value for name, value in os.environ.items() if name not in {*NO_TELEMETRY, "CI"}}
+    code = "from utils.scoring.rapidocr_detector import RapidTextDetector; RapidTextDetector()"
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env={**environment, "HOME": str(tmp_path)}, check=True, timeout=60
+    )
+    assert not list(tmp_path.iterdir())
