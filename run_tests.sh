@@ -30,9 +30,10 @@ if ! command -v chromium google-chrome >/dev/null; then
     echo "installing Chromium, which opens the report in tests"
     (apt-get update && apt-get install -y --no-install-recommends chromium) >/dev/null 2>&1 || echo "Chromium cannot be installed here: the report is not opened in a browser" >&2
 fi
-# A worker a core, as the tests compute more than they wait, and not more than the memory of a large machine holds. A file's tests share
-# what its fixtures made, and so stay together; the longest files come first (tests/conftest.py).
-"$PYTHON" -m pytest -m "$chosen" -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder || failed=1
+# Three workers for two cores: a third of the time tests wait, for processes that start, servers and time limits. Not more than the memory of a
+# large machine holds. A file's tests share what its fixtures made, and so stay together; the longest files come first (tests/conftest.py).
+workers=$("$PYTHON" -c 'import os; print(min(8, os.cpu_count() * 3 // 2))')
+"$PYTHON" -m pytest -m "$chosen" -n "$workers" --dist loadfile --no-loadscope-reorder || failed=1
 wait "$checker" || failed=1
 cat "$types"
 exit "$failed"

@@ -296,7 +296,7 @@ def test_wrong_usage_ends_with_2(run_script, tmp_path):
     (tmp_path / "clip.mp4").write_text("not read")
     error = run_script("compute_text_score.py", *flags, code=2).stderr
     assert re.fullmatch(
-        r"compute_text_score.py: error: --model_path: .*/nowhere: a folder with craft_mlt_25k.pth, or the file itself, is expected.*\n",
+        r"compute_text_score.py: error: --model_path: .*/nowhere: expected a folder with craft_mlt_25k.pth, or the file itself, but this .*\n",
         error,
     )
     error = run_script("compute_text_score.py", "--video_folder", tmp_path, "--low_text", 0.3, code=2).stderr

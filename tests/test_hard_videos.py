@@ -71,7 +71,7 @@ NO_VIDEO = {"half.mp4", "text.mp4", "nothing.mp4", "no frame.mp4", "thread.mkv"}
 def test_motion(folder, tmp_path):
     rows, errors = scored("compute_motion_score.py", folder, tmp_path)
     assert set(errors) == NO_VIDEO | {"one frame.mp4"}
-    assert "over after 0.0417 seconds" in errors["one frame.mp4"] and "motion needs two" in errors["one frame.mp4"]
+    assert "is only 0.0417 seconds long" in errors["one frame.mp4"] and "motion needs two" in errors["one frame.mp4"]
     assert "up to 32:1" in errors["thread.mkv"]
     for name in (*GOOD, "vfr.mp4"):
         truth = (100 * 4 * 24 if name in GOOD else 100 * 2 * 24) / 160  # % of the short side per second

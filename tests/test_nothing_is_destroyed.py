@@ -173,13 +173,16 @@ def refused(script: str, monkeypatch, *flags) -> str:
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_no_script_replaces_its_input(script, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "list.jsonl").write_text(json.dumps(ROW) + "\n")
-    (tmp_path / "link.jsonl").symlink_to("list.jsonl")
-    os.link(tmp_path / "list.jsonl", tmp_path / "hard.jsonl")
+    listed, link, hard = (
+        f"{name}.json{'' if script == 'export_dataset' else 'l'}" for name in ("list", "link", "hard")
+    )
+    (tmp_path / listed).write_text(json.dumps(ROW) + "\n")
+    (tmp_path / link).symlink_to(listed)
+    os.link(tmp_path / listed, tmp_path / hard)
     before = state(tmp_path)
-    for name in ("list.jsonl", f"../{tmp_path.name}/list.jsonl", "link.jsonl", "hard.jsonl"):
+    for name in (listed, f"../{tmp_path.name}/{listed}", link, hard):
         for more in ((), ("--overwrite",)):
-            flags = ("--video_metadata_path", "list.jsonl", *SCRIPTS[script], "--saved_path", name, *more)
+            flags = ("--video_metadata_path", listed, *SCRIPTS[script], "--saved_path", name, *more)
             assert "would overwrite --video_metadata_path" in refused(script, monkeypatch, *flags)
             assert state(tmp_path) == before
 

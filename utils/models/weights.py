@@ -61,7 +61,7 @@ def local_file(path: str | os.PathLike, names: Iterable[str] = ()) -> Path:
     names = list(names)
     found = [p for p in (Path(path), *(Path(path) / name for name in names)) if p.is_file()]
     if not found:
-        expected = f"a folder with {' or '.join(names)}, or the file itself," if names else "a file"
+        expected = f"a folder with {' or '.join(names)}, or the file itself" if names else "a file"
         state = "holds none of its files" if Path(path).is_dir() else "does not exist"
         raise UsageError(f"{path}: expected {expected}, but this {state}")
     return found[0]
