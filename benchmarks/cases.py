@@ -107,8 +107,8 @@ def plain_decoding(case: Case, out: Path) -> list[list[str]]:
     return [[sys.executable, "-c", DECODE, *case.paths]]
 
 
-def detection(case: Case, out: Path) -> list[list[str]]:
-    return [script("cutscene_detect.py", case, "--saved_path", out / "scenes.jsonl")]
+def detection(case: Case, out: Path, flags: Sequence[str] = ()) -> list[list[str]]:
+    return [script("cutscene_detect.py", case, "--saved_path", out / "scenes.jsonl", *flags)]
 
 
 def splitting(case: Case, out: Path, encoder: str = "smart") -> list[list[str]]:

@@ -3,7 +3,7 @@
     python -m benchmarks.motion FOLDER --runs 3
 
 Both see frames at 2 fps, and decode only those and what they are predicted from: "decoding what 2 fps need". The scripts are measured with all
-their processes; their start-up, on one second of 64 x 64 pixels, is subtracted in the columns from "past start-up" on. The rows "in memory" have
+their processes (films that stage 1 has not cut are checked for cuts inside by TransNetV2, which the first of the two rows leaves out); their start-up, on one second of 64 x 64 pixels, is subtracted in the columns from "past start-up" on. The rows "in memory" have
 the frames decoded before the clock starts. Videos need a second or more.
 """
 
@@ -78,7 +78,8 @@ def main() -> None:
     sides: dict[str, Side] = {
         "plain decoding, one thread": plain_decoding,
         NEEDED_DECODING: needed_decoding,
-        "compute_motion_score.py (DIS at 256)": motion,
+        "compute_motion_score.py (DIS at 256)": partial(motion, flags=["--cut_inside", "flow"]),
+        "the same, TransNetV2 on all frames": motion,
         "compute_motion_score.py (Farneback, native)": partial(
             motion, flags=["--motion_estimator", "farneback", "--short_side", "0"]
         ),

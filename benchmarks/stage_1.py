@@ -103,6 +103,7 @@ def main() -> None:
             DECODING: plain_decoding,
             SCENEDETECT: scenedetect,
             "cutscene_detect.py": detection,
+            "cutscene_detect.py --detector transitions": partial(detection, flags=["--detector", "transitions"]),
             FFMPEG_A_CLIP: ffmpeg_a_clip,
             **dict(splitting_with(encoder) for encoder in ("smart", "libx264", "copy")),
             **nvenc(small),
