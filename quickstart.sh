@@ -35,6 +35,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 export PYTHON PRESET=${PRESET:-embedded}
 unset PYTHONDONTWRITEBYTECODE # some fifteen processes follow, each of which would compile all that it imports
 early_report=${REPORT-} # of stages 1 and 2
+"$PYTHON" -m tools.stage_settings 1 >/dev/null # a slip ends here, before the sample is made
 
 if [ -n "$videos" ]; then
     # A checksum of the path keeps two folders of the same name from sharing a dataset.
