@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import importlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from report_data import HOSTILE, make_dataset
 
 from utils.pipeline.ancestry import CLIP_COLUMNS, made_from
 from utils.report.dataset import matches
+from utils.report.meanings_zh import MEANINGS_ZH
 from utils.report.thumbnails import FRAMES, WIDTH
 from utils.rows import read_rows, write_rows
 
@@ -673,3 +675,10 @@ def test_a_page_holds_no_other_file_than_the_thumbnails_that_it_has_made(count, 
     settings = {"file": "thumbnails.jsonl", "width": WIDTH, "frames": FRAMES}
     (folder / "report_files" / "thumbnails.settings.json").write_text(json.dumps(settings))
     assert f"0 made + {count} errors" in report(folder)  # they are no thumbnails, so they are made anew
+
+
+def test_the_chinese_of_columns_is_of_columns_that_exist():
+    scripts = ("audio_score", "crop_box", "duplicates", "motion_score", "text_score", "video_frame_quality")
+    declared = {name for script in scripts for name in importlib.import_module(f"compute_{script}").SCORE.columns}
+    assert MEANINGS_ZH.keys() - {"pixels", "short_side"} <= declared
+    assert {"technical_score", "motion_score", "activity", "crop_share", "cut_inside"} <= MEANINGS_ZH.keys()

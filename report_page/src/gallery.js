@@ -1,7 +1,7 @@
 // The clips: a grid of which only what is seen exists, and one clip in full.
 import { elementScroll, observeElementOffset, observeElementRect, Virtualizer } from "@tanstack/virtual-core";
 import { byId, make } from "./dom.js";
-import { duration, number, precise, REASONS, say } from "./words.js";
+import { duration, number, precise, REASONS, say, meaningOf } from "./words.js";
 
 const CARD = { width: 176, height: 186, gap: 6, padding: 6 }; // the width is the least: cards share what a row leaves
 const PICTURE = { width: 164, height: 104 };
@@ -193,10 +193,12 @@ export function showClip(i, { choice, marks, captions, onMark, goTo }) {
   ].filter(([, value]) => value);
   const caption = make("textarea", { value: captions.editable(i), "aria-label": say("editCaption"), dir: "auto", spellcheck: true });
   caption.oninput = () => captions.set(i, caption.value);
-  const values = dataset.columns.filter((c) => c.kind !== "text").map((column) => {
+  const values = dataset.columns.filter((c, at, all) =>
+    c.kind !== "text" && !all.slice(0, at).some((o) => o.name === c.name && o.values[i] === c.values[i]) // duration is in several files
+  ).map((column) => {
     const value = column.values[i];
     const shown = column.kind === "number" ? (value === value ? String(value) : "—") : column.names[value - 1] ?? "—";
-    return make("tr", { title: column.meaning }, make("th", { scope: "row", textContent: column.name }), make("td", { textContent: shown }));
+    return make("tr", { title: meaningOf(column) }, make("th", { scope: "row", textContent: column.name }), make("td", { textContent: shown }));
   });
   const neighbours = source ? sameSource(dataset, i, source) : [];
   dialog.replaceChildren(close, make("h2", { id: "clip-title", dir: "auto", textContent: path }),

@@ -1,6 +1,6 @@
 // A histogram with two handles for each score, and choices for columns of texts.
 import { byId, make, svg } from "./dom.js";
-import { number, precise, say } from "./words.js";
+import { number, precise, say, meaningOf } from "./words.js";
 
 const BARS = 48;
 const STEPS = 200; // of a slider, from end to end; beyond both ends is "no bound"
@@ -44,7 +44,7 @@ function drawFacet(facet, choice, changed) {
     return make("label", { class: "chip" }, box, make("span", { textContent: name || "—" }), make("span", { class: "meaning", textContent: say("clips", { n: number(counts[at + 1]) }) }));
   });
   return make("details", { class: "card facet", open: chosen.size > 0 || boxes.length <= 4 },
-    make("summary", { textContent: column.name, title: column.meaning ?? column.file }), make("fieldset", {}, make("legend", { class: "hidden", textContent: column.name }), ...boxes));
+    make("summary", { textContent: column.name, title: meaningOf(column) ?? column.file }), make("fieldset", {}, make("legend", { class: "hidden", textContent: column.name }), ...boxes));
 }
 
 class Threshold {
@@ -64,8 +64,8 @@ class Threshold {
     const reset = make("button", { type: "button", class: "small", textContent: say("reset") });
     reset.onclick = () => this.#set(filter.given?.low ?? null, filter.given?.high ?? null);
     this.element = make("div", { class: "card threshold", role: "group", "aria-label": name },
-      make("h3", { textContent: name, title: `${file}${column.meaning ? `: ${column.meaning}` : ""}` }),
-      make("p", { class: "meaning", textContent: column.meaning ?? file }),
+      make("h3", { textContent: name, title: `${file}${column.meaning ? `: ${meaningOf(column)}` : ""}` }),
+      make("p", { class: "meaning", textContent: meaningOf(column) ?? file }),
       make("div", { class: "plot" }, picture, ...this.sliders),
       make("div", { class: "line" }, ...this.fields, button, reset),
       missing ? make("p", { class: "meaning", textContent: say("noScore", { n: number(missing) }) }) : null);

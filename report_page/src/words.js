@@ -26,29 +26,31 @@ const WORDS = {
   zh: {
     skip: "跳到片段", theme: "浅色或深色", help: "快捷键", funnel: "视频的去向", thresholds: "阈值",
     commands: "执行此选择", marks: "标记", gallery: "片段", language: "English", add: "其他分数…", least: "{name} 下限", most: "{name} 上限",
-    clips: "{n} 个片段", hours: "{n} 小时", minutes: "{n} 分钟", seconds: "{n} 秒", summary: "保留 {kept} / {count} 个片段({share}),{hours}",
+    clips: "{n} 个片段", hours: "{n} 小时", minutes: "{n} 分钟", seconds: "{n} 秒", summary: "保留 {kept} / {count} 个片段（{share}），{hours}",
     sources: "源视频", shots: "镜头", "step-clips": "片段", kept: "保留", captioned: "已描述", dropped: "−{n}", where: "条件", excluded: "已标记去掉",
-    failed: "{n} 个失败:{error}", missing: "没有 {name}", below: "{name} 低于 {low}", above: "{name} 高于 {high}", column: "步骤", n: "片段", length: "时长", lost: "去掉",
+    failed: "{n} 个失败：{error}", missing: "没有 {name}", below: "{name} 低于 {low}", above: "{name} 高于 {high}", column: "步骤", n: "片段", length: "时长", lost: "去掉",
     near: "最接近阈值的片段", reset: "恢复", none: "无", noScore: "{n} 个没有数值", copy: "复制", copied: "已复制",
-    filterLine: "过滤,立即完成:", stageLine: "阶段 2,同时补算缺少的分数:",
-    lacking: "{n} 个片段通过了前面的过滤但没有 {name};阶段 2 会尽量计算。",
-    saveMarks: "保存 marks.jsonl", loadMarks: "读取标记", clearMarks: "清除标记", keepStars: "加星的片段一律保留", marked: "去掉 {drop} 个,加星 {star} 个",
-    noStorage: "此浏览器不为文件保存标记;关闭页面前请先保存。", saveFirst: "命令从 {path} 读取标记:请保存到该处。",
-    refreshLine: "然后重新生成本页并刷新:", reload: "结束时会重新生成本页:请刷新。",
+    filterLine: "过滤，立即完成：", stageLine: "阶段 2，同时补算缺少的分数：",
+    lacking: "{n} 个片段通过了前面的过滤但没有 {name}；阶段 2 会尽量计算。",
+    saveMarks: "保存 marks.jsonl", loadMarks: "读取标记", clearMarks: "清除标记", keepStars: "加星的片段一律保留", marked: "去掉 {drop} 个，加星 {star} 个",
+    noStorage: "此浏览器不为文件保存标记；关闭页面前请先保存。", saveFirst: "命令从 {path} 读取标记：请保存到该处。",
+    refreshLine: "然后重新生成本页并刷新：", reload: "结束时会重新生成本页：请刷新。",
     captions: "描述", saveCaptions: "保存 captions.jsonl", loadCaptions: "读取描述", clearCaptions: "清除修改", edited: "已修改 {n} 个", editCaption: "修改描述",
-    captionsLine: "打开片段即可修改描述。请将 captions.jsonl 保存为 {path},阶段 3 会采用:", noClip: "没有切出片段(太短,或源视频失败)", placeholder: "占位", placeholders: "占位描述,由测量值拼成;请勿用于训练",
+    captionsLine: "打开片段即可修改描述。请将 captions.jsonl 保存为 {path}，阶段 3 会采用：", noClip: "没有切出片段（太短，或源视频失败）", placeholder: "占位", placeholders: "占位描述，由测量值拼成；请勿用于训练",
     all: "全部", droppedClips: "去掉的", keptClips: "保留的", stars: "加星的", markedDrop: "标记去掉的", search: "搜索描述和路径", sort: "排序", order: "列表顺序",
-    rising: "升序", falling: "降序", showing: "{n} 个片段", nearNote: "最接近 {name} 阈值({bounds})的片段:通过(绿边)与未通过交替排列", play: "打开片段 {path}",
+    rising: "升序", falling: "降序", showing: "{n} 个片段", nearNote: "最接近 {name} 阈值（{bounds}）的片段：通过（绿边）与未通过交替排列", play: "打开片段 {path}",
     close: "关闭", noPlay: "浏览器无法播放 {path}。", neighbours: "同一源视频的片段", scores: "数值", caption: "描述", source: "源视频", span: "时间段", why: "去掉的原因", isKept: "此片段被保留。",
     drop: "去掉 (x)", star: "加星 (s)", undo: "撤销 (u)", onlyHere: "仅在 {name} 中", both: "两者都保留", condition: "条件", useWhere: "只保留满足 {where} 的片段",
     reasons: "模糊|文字|水印|切换|单调|其他", nothing: "没有片段。请放宽阈值或清除搜索。",
-    keys: "j / k|下一个、上一个片段\nEnter|打开片段\nx|标记去掉\ns|加星\n1 … 6|原因:模糊、文字、水印、切换、单调、其他\nu|撤销标记\n/|搜索\n?|本列表\nEsc|关闭\n滑块上的 ← →|一步;PageUp、PageDown 十步;Home、End 无界",
+    keys: "j / k|下一个、上一个片段\nEnter|打开片段\nx|标记去掉\ns|加星\n1 … 6|原因：模糊、文字、水印、切换、单调、其他\nu|撤销标记\n/|搜索\n?|本列表\nEsc|关闭\n滑块上的 ← →|一步；PageUp、PageDown 十步；Home、End 无界",
     compared: "与 {name} 比较", dataset: "数据集", unit: "{value}",
   },
 };
 export const REASONS = ["blurry", "text", "watermark", "cut", "dull", "other"]; // as the marks file has them
 
 let language = navigator.language?.toLowerCase().startsWith("zh") ? "zh" : "en";
+/** What a column means, where it says so. */
+export const meaningOf = (column) => (language === "zh" && column.meaning_zh) || column.meaning;
 export const current = () => language;
 export const switchLanguage = () => (language = language === "en" ? "zh" : "en");
 

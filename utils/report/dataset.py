@@ -21,6 +21,7 @@ from utils.pipeline.score import Column
 from utils.report.clips import Caption, Clips
 from utils.report.funnel import FunnelStep, funnel, score_files
 from utils.report.marks import marks_of
+from utils.report.meanings_zh import MEANINGS_ZH
 from utils.report.page import Blocks
 from utils.report.thumbnails import FOLDER, FRAMES, image_of, path_of
 from utils.rows.columns import BOXES
@@ -140,6 +141,8 @@ def describe(dataset: Dataset, page_folder: str, blocks: Blocks) -> tuple[dict[s
             names[column] = column not in PROVENANCE
             if shown := _shown(values, len(shown_clips), blocks):
                 meaning = {"meaning": meanings[column]} if column in meanings else {}
+                if meaning and column in MEANINGS_ZH:
+                    meaning["meaning_zh"] = MEANINGS_ZH[column]
                 of_videos = column == "duration" or settings_of(dataset.file(file)).get("stills") is False
                 without = {"without_stills": True} if of_videos else {}
                 columns.append({"name": column, "file": file, **meaning, **without, **shown})
