@@ -55,6 +55,13 @@ LONGEST = (
 COLUMNS, ROWS = 4, 3  # blocks of a numbered frame: the first white, the last black, between them the index's ten bits
 
 
+def skip_without_venv() -> None:
+    """Skip a test that runs quickstart.sh where that would set up .venv first."""
+    installed = ROOT / ".venv" / "requirements.lock"
+    if not (installed.exists() and installed.read_bytes() == (ROOT / "requirements.lock").read_bytes()):
+        pytest.skip("quickstart.sh would set up .venv")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos", "faults of tests/test_chaos.py")
     group.addoption("--faults", type=int, default=0, help="number of faults (default: each kind once)")

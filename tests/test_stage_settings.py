@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, skip_without_venv
 
 import compute_video_frame_quality
 import cutscene_detect
@@ -245,9 +245,7 @@ def test_the_shell_scripts_run_by_sh_and_name_the_lock_that_they_install():
 
 
 def test_the_quick_start_meets_a_slip_before_it_makes_its_sample(tmp_path):
-    lock = ROOT / ".venv" / "requirements.lock"
-    if not (lock.exists() and lock.read_bytes() == (ROOT / "requirements.lock").read_bytes()):
-        pytest.skip("quickstart.sh would set up .venv")
+    skip_without_venv()
     variables = {**os.environ, "DATASET_FOLDER": str(tmp_path / "set"), "TEXT_SCORE_THRESOLD": "0.5"}
     ran = subprocess.run(["bash", ROOT / "quickstart.sh"], env=variables, capture_output=True, text=True)
     assert ran.returncode == 2 and "did you mean TEXT_SCORE_THRESHOLD?" in ran.stderr
